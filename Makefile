@@ -1,0 +1,114 @@
+# `make help` lists what there is to do. Outputs: build/ (native), dist/ (JavaScript), bin/ (launchers), src/cri/generated/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# deps comes before build, also with -j; native/ still builds in parallel.
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+BIN := node_modules/.bin
+PROTOS := $(shell find proto -name '*.proto')
+SOURCES := $(shell find src test bench -name '*.ts' -not -path 'src/cri/generated/*' 2>/dev/null)
+GENERATED := src/cri/generated/.stamp
+NODE_MODULES := node_modules/.package-lock.json
+# gcc and libc6-dev for the addon, musl-tools and linux-libc-dev for the helper, zlib1g-dev for unpack.
+BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev zlib1g-dev protobuf-compiler
+# What goes into the image made on the spot.
+RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
+# A registry to pull from with and without passwords, and a look at the network.
+TEST_PACKAGES := $(RUN_PACKAGES) docker-registry apache2-utils iproute2
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: $(NODE_MODULES) ## install what building and testing need: Debian packages (as root) and npm modules
+	@$(call install,$(TEST_PACKAGES))
+
+# Installs the Debian packages that are missing; as another user than root, says which.
+define install
+	missing=; for package in $(1); do \
+	  [[ $$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null) == installed ]] || missing+=" $$package"; \
+	done; \
+	[[ -n $$missing ]] || exit 0; \
+	if [[ $$(id -u) != 0 ]]; then \
+	  echo "These Debian packages are missing and only root can install them: sudo apt-get install$$missing" >&2; exit 1; \
+	fi; \
+	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing
+endef
+
+# The lock file's versions and hashes, as with npm ci, which however refuses to start when a registry lacks an optional
+# package of another platform. A node_modules that is a symlink belongs to another checkout and is left alone.
+$(NODE_MODULES): package-lock.json
+	@if [[ ! -L node_modules ]]; then npm install --no-save --no-audit --no-fund && touch $@; fi
+
+.PHONY: proto
+proto: $(GENERATED) ## message types from proto/
+
+# bigint: 64-bit integers do not fit a number. No JSON methods: nothing reads them.
+TS_PROTO_OPTIONS := env=node,forceLong=bigint,esModuleInterop=true,outputServices=grpc-js,$\
+	unrecognizedEnum=false,outputJsonMethods=false,exportCommonSymbols=false,annotateFilesWithVersion=false
+
+$(GENERATED): $(PROTOS) Makefile | $(NODE_MODULES)
+	@rm -rf $(@D) && mkdir -p $(@D)
+	protoc -Iproto --plugin=protoc-gen-ts_proto=$(BIN)/protoc-gen-ts_proto \
+	  --ts_proto_out=$(@D) --ts_proto_opt=$(TS_PROTO_OPTIONS) $(PROTOS:proto/%=%)
+	@touch $@
+
+.PHONY: native
+native: ## the addon, the helper and unpack
+	@if [[ -e native/Makefile ]]; then $(MAKE) -C native; fi
+
+dist/.stamp: $(SOURCES) $(GENERATED) tsconfig.json
+	$(BIN)/tsc -p .
+	@touch $@
+
+dist/bundle/.stamp: dist/.stamp $(wildcard scripts/*)
+	node scripts/bundle.mjs
+	@touch $@
+
+.PHONY: build
+build: $(NODE_MODULES) native dist/bundle/.stamp ## everything that bin/berthd and bin/berth run
+
+.PHONY: test
+test: deps build ## lint and all tests; the last line is the count
+	@node dist/test/support/run-tests.js
+
+.PHONY: run
+run: $(NODE_MODULES) ## a daemon and one container, then all is removed; IMAGE=registry/name:tag, STAY=1, ROOT=dir, STATE=dir
+	@$(call install,$(RUN_PACKAGES))
+	@$(MAKE) build
+	@node scripts/run.mjs
+
+.PHONY: lint
+lint: $(GENERATED) ## eslint and prettier
+	$(BIN)/eslint .
+	$(BIN)/prettier --check --log-level warn .
+
+.PHONY: unused
+unused: $(GENERATED) ## files, exports and packages that nothing uses
+	$(BIN)/knip
+
+.PHONY: format
+format: dist/.stamp ## prettier, and the README's table of config keys
+	node dist/test/support/config-table.js README.md
+	$(BIN)/prettier --write --log-level warn .
+
+# What berth is measured against; a peer that cannot be installed is left out, and the benchmark says so.
+BENCH_PACKAGES := runc crun containerd
+
+.PHONY: bench
+bench: deps build ## measure berth beside runc, crun and containerd (as root)
+	@missing=; for package in $(BENCH_PACKAGES); do \
+	  [[ $$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null) == installed ]] || missing+=" $$package"; \
+	done; \
+	[[ -z $$missing || $$(id -u) != 0 ]] || DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing || true
+	@node dist/bench/launch.js
+	@node dist/bench/cri.js
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf build dist bin coverage src/cri/generated
