@@ -1,0 +1,512 @@
+/*
+ * The addon: one function per kernel call that Node lacks. Nothing here decides
+ * anything, forks without exec, enters a namespace, or blocks the event loop:
+ * what may wait runs on a pool thread, and ends are learnt by pidfd.
+ * The TypeScript side, with the contracts, is src/native/addon.ts.
+ */
+#define _GNU_SOURCE
+#define NAPI_VERSION 8
+#include <node_api.h>
+#include <uv.h>
+
+#include "../lib/vfork.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+#ifndef F_ADD_SEALS
+#define F_ADD_SEALS 1033
+#endif
+
+#define MAX_ARGS 16
+#define MAX_FDS 16
+#define STACK_BYTES 65536
+
+/* ---- helpers ---- */
+
+static napi_value make_errno(napi_env env, const char *call, int failure)
+{
+    char message[160];
+    napi_value error, code, text, number;
+    snprintf(message, sizeof message, "%s: %s", call, strerror(failure));
+    napi_create_string_utf8(env, uv_err_name(-failure), NAPI_AUTO_LENGTH, &code);
+    napi_create_string_utf8(env, message, NAPI_AUTO_LENGTH, &text);
+    napi_create_error(env, code, text, &error);
+    napi_create_int32(env, failure, &number);
+    napi_set_named_property(env, error, "errno", number);
+    return error;
+}
+
+static napi_value throw_errno(napi_env env, const char *call)
+{
+    napi_throw(env, make_errno(env, call, errno));
+    return NULL;
+}
+
+static napi_value int_value(napi_env env, int64_t number)
+{
+    napi_value value;
+    napi_create_int64(env, number, &value);
+    return value;
+}
+
+static int get_int(napi_env env, napi_value value, int *number)
+{
+    return napi_get_value_int32(env, value, number) == napi_ok ? 0 : -1;
+}
+
+/* A string argument as malloc'ed bytes without a NUL inside; NULL with a thrown TypeError otherwise. */
+static char *get_string(napi_env env, napi_value value)
+{
+    size_t length;
+    if (napi_get_value_string_utf8(env, value, NULL, 0, &length) != napi_ok) {
+        napi_throw_type_error(env, NULL, "a string is expected");
+        return NULL;
+    }
+    char *text = malloc(length + 1);
+    if (text)
+        napi_get_value_string_utf8(env, value, text, length + 1, &length);
+    if (text && strlen(text) != length) {
+        free(text);
+        napi_throw_type_error(env, NULL, "a string without NUL is expected");
+        return NULL;
+    }
+    return text;
+}
+
+static size_t arguments(napi_env env, napi_callback_info info, napi_value *values, size_t wanted)
+{
+    size_t count = wanted;
+    napi_get_cb_info(env, info, &count, values, NULL, NULL);
+    if (count < wanted)
+        napi_throw_type_error(env, NULL, "too few arguments");
+    return count >= wanted;
+}
+
+/* ---- memfd(bytes, name) -> fd: a sealed copy of a program, which nothing can write to ---- */
+
+static napi_value memfd(napi_env env, napi_callback_info info)
+{
+    napi_value args[2];
+    void *data;
+    size_t length, done = 0;
+    if (!arguments(env, info, args, 2))
+        return NULL;
+    if (napi_get_buffer_info(env, args[0], &data, &length) != napi_ok) {
+        napi_throw_type_error(env, NULL, "a Buffer is expected");
+        return NULL;
+    }
+    char *name = get_string(env, args[1]);
+    if (!name)
+        return NULL;
+    int fd = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 there is no MFD_EXEC */
+        fd = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    free(name);
+    if (fd < 0)
+        return throw_errno(env, "memfd_create");
+    while (done < length) {
+        ssize_t n = write(fd, (char *)data + done, length - done);
+        if (n < 0)
+            break;
+        done += (size_t)n;
+    }
+    if (done < length || fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)) {
+        napi_value failed = throw_errno(env, "write and seal a memfd");
+        close(fd);
+        return failed;
+    }
+    return int_value(env, fd);
+}
+
+/* ---- spawn(programFd, argv, fds, cgroupFd) -> Promise<{pid, pidfd}> ---- */
+
+struct spawn {
+    napi_async_work work;
+    napi_deferred deferred;
+    int program;
+    int cgroup;
+    int fd_count;
+    int fds[MAX_FDS];
+    char *argv[MAX_ARGS + 1];
+    int pid;
+    int pidfd;
+    int failure;
+};
+
+/* Runs in the vfork'ed child: only system calls. Puts fds[i] at number i, whatever they were. */
+static int spawn_child(void *argument)
+{
+    struct spawn *s = argument;
+    static char *const empty_environment[] = {NULL};
+    sigset_t none;
+    int base = 3 + MAX_FDS, program, fds[MAX_FDS];
+    for (int i = 0; i < s->fd_count; i++)
+        if (s->fds[i] >= base)
+            base = s->fds[i] + 1;
+    if (s->program >= base)
+        base = s->program + 1;
+    program = fcntl(s->program, F_DUPFD_CLOEXEC, base);
+    for (int i = 0; i < s->fd_count; i++)
+        if ((fds[i] = fcntl(s->fds[i], F_DUPFD_CLOEXEC, base)) < 0)
+            goto failed;
+    for (int i = 0; i < s->fd_count; i++)
+        if (dup2(fds[i], i) < 0)
+            goto failed;
+    if (program < 0)
+        goto failed;
+    if (s->fd_count < program)
+        sys_close_range((unsigned)s->fd_count, (unsigned)program - 1, 0);
+    sys_close_range((unsigned)program + 1, ~0U, 0);
+    memset(&none, 0, sizeof none);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
+    syscall(SYS_execveat, program, "", s->argv, empty_environment, AT_EMPTY_PATH);
+failed:
+    s->failure = errno;
+    return 127;
+}
+
+static void spawn_run(napi_env env, void *data)
+{
+    (void)env;
+    struct spawn *s = data;
+    sigset_t all, before;
+    void *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED) {
+        s->failure = errno;
+        return;
+    }
+    struct clone3_args args = {
+        .flags = BERTH_CLONE_PIDFD,
+        .pidfd = (uint64_t)(uintptr_t)&s->pidfd,
+        .stack = (uint64_t)(uintptr_t)stack,
+        .stack_size = STACK_BYTES,
+    };
+    if (s->cgroup >= 0) {
+        args.flags |= BERTH_CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)s->cgroup;
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before); /* no handler of Node's may run in the shared memory */
+    s->pid = vfork_into(&args, spawn_child, s);
+    int failure = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    munmap(stack, STACK_BYTES);
+    if (s->pid < 0)
+        s->failure = failure;
+    else if (s->failure) { /* the child said why and is gone: reap it */
+        siginfo_t ended;
+        waitid((idtype_t)P_PIDFD, (id_t)s->pidfd, &ended, WEXITED | __WALL);
+        close(s->pidfd);
+    }
+}
+
+static void spawn_done(napi_env env, napi_status status, void *data)
+{
+    struct spawn *s = data;
+    napi_handle_scope scope;
+    napi_open_handle_scope(env, &scope);
+    if (status == napi_ok && s->failure == 0) {
+        napi_value result;
+        napi_create_object(env, &result);
+        napi_set_named_property(env, result, "pid", int_value(env, s->pid));
+        napi_set_named_property(env, result, "pidfd", int_value(env, s->pidfd));
+        napi_resolve_deferred(env, s->deferred, result);
+    } else {
+        napi_reject_deferred(env, s->deferred, make_errno(env, "spawn", s->failure ? s->failure : ECANCELED));
+    }
+    napi_close_handle_scope(env, scope);
+    napi_delete_async_work(env, s->work);
+    for (int i = 0; s->argv[i]; i++)
+        free(s->argv[i]);
+    free(s);
+}
+
+static int read_list(napi_env env, napi_value list, uint32_t limit, uint32_t *count)
+{
+    if (napi_get_array_length(env, list, count) != napi_ok || *count > limit) {
+        napi_throw_type_error(env, NULL, "a list, not too long, is expected");
+        return -1;
+    }
+    return 0;
+}
+
+static napi_value spawn(napi_env env, napi_callback_info info)
+{
+    napi_value args[4], item, promise, name;
+    uint32_t count;
+    if (!arguments(env, info, args, 4))
+        return NULL;
+    struct spawn *s = calloc(1, sizeof *s);
+    if (!s || get_int(env, args[0], &s->program) || get_int(env, args[3], &s->cgroup))
+        goto failed;
+    if (read_list(env, args[1], MAX_ARGS, &count))
+        goto failed;
+    for (uint32_t i = 0; i < count; i++) {
+        napi_get_element(env, args[1], i, &item);
+        if (!(s->argv[i] = get_string(env, item)))
+            goto failed;
+    }
+    if (read_list(env, args[2], MAX_FDS, &count))
+        goto failed;
+    for (uint32_t i = 0; i < count; i++) {
+        napi_get_element(env, args[2], i, &item);
+        if (get_int(env, item, &s->fds[i]))
+            goto failed;
+    }
+    s->fd_count = (int)count;
+    napi_create_promise(env, &s->deferred, &promise);
+    napi_create_string_utf8(env, "berth spawn", NAPI_AUTO_LENGTH, &name);
+    napi_create_async_work(env, NULL, name, spawn_run, spawn_done, s, &s->work);
+    napi_queue_async_work(env, s->work);
+    return promise;
+failed:
+    for (int i = 0; s && s->argv[i]; i++)
+        free(s->argv[i]);
+    free(s);
+    return NULL;
+}
+
+/* ---- umount(path, flags) -> Promise<void> ---- */
+
+struct path_call {
+    napi_async_work work;
+    napi_deferred deferred;
+    char *path;
+    int flags;
+    int failure;
+};
+
+static void umount_run(napi_env env, void *data)
+{
+    (void)env;
+    struct path_call *call = data;
+    call->failure = umount2(call->path, call->flags) ? errno : 0;
+}
+
+static void umount_done(napi_env env, napi_status status, void *data)
+{
+    struct path_call *call = data;
+    napi_handle_scope scope;
+    napi_value nothing;
+    napi_open_handle_scope(env, &scope);
+    napi_get_undefined(env, &nothing);
+    if (status == napi_ok && call->failure == 0)
+        napi_resolve_deferred(env, call->deferred, nothing);
+    else
+        napi_reject_deferred(env, call->deferred, make_errno(env, "umount2", call->failure ? call->failure : ECANCELED));
+    napi_close_handle_scope(env, scope);
+    napi_delete_async_work(env, call->work);
+    free(call->path);
+    free(call);
+}
+
+static napi_value unmount(napi_env env, napi_callback_info info)
+{
+    napi_value args[2], promise, name;
+    if (!arguments(env, info, args, 2))
+        return NULL;
+    struct path_call *call = calloc(1, sizeof *call);
+    if (!call || get_int(env, args[1], &call->flags) || !(call->path = get_string(env, args[0]))) {
+        free(call);
+        return NULL;
+    }
+    napi_create_promise(env, &call->deferred, &promise);
+    napi_create_string_utf8(env, "berth umount", NAPI_AUTO_LENGTH, &name);
+    napi_create_async_work(env, NULL, name, umount_run, umount_done, call, &call->work);
+    napi_queue_async_work(env, call->work);
+    return promise;
+}
+
+/* ---- pidfds ---- */
+
+static napi_value pidfd_open_(napi_env env, napi_callback_info info)
+{
+    napi_value args[1];
+    int pid;
+    if (!arguments(env, info, args, 1) || get_int(env, args[0], &pid))
+        return NULL;
+    int fd = sys_pidfd_open(pid, 0);
+    return fd < 0 ? throw_errno(env, "pidfd_open") : int_value(env, fd);
+}
+
+static napi_value pidfd_signal(napi_env env, napi_callback_info info)
+{
+    napi_value args[2], nothing;
+    int fd, number;
+    if (!arguments(env, info, args, 2) || get_int(env, args[0], &fd) || get_int(env, args[1], &number))
+        return NULL;
+    if (sys_pidfd_send_signal(fd, number))
+        return throw_errno(env, "pidfd_send_signal");
+    napi_get_undefined(env, &nothing);
+    return nothing;
+}
+
+/* reap(pidfd) -> exit code (128 + signal when killed), or null while it runs or when it is no child of ours */
+static napi_value reap(napi_env env, napi_callback_info info)
+{
+    napi_value args[1], nothing;
+    siginfo_t ended = {0};
+    int fd;
+    if (!arguments(env, info, args, 1) || get_int(env, args[0], &fd))
+        return NULL;
+    napi_get_null(env, &nothing);
+    if (waitid((idtype_t)P_PIDFD, (id_t)fd, &ended, WEXITED | WNOHANG | __WALL))
+        return errno == ECHILD ? nothing : throw_errno(env, "waitid");
+    if (ended.si_pid == 0)
+        return nothing;
+    return int_value(env, ended.si_code == CLD_EXITED ? ended.si_status : 128 + ended.si_status);
+}
+
+/* ---- watch(fd, callback) -> stop(): calls back whenever the descriptor is readable ---- */
+
+struct watch {
+    uv_poll_t poll;
+    napi_env env;
+    napi_ref callback;
+    napi_async_context context;
+    int closing;
+};
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct watch *watch = poll->data;
+    napi_handle_scope scope;
+    napi_value callback, global, result;
+    napi_open_handle_scope(watch->env, &scope);
+    napi_get_reference_value(watch->env, watch->callback, &callback);
+    napi_get_global(watch->env, &global);
+    if (napi_make_callback(watch->env, watch->context, global, callback, 0, NULL, &result) == napi_pending_exception) {
+        napi_value error;
+        napi_get_and_clear_last_exception(watch->env, &error);
+        napi_fatal_exception(watch->env, error);
+    }
+    napi_close_handle_scope(watch->env, scope);
+}
+
+static void watch_closed(uv_handle_t *handle)
+{
+    struct watch *watch = handle->data;
+    napi_handle_scope scope;
+    napi_open_handle_scope(watch->env, &scope);
+    napi_delete_reference(watch->env, watch->callback);
+    napi_async_destroy(watch->env, watch->context);
+    napi_close_handle_scope(watch->env, scope);
+    free(watch);
+}
+
+static napi_value watch_stop(napi_env env, napi_callback_info info)
+{
+    struct watch *watch;
+    napi_value nothing;
+    napi_get_cb_info(env, info, NULL, NULL, NULL, (void **)&watch);
+    napi_get_undefined(env, &nothing);
+    if (!watch->closing) {
+        watch->closing = 1;
+        uv_close((uv_handle_t *)&watch->poll, watch_closed);
+    }
+    return nothing;
+}
+
+static napi_value watch(napi_env env, napi_callback_info info)
+{
+    napi_value args[2], name, stop;
+    uv_loop_t *loop;
+    int fd;
+    if (!arguments(env, info, args, 2) || get_int(env, args[0], &fd))
+        return NULL;
+    struct watch *watch = calloc(1, sizeof *watch);
+    if (!watch)
+        return throw_errno(env, "calloc");
+    napi_get_uv_event_loop(env, &loop);
+    int status = uv_poll_init(loop, &watch->poll, fd);
+    if (status) {
+        free(watch);
+        errno = -status;
+        return throw_errno(env, "uv_poll_init");
+    }
+    watch->env = env;
+    watch->poll.data = watch;
+    napi_create_reference(env, args[1], 1, &watch->callback);
+    napi_create_string_utf8(env, "berth watch", NAPI_AUTO_LENGTH, &name);
+    napi_async_init(env, NULL, name, &watch->context);
+    uv_poll_start(&watch->poll, UV_READABLE | UV_DISCONNECT, on_readable);
+    napi_create_function(env, "stop", NAPI_AUTO_LENGTH, watch_stop, watch, &stop);
+    return stop;
+}
+
+/* ---- small descriptors ---- */
+
+static napi_value pair(napi_env env, int first, int second)
+{
+    napi_value list;
+    napi_create_array_with_length(env, 2, &list);
+    napi_set_element(env, list, 0, int_value(env, first));
+    napi_set_element(env, list, 1, int_value(env, second));
+    return list;
+}
+
+static napi_value socket_pair(napi_env env, napi_callback_info info)
+{
+    (void)info;
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+        return throw_errno(env, "socketpair");
+    return pair(env, ends[0], ends[1]);
+}
+
+/* The read end does not block; the write end, which a process inherits, does. */
+static napi_value pipe_(napi_env env, napi_callback_info info)
+{
+    (void)info;
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC))
+        return throw_errno(env, "pipe2");
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    return pair(env, ends[0], ends[1]);
+}
+
+/* lock(fd) -> true when this process now holds the file's lock, false when another does */
+static napi_value lock(napi_env env, napi_callback_info info)
+{
+    napi_value args[1], result;
+    int fd;
+    if (!arguments(env, info, args, 1) || get_int(env, args[0], &fd))
+        return NULL;
+    int failed = flock(fd, LOCK_EX | LOCK_NB);
+    if (failed && errno != EWOULDBLOCK)
+        return throw_errno(env, "flock");
+    napi_get_boolean(env, !failed, &result);
+    return result;
+}
+
+NAPI_MODULE_INIT()
+{
+    const struct {
+        const char *name;
+        napi_callback call;
+    } functions[] = {
+        {"memfd", memfd},   {"spawn", spawn},  {"umount", unmount},         {"pidfdOpen", pidfd_open_},
+        {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
+        {"pipe", pipe_},    {"lock", lock},
+    };
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        napi_value function;
+        napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].call, NULL, &function);
+        napi_set_named_property(env, exports, functions[i].name, function);
+    }
+    return exports;
+}

@@ -1,0 +1,243 @@
+/*
+ * role exec: runs one more process in a container. The process at FD_TARGET (a
+ * pidfd of the container's) lends its namespaces; this process stays outside of
+ * its PID namespace and cgroup, waits, and tells how the new process ended. The
+ * new process's stdio are pipes, and a relay carries them to descriptors 0 to 2.
+ */
+#include "helper.h"
+#include "../lib/sys.h"
+#include "../lib/wire.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+static struct wire_out out;
+
+static int failed(uint32_t section, uint32_t step, int error, const char *detail)
+{
+    wire_begin(&out, MSG_FAILED);
+    wire_u32(&out, section);
+    wire_u32(&out, step);
+    wire_u32(&out, (uint32_t)error);
+    wire_str(&out, detail);
+    wire_send(FD_CONTROL, &out);
+    return 1;
+}
+
+/* The new process has its own session, so its group is what it started. */
+static void forward_kill(const unsigned char *payload, int pid, int pidfd)
+{
+    int number = (int)(payload[0] | payload[1] << 8);
+    if (kill(-pid, number))
+        sys_pidfd_send_signal(pidfd, number);
+}
+
+static int take_messages(struct wire_in *in, int pid, int pidfd)
+{
+    unsigned char payload[WIRE_MAX_PAYLOAD];
+    size_t length;
+    if (wire_fill(in, FD_CONTROL) <= 0)
+        return -1;
+    for (int type; (type = wire_take(in, payload, &length)) != 0;) {
+        if (type < 0)
+            return -1;
+        if (type == MSG_KILL && length == 4)
+            forward_kill(payload, pid, pidfd);
+    }
+    return 0;
+}
+
+/* 0 when the process runs, 1 when it reported a failed step. */
+static int await_exec(int sync, int pid, int pidfd)
+{
+    static struct report report;
+    static struct wire_in in;
+    ssize_t n;
+    struct pollfd watched[2] = {{.fd = sync, .events = POLLIN}, {.fd = FD_CONTROL, .events = POLLIN}};
+    while (!watched[0].revents) /* whatever the new process waits for, a kill reaches it */
+        if (poll(watched, 2, -1) > 0 && watched[1].revents && take_messages(&in, pid, pidfd))
+            watched[1].fd = -1;
+    do
+        n = recv(sync, &report, sizeof report, 0);
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof report || report.kind != REPORT_FAILED)
+        return 0;
+    return failed(report.section, report.step, report.error, report.detail);
+}
+
+static void announce(uint32_t type, uint64_t value)
+{
+    wire_begin(&out, type);
+    wire_u64(&out, value);
+    wire_send(FD_CONTROL, &out);
+}
+
+/* ---- stdio ---- */
+
+#define RELAY_WITHIN_MS 3000
+
+static struct {
+    int command[3]; /* the command's ends; its stdin is descriptor 0 itself when nothing is to be read */
+    int ended_write;
+    int relay_pidfd;
+} stdio = {.ended_write = -1, .relay_pidfd = -1};
+
+static int make_pipes(struct relay *relay, int wants_stdin)
+{
+    for (int i = 0; i < 3; i++) {
+        int ends[2];
+        stdio.command[i] = i;
+        relay->pipes[i] = -1;
+        if (i == 0 && !wants_stdin)
+            continue;
+        if (pipe2(ends, O_CLOEXEC))
+            return -1;
+        stdio.command[i] = ends[i == 0 ? 0 : 1];
+        relay->pipes[i] = ends[i == 0 ? 1 : 0];
+    }
+    return 0;
+}
+
+/* Leaves this process with the command's ends alone; the relay is born before any namespace is entered. */
+static int start_relay(int wants_stdin)
+{
+    struct relay relay;
+    int ended[2];
+    if (make_pipes(&relay, wants_stdin) || pipe2(ended, O_CLOEXEC))
+        return -1;
+    int pid = clone_child(0, -1, &stdio.relay_pidfd);
+    if (pid < 0)
+        return -1;
+    if (pid == 0) {
+        relay.ended = ended[0];
+        for (int i = wants_stdin ? 0 : 1; i < 3; i++)
+            close(stdio.command[i]);
+        close(ended[1]);
+        close(FD_CONTROL);
+        close(FD_TARGET);
+        role_relay(&relay);
+    }
+    close(ended[0]);
+    stdio.ended_write = ended[1];
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = wants_stdin ? 0 : 1; i < 3; i++) {
+        close(relay.pipes[i]);
+        dup2(null, i); /* not closed: the next descriptor opened would be one of these */
+    }
+    return null < 0 ? -1 : close(null);
+}
+
+/* In the command's process. */
+static void take_stdio(void)
+{
+    for (int i = 0; i < 3; i++)
+        dup2(stdio.command[i], i);
+}
+
+/* In this process, once the command has it. */
+static void leave_stdio(void)
+{
+    for (int i = 0; i < 3; i++)
+        if (stdio.command[i] > 2)
+            close(stdio.command[i]);
+}
+
+/* The command has ended: so will the relay, once all is carried. */
+static void end_relay(void)
+{
+    uint32_t exit_code, sig;
+    if (stdio.relay_pidfd < 0)
+        return;
+    close(stdio.ended_write);
+    struct pollfd relay = {.fd = stdio.relay_pidfd, .events = POLLIN};
+    if (poll(&relay, 1, RELAY_WITHIN_MS) > 0)
+        reap(stdio.relay_pidfd, &exit_code, &sig);
+    else /* somebody holds its pipe's lock: it ends when that one does */
+        sys_pidfd_send_signal(stdio.relay_pidfd, SIGKILL);
+}
+
+/* ---- the command ---- */
+
+static int supervise(int pid, int pidfd)
+{
+    static struct wire_in in;
+    uint32_t exit_code, sig;
+    struct pollfd watched[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = FD_CONTROL, .events = POLLIN}};
+    while (!(watched[0].revents & POLLIN)) {
+        if (poll(watched, 2, -1) < 0 && errno != EINTR)
+            return 1;
+        if (watched[1].revents && take_messages(&in, pid, pidfd))
+            watched[1].fd = -1; /* the daemon is gone; the process goes on */
+    }
+    reap(pidfd, &exit_code, &sig);
+    wire_begin(&out, MSG_EXITED);
+    wire_u32(&out, exit_code);
+    wire_u32(&out, sig);
+    wire_u64(&out, realtime_ns());
+    wire_u64(&out, 0);
+    wire_send(FD_CONTROL, &out);
+    return 0;
+}
+
+static int take(struct launch *launch, struct cgroups *cgroups, uint32_t op, struct fields *fields)
+{
+    int fd, taken;
+    switch (op) {
+    case OP_STDIN:
+        return start_relay((int)field_u32(fields));
+    case OP_JOIN_PIDFD:
+        fd = (int)field_u32(fields);
+        return setns(fd, (int)field_u32(fields));
+    default:
+        taken = cgroups_take(cgroups, op, fields);
+        return taken == 0 ? step_host(launch, op, fields) : taken < 0 ? -1 : 0;
+    }
+}
+
+int role_exec(void)
+{
+    static struct launch launch = {.root = -1, .stage = -1, .sync = -1, .devnull = -1};
+    struct cgroups cgroups = {.v2 = -1, .kill = -1};
+    struct plan plan;
+    struct fields fields;
+    size_t offset = 0;
+    uint32_t op, step = 0;
+    int sync[2], pidfd;
+
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (load_plan(&plan))
+        return failed(SECTION_OUTER, NO_STEP, errno, "");
+    for (; plan_next(&plan, SECTION_OUTER, &offset, &op, &fields); step++) {
+        if (take(&launch, &cgroups, op, &fields))
+            return failed(SECTION_OUTER, step, errno, launch.detail);
+    }
+    /* After the relay is born: its copy of the command's end would keep the socket open. */
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sync))
+        return failed(SECTION_OUTER, NO_STEP, errno, "socketpair");
+    int pid = clone_child(0, cgroups.v2, &pidfd);
+    if (pid < 0)
+        return failed(SECTION_OUTER, NO_STEP, errno, "clone");
+    if (pid == 0) {
+        cgroups_enter(&cgroups, sync[1]); /* first: FD_PLAN may be one of its files */
+        take_stdio();
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* nobody could tell of it any more */
+        int kept = dup2(sync[1], FD_PLAN);
+        fcntl(kept, F_SETFD, FD_CLOEXEC);
+        sys_close_range(FD_CONTROL, ~0U, 0);
+        role_init(&plan, kept);
+    }
+    close(sync[1]);
+    cgroups_left(&cgroups);
+    leave_stdio();
+    int result = await_exec(sync[0], pid, pidfd);
+    if (result == 0) {
+        announce(MSG_RUNNING, realtime_ns());
+        result = supervise(pid, pidfd);
+    }
+    end_relay();
+    return result;
+}

@@ -1,0 +1,120 @@
+/* What the roles of the helper share. The contract is in native/README.md. */
+#ifndef BERTH_HELPER_H
+#define BERTH_HELPER_H
+
+#include "../lib/plan.h"
+#include "../lib/users.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Descriptors a role is started with. */
+enum { FD_PLAN = 3, FD_CONTROL = 4, FD_STATE_DIR = 5, FD_TARGET = 5 };
+
+#define DETAIL_MAX 256
+
+/* The step of a failure that is no step of the plan. */
+#define NO_STEP UINT32_MAX
+
+struct identity {
+    uint32_t uid;
+    uint32_t gid;
+    size_t group_count;
+    uint32_t groups[USERS_GROUPS];
+    char home[USERS_HOME];
+};
+
+/* One run through a section of a plan. */
+struct launch {
+    const struct plan *plan;
+    int root;       /* O_PATH descriptor of the new root, or -1 before there is one */
+    int stage;      /* the same mount's directory to pivot into */
+    int sync;       /* SOCK_SEQPACKET to the launcher, or -1 in the outer section */
+    int devnull;    /* the host's /dev/null, checked, or -1 */
+    int pause_pid;  /* of OP_PAUSE, or 0 */
+    struct identity identity;
+    char detail[DETAIL_MAX]; /* which part of the step failed */
+};
+
+/* What init tells its launcher over the sync socket; the socket's end means execve has succeeded. */
+enum report_kind { REPORT_READY = 1, REPORT_FAILED = 2 };
+struct report {
+    uint32_t kind;
+    uint32_t section;
+    uint32_t step;
+    int32_t error;
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t group_count;
+    uint32_t groups[USERS_GROUPS];
+    char detail[DETAIL_MAX];
+};
+
+/* What the launcher tells init. */
+enum { SYNC_GO = 'G' };
+
+/* Notes which part of a step failed; returns -1 and leaves errno alone. */
+int step_fail(struct launch *launch, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Each runs one operation: 0, or -1 with errno (and perhaps launch->detail) set. */
+int step_host(struct launch *launch, uint32_t op, struct fields *fields);
+int step_mount(struct launch *launch, uint32_t op, struct fields *fields);
+int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
+int step_exec(struct launch *launch, struct fields *fields);
+
+/* Runs one operation of the inner section, whoever implements it. */
+int step_run(struct launch *launch, uint32_t op, struct fields *fields);
+
+/* Loads the plan from FD_PLAN and closes it; 0 or -1 with errno. */
+int load_plan(struct plan *plan);
+
+/* The relay's ends of a command's pipes, by the command's descriptor; -1 for none. See relay.c. */
+struct relay {
+    int pipes[3];
+    int ended; /* closes when the command has ended */
+};
+
+/* The roles. Each returns the process's exit code. */
+int role_monitor(void);
+int role_exec(void);
+int role_pin(void);
+_Noreturn void role_pause(void);
+_Noreturn void role_relay(const struct relay *relay);
+_Noreturn void role_init(const struct plan *plan, int sync);
+
+/* Start time of a process in clock ticks (field 22 of /proc/PID/stat), 0 when it is gone. */
+uint64_t process_start_time(int pid);
+
+/* Nanoseconds since 1970. */
+uint64_t realtime_ns(void);
+
+/* 0 with `child` in a new process, its pid in the parent, -1 on failure. `cgroup` is a v2 directory or -1. */
+int clone_child(uint64_t namespaces, int cgroup, int *pidfd);
+
+/* Exit code as the CRI counts it: 128 + signal for a killed process. Reaps the child. */
+void reap(int pidfd, uint32_t *exit_code, uint32_t *signal);
+
+/* Writes a whole short file, as cgroup and proc files want it: 0 or -1. */
+int write_file(const char *path, const char *text);
+
+#define CGROUPS_V1_MAX 24
+
+/* The child's cgroups, opened before any namespace is entered. */
+struct cgroups {
+    int v2;   /* directory to clone into, or -1 */
+    int kill; /* its cgroup.kill, or -1 */
+    int v1_count;
+    struct {
+        const char *path;
+        int tasks;
+    } v1[CGROUPS_V1_MAX];
+};
+
+/* Takes the cgroup operations out of the outer section: 1 when `op` was one of them, 0 when not, -1 on failure. */
+int cgroups_take(struct cgroups *cgroups, uint32_t op, struct fields *fields);
+/* In the child, whose only thread this is: enters every v1 cgroup, or tells `sync` which it could not and ends. */
+void cgroups_enter(const struct cgroups *cgroups, int sync);
+/* In the launcher, once there is a child: closes what only the child needed. */
+void cgroups_left(struct cgroups *cgroups);
+
+#endif

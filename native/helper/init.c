@@ -1,0 +1,70 @@
+/*
+ * role init: born in the container's namespaces, it runs the inner section of
+ * the plan and becomes the container's process. Its sync socket closes on
+ * execve; until then the launcher's end of it is its lifeline.
+ */
+#include "helper.h"
+#include "../lib/sys.h"
+
+#include <sched.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+_Noreturn static void report_failure(struct launch *launch, uint32_t step, int error)
+{
+    struct report report = {.kind = REPORT_FAILED, .section = SECTION_INNER, .step = step, .error = error};
+    memcpy(report.detail, launch->detail, sizeof report.detail);
+    send(launch->sync, &report, sizeof report, MSG_NOSIGNAL);
+    _exit(1);
+}
+
+static void report_ready(struct launch *launch)
+{
+    struct report report = {.kind = REPORT_READY, .uid = launch->identity.uid, .gid = launch->identity.gid};
+    report.group_count = (uint32_t)launch->identity.group_count;
+    memcpy(report.groups, launch->identity.groups, sizeof report.groups);
+    send(launch->sync, &report, sizeof report, MSG_NOSIGNAL);
+}
+
+/* Waits for one word of the launcher's; when the launcher is gone there is nothing left to start for. */
+static void await(struct launch *launch, char word)
+{
+    char got = 0;
+    ssize_t n;
+    do
+        n = recv(launch->sync, &got, 1, 0);
+    while (n < 0 && errno == EINTR);
+    if (n != 1 || got != word)
+        _exit(1);
+}
+
+static int run(struct launch *launch, uint32_t op, struct fields *fields)
+{
+    switch (op) {
+    case OP_AWAIT_GO:
+        report_ready(launch);
+        await(launch, SYNC_GO);
+        return 0;
+    default:
+        return step_run(launch, op, fields);
+    }
+}
+
+_Noreturn void role_init(const struct plan *plan, int sync)
+{
+    static struct launch launch;
+    launch = (struct launch){.plan = plan, .root = -1, .stage = -1, .sync = sync, .devnull = -1};
+    struct fields fields;
+    size_t offset = 0;
+    uint32_t op, step = 0;
+
+    prctl(PR_SET_NAME, "berth-init", 0, 0, 0);
+    for (; plan_next(plan, SECTION_INNER, &offset, &op, &fields); step++) {
+        launch.detail[0] = 0;
+        if (run(&launch, op, &fields))
+            report_failure(&launch, step, errno);
+    }
+    errno = ENOEXEC; /* a plan without an EXEC */
+    report_failure(&launch, step, errno);
+}

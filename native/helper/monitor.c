@@ -1,0 +1,521 @@
+/*
+ * role monitor: stays beside one container for its whole life, whatever happens
+ * to the daemon. It starts init, writes the container's output to its log,
+ * answers whoever connects to its socket, and makes the exit record durable
+ * before the last connection closes. One poll loop, no threads, fixed buffers;
+ * once the container runs, no error of this process ends it.
+ */
+#include "helper.h"
+#include "../lib/crilog.h"
+#include "../lib/sys.h"
+#include "../lib/wire.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+
+#define CLIENTS 4
+#define DRAIN_MS 5000
+
+enum phase { PHASE_CREATING, PHASE_CREATED, PHASE_STARTING, PHASE_RUNNING, PHASE_ENDED };
+
+struct client {
+    int fd;
+    struct wire_in in;
+};
+
+static struct {
+    enum phase phase;
+    int pid;
+    int pidfd;
+    uint64_t pid_start;
+    uint64_t started_at;
+    uint64_t finished_at;
+    uint64_t dropped;
+    uint32_t exit_code;
+    uint32_t signal;
+    int sync;
+    int listener;
+    int log_fd;
+    char log_path[4096];
+    int stdin_write;
+    struct cgroups cgroups;
+    int output[2]; /* read ends of stdout and stderr */
+    struct crilog logs[2];
+    struct client clients[CLIENTS];
+    struct report ready;
+    struct wire_out out;
+} m;
+
+/* ---- messages ---- */
+
+static void drop_client(struct client *client)
+{
+    close(client->fd);
+    client->fd = -1;
+}
+
+static void broadcast(void)
+{
+    for (int i = 0; i < CLIENTS; i++)
+        if (m.clients[i].fd >= 0 && wire_send(m.clients[i].fd, &m.out))
+            drop_client(&m.clients[i]);
+}
+
+static void message_created(void)
+{
+    wire_begin(&m.out, MSG_CREATED);
+    wire_u32(&m.out, (uint32_t)m.pid);
+    wire_u64(&m.out, m.pid_start);
+    wire_u32(&m.out, m.ready.uid);
+    wire_u32(&m.out, m.ready.gid);
+    wire_bytes(&m.out, m.ready.groups, m.ready.group_count * sizeof m.ready.groups[0]);
+}
+
+static void message_running(void)
+{
+    wire_begin(&m.out, MSG_RUNNING);
+    wire_u64(&m.out, m.started_at);
+}
+
+static void message_exited(void)
+{
+    wire_begin(&m.out, MSG_EXITED);
+    wire_u32(&m.out, m.exit_code);
+    wire_u32(&m.out, m.signal);
+    wire_u64(&m.out, m.finished_at);
+    wire_u64(&m.out, m.dropped);
+}
+
+static void message_failed(uint32_t section, uint32_t step, int error, const char *detail)
+{
+    wire_begin(&m.out, MSG_FAILED);
+    wire_u32(&m.out, section);
+    wire_u32(&m.out, step);
+    wire_u32(&m.out, (uint32_t)error);
+    wire_str(&m.out, detail);
+}
+
+/* ---- records for a daemon that comes later ---- */
+
+/* Puts a small file into the container's state directory, whole or not at all. */
+static void write_record(const char *name, const char *text)
+{
+    char temporary[64];
+    snprintf(temporary, sizeof temporary, "%s.new", name);
+    int fd = openat(FD_STATE_DIR, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return;
+    size_t length = strlen(text);
+    int whole = write(fd, text, length) == (ssize_t)length;
+    close(fd);
+    if (whole)
+        renameat(FD_STATE_DIR, temporary, FD_STATE_DIR, name);
+}
+
+static void record_exit(void)
+{
+    char text[128];
+    snprintf(text, sizeof text, "%u %u %llu %llu %llu\n", m.exit_code, m.signal, (unsigned long long)m.started_at,
+             (unsigned long long)m.finished_at, (unsigned long long)m.dropped);
+    write_record("exit", text);
+}
+
+static void record_failure(uint32_t section, uint32_t step, int error, const char *detail)
+{
+    char text[64 + DETAIL_MAX];
+    snprintf(text, sizeof text, "%u %u %d %s\n", section, step, error, detail);
+    write_record("failed", text);
+}
+
+static int fail(uint32_t section, uint32_t step, int error, const char *detail)
+{
+    record_failure(section, step, error, detail);
+    message_failed(section, step, error, detail);
+    broadcast();
+    return 1;
+}
+
+/* ---- log ---- */
+
+static int sink(void *to, const char *prefix, size_t prefix_length, const char *text, size_t length)
+{
+    (void)to;
+    struct iovec record[2] = {{(void *)(uintptr_t)prefix, prefix_length}, {(void *)(uintptr_t)text, length}};
+    ssize_t n = m.log_fd < 0 ? -1 : writev(m.log_fd, record, 2);
+    if (n == (ssize_t)(prefix_length + length))
+        return 0;
+    m.dropped += length;
+    if (n > 0) /* half a record: end its line, so that the next one stands alone */
+        (void)!write(m.log_fd, "\n", 1);
+    return -1;
+}
+
+static int open_log(void)
+{
+    return open(m.log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+}
+
+static void reopen_log(struct client *client)
+{
+    int fd = open_log(), failure = fd < 0 ? errno : 0;
+    if (fd >= 0) {
+        close(m.log_fd);
+        m.log_fd = fd;
+    }
+    wire_begin(&m.out, MSG_LOG_REOPENED);
+    wire_u32(&m.out, (uint32_t)failure);
+    if (wire_send(client->fd, &m.out))
+        drop_client(client);
+}
+
+static void read_output(int which)
+{
+    char data[16384];
+    struct timespec now;
+    ssize_t n = read(m.output[which], data, sizeof data);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (n > 0) {
+        crilog_feed(&m.logs[which], data, (size_t)n, &now);
+        return;
+    }
+    crilog_end(&m.logs[which], &now);
+    close(m.output[which]);
+    m.output[which] = -1;
+}
+
+/* ---- start ---- */
+
+static int listen_in_state_dir(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/sock", FD_STATE_DIR);
+    m.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (m.listener < 0)
+        return -1;
+    return bind(m.listener, (struct sockaddr *)&address, sizeof address) || listen(m.listener, CLIENTS) ? -1 : 0;
+}
+
+/* A daemon that died before the socket was there could never find this process again. */
+static int daemon_is_gone(void)
+{
+    struct pollfd control = {.fd = FD_CONTROL, .events = POLLIN};
+    return poll(&control, 1, 0) > 0 && control.revents & POLLHUP;
+}
+
+struct start {
+    uint64_t namespaces;
+    int stdin_mode;
+    uint32_t max_line;
+    int has_log;
+    int child_stdio[3];
+};
+
+static int join_pid(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int failed = setns(fd, CLONE_NEWPID);
+    close(fd);
+    return failed;
+}
+
+static int take(struct start *start, uint32_t op, struct fields *fields)
+{
+    int taken;
+    switch (op) {
+    case OP_CLONE_FLAGS:
+        start->namespaces = field_u64(fields);
+        return 0;
+    case OP_LOG:
+        snprintf(m.log_path, sizeof m.log_path, "%s", field_str(fields));
+        start->max_line = field_u32(fields);
+        start->has_log = 1;
+        m.log_fd = open_log();
+        return m.log_fd < 0 ? -1 : 0;
+    case OP_STDIN:
+        start->stdin_mode = (int)field_u32(fields);
+        return 0;
+    case OP_JOIN_PID:
+        return join_pid(field_str(fields));
+    default:
+        taken = cgroups_take(&m.cgroups, op, fields);
+        errno = taken == 0 ? ENOSYS : errno;
+        return taken == 1 ? 0 : -1;
+    }
+}
+
+static int make_output(struct start *start, int which)
+{
+    int ends[2];
+    if (!start->has_log)
+        return (start->child_stdio[1 + which] = open("/dev/null", O_WRONLY | O_CLOEXEC)) < 0 ? -1 : 0;
+    if (pipe2(ends, O_CLOEXEC))
+        return -1;
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    m.output[which] = ends[0];
+    start->child_stdio[1 + which] = ends[1];
+    m.logs[which].stream = which ? "stderr" : "stdout";
+    m.logs[which].max_line = start->max_line && start->max_line < CRILOG_MAX_LINE ? start->max_line : CRILOG_MAX_LINE;
+    m.logs[which].sink = sink;
+    return 0;
+}
+
+static int make_stdin(struct start *start)
+{
+    int ends[2];
+    if (start->stdin_mode == 0)
+        return (start->child_stdio[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0 ? -1 : 0;
+    if (pipe2(ends, O_CLOEXEC))
+        return -1;
+    start->child_stdio[0] = ends[0];
+    m.stdin_write = ends[1];
+    return 0;
+}
+
+/* In the child: its own stdio and the sync socket, nothing else of ours. */
+_Noreturn static void become_init(const struct plan *plan, struct start *start, int sync)
+{
+    cgroups_enter(&m.cgroups, sync); /* first: a number below may be that of one of its files */
+    for (int i = 0; i < 3; i++)
+        dup2(start->child_stdio[i], i);
+    dup2(sync, FD_PLAN);
+    fcntl(FD_PLAN, F_SETFD, FD_CLOEXEC);
+    sys_close_range(FD_PLAN + 1, ~0U, 0);
+    role_init(plan, FD_PLAN);
+}
+
+static int start_init(const struct plan *plan, struct start *start, const char **which)
+{
+    int sync[2];
+    *which = "stdio";
+    if (make_stdin(start) || make_output(start, 0) || make_output(start, 1))
+        return -1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sync))
+        return -1;
+    *which = "clone";
+    m.pid = clone_child(start->namespaces, m.cgroups.v2, &m.pidfd);
+    if (m.pid < 0)
+        return -1;
+    if (m.pid == 0)
+        become_init(plan, start, sync[1]);
+    close(sync[1]);
+    m.sync = sync[0];
+    for (int i = 0; i < 3; i++)
+        close(start->child_stdio[i]);
+    m.pid_start = process_start_time(m.pid);
+    cgroups_left(&m.cgroups);
+    return 0;
+}
+
+/* For a daemon that must end this process although it does not answer. */
+static void record_self(void)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%d %llu\n", getpid(), (unsigned long long)process_start_time(getpid()));
+    write_record("monitor", text);
+}
+
+static int begin(void)
+{
+    struct plan plan;
+    struct start start = {0};
+    struct fields fields;
+    const char *which = "";
+    size_t offset = 0;
+    uint32_t op, step = 0;
+
+    if (listen_in_state_dir())
+        return fail(SECTION_OUTER, NO_STEP, errno, "bind the monitor's socket");
+    if (daemon_is_gone())
+        return 1;
+    record_self();
+    if (load_plan(&plan))
+        return fail(SECTION_OUTER, NO_STEP, errno, "load the plan");
+    for (; plan_next(&plan, SECTION_OUTER, &offset, &op, &fields); step++)
+        if (take(&start, op, &fields))
+            return fail(SECTION_OUTER, step, errno, "");
+    if (start_init(&plan, &start, &which))
+        return fail(SECTION_OUTER, step, errno, which);
+    munmap((void *)(uintptr_t)(plan.section[0] - sizeof(struct plan_header)),
+           sizeof(struct plan_header) + plan.bytes[0] + plan.bytes[1]);
+    return 0;
+}
+
+/* ---- events ---- */
+
+static void go(void)
+{
+    char word = SYNC_GO;
+    if (m.phase != PHASE_CREATED)
+        return;
+    m.phase = PHASE_STARTING;
+    (void)!send(m.sync, &word, 1, MSG_NOSIGNAL);
+}
+
+static void send_signal(const unsigned char *payload)
+{
+    if (m.phase != PHASE_ENDED)
+        sys_pidfd_send_signal(m.pidfd, (int)(payload[0] | payload[1] << 8));
+}
+
+static void serve(struct client *client)
+{
+    unsigned char payload[WIRE_MAX_PAYLOAD];
+    size_t length;
+    if (wire_fill(&client->in, client->fd) <= 0) {
+        drop_client(client);
+        return;
+    }
+    for (int type; client->fd >= 0 && (type = wire_take(&client->in, payload, &length)) != 0;) {
+        if (type == MSG_START)
+            go();
+        else if (type == MSG_KILL && length == 4)
+            send_signal(payload);
+        else if (type == MSG_REOPEN_LOG)
+            reopen_log(client);
+        else if (type < 0)
+            drop_client(client);
+    }
+}
+
+/* A daemon that connects hears at once how far things are. */
+static void accept_client(void)
+{
+    int fd = accept4(m.listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0)
+        return;
+    for (int i = 0; i < CLIENTS; i++) {
+        struct client *client = &m.clients[i];
+        if (client->fd >= 0)
+            continue;
+        client->fd = fd;
+        client->in.length = 0;
+        if (m.phase >= PHASE_CREATED) {
+            message_created();
+            wire_send(fd, &m.out);
+        }
+        if (m.phase == PHASE_RUNNING) {
+            message_running();
+            wire_send(fd, &m.out);
+        }
+        return;
+    }
+    close(fd);
+}
+
+/* 0 to go on, 1 when init has failed. */
+static int hear_init(void)
+{
+    static struct report report;
+    ssize_t n = recv(m.sync, &report, sizeof report, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n == (ssize_t)sizeof report && report.kind == REPORT_READY) {
+        m.ready = report;
+        m.phase = PHASE_CREATED;
+        message_created();
+        broadcast();
+        return 0;
+    }
+    close(m.sync);
+    m.sync = -1;
+    if (n == (ssize_t)sizeof report || m.phase != PHASE_STARTING)
+        reap(m.pidfd, &m.exit_code, &m.signal); /* so that its cgroup is empty when the daemon hears of it */
+    if (n == (ssize_t)sizeof report)
+        return fail(report.section, report.step, report.error, report.detail);
+    if (m.phase != PHASE_STARTING)
+        return fail(SECTION_OUTER, NO_STEP, ECHILD, m.signal == SIGKILL ? "killed before it was set up" : "init ended");
+    m.started_at = realtime_ns();
+    m.phase = PHASE_RUNNING;
+    message_running();
+    broadcast();
+    return 0;
+}
+
+/* Output that was on its way when the container ended, for at most DRAIN_MS. */
+static void drain(void)
+{
+    uint64_t until = realtime_ns() + DRAIN_MS * 1000000ull;
+    while (m.output[0] >= 0 || m.output[1] >= 0) {
+        struct pollfd watched[2] = {{.fd = m.output[0], .events = POLLIN}, {.fd = m.output[1], .events = POLLIN}};
+        uint64_t now = realtime_ns();
+        if (now >= until || poll(watched, 2, (int)((until - now) / 1000000) + 1) < 0)
+            return;
+        for (int i = 0; i < 2; i++)
+            if (m.output[i] >= 0 && watched[i].revents)
+                read_output(i);
+    }
+}
+
+static void end(void)
+{
+    m.finished_at = realtime_ns();
+    reap(m.pidfd, &m.exit_code, &m.signal);
+    m.phase = PHASE_ENDED;
+    if (m.cgroups.kill >= 0) /* whatever it left running, in a PID namespace that is not its own */
+        (void)!write(m.cgroups.kill, "1", 1);
+    drain();
+    record_exit();
+    message_exited();
+    broadcast();
+}
+
+/* Index of what is polled: the fixed ones, then the clients. */
+enum { P_LISTEN, P_SYNC, P_CHILD, P_OUT, P_ERR, P_CLIENT };
+
+static int loop(void)
+{
+    for (;;) {
+        struct pollfd watched[P_CLIENT + CLIENTS] = {
+            [P_LISTEN] = {.fd = m.listener, .events = POLLIN}, [P_SYNC] = {.fd = m.sync, .events = POLLIN},
+            [P_CHILD] = {.fd = m.pidfd, .events = POLLIN},     [P_OUT] = {.fd = m.output[0], .events = POLLIN},
+            [P_ERR] = {.fd = m.output[1], .events = POLLIN},
+        };
+        for (int i = 0; i < CLIENTS; i++)
+            watched[P_CLIENT + i] = (struct pollfd){.fd = m.clients[i].fd, .events = POLLIN};
+        if (poll(watched, P_CLIENT + CLIENTS, -1) < 0)
+            continue;
+        for (int i = 0; i < 2; i++)
+            if (watched[P_OUT + i].revents)
+                read_output(i);
+        if (watched[P_SYNC].revents && hear_init())
+            return 1;
+        if (watched[P_CHILD].revents && m.sync < 0) {
+            end();
+            return 0;
+        }
+        for (int i = 0; i < CLIENTS; i++)
+            if (watched[P_CLIENT + i].revents && m.clients[i].fd >= 0)
+                serve(&m.clients[i]);
+        if (watched[P_LISTEN].revents)
+            accept_client();
+    }
+}
+
+int role_monitor(void)
+{
+    prctl(PR_SET_NAME, "berth-monitor", 0, 0, 0);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* no process of the container's may look into it, or into init */
+    signal(SIGPIPE, SIG_IGN);
+    setsid();
+    umask(027); /* its log is for a group to read, 0640 */
+    (void)!chdir("/");
+    m.cgroups.v2 = m.cgroups.kill = -1;
+    m.sync = m.listener = m.log_fd = m.stdin_write = m.pidfd = m.output[0] = m.output[1] = -1;
+    for (int i = 0; i < CLIENTS; i++)
+        m.clients[i].fd = -1;
+    m.clients[0].fd = FD_CONTROL;
+    return begin() || loop();
+}

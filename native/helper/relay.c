@@ -1,0 +1,143 @@
+/*
+ * The relay of an exec: carries a command's stdio between the command's pipes
+ * and the daemon's sockets, in a process of its own.
+ *
+ * The command needs pipes (a socket cannot be opened as /dev/stdout), and the
+ * daemon must not touch them: a process that splices from an empty socket into
+ * its stdout holds that pipe's lock while it waits, and whoever reads the pipe
+ * then waits in the kernel, O_NONBLOCK or not (seen on Linux 6.18). This process
+ * may wait there; nobody depends on it but the command it serves.
+ *
+ *     daemon 0 (socket) ──▶ pipe ──▶ command's stdin
+ *     daemon 1 (socket) ◀── pipe ◀── command's stdout        the same for 2
+ *
+ * Once the command has ended (the end of `ended`), what its pipes still hold is
+ * carried, without waiting for others that have them open, and all is closed.
+ */
+#include "helper.h"
+#include "../lib/sys.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+struct flow {
+    int from;
+    int to;
+    int is_output;
+    int left; /* bytes to be carried yet, once the command has ended */
+    size_t have;
+    size_t sent;
+    char data[16384];
+};
+
+static struct flow flows[3];
+
+static void close_flow(struct flow *flow)
+{
+    if (flow->from >= 0)
+        close(flow->from);
+    if (flow->to >= 0)
+        close(flow->to);
+    flow->from = flow->to = -1;
+    flow->have = flow->sent = 0;
+}
+
+/* Takes what is there. 1: something, or the flow is over; 0: nothing now. */
+static int fill(struct flow *flow, int is_ending)
+{
+    size_t wanted = is_ending && (size_t)flow->left < sizeof flow->data ? (size_t)flow->left : sizeof flow->data;
+    ssize_t n = wanted == 0 ? 0 : read(flow->from, flow->data, wanted);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n <= 0)
+        close_flow(flow);
+    else
+        flow->have = (size_t)n;
+    flow->left -= (int)n;
+    flow->sent = 0;
+    return 1;
+}
+
+/* A daemon that is gone must not stop the command: its output is taken and dropped. */
+static void drain(struct flow *flow)
+{
+    ssize_t n = flow->to < 0 ? (ssize_t)(flow->have - flow->sent)
+                             : write(flow->to, flow->data + flow->sent, flow->have - flow->sent);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n < 0 && !flow->is_output) {
+        close_flow(flow); /* the command does not read any more */
+        return;
+    }
+    if (n < 0) {
+        close(flow->to);
+        flow->to = -1;
+        n = (ssize_t)(flow->have - flow->sent);
+    }
+    flow->sent += (size_t)n;
+    if (flow->sent == flow->have)
+        flow->have = flow->sent = 0;
+}
+
+static int is_busy(const struct flow *flow)
+{
+    return flow->have > 0 && flow->to >= 0;
+}
+
+/* One round; 0 once nothing is left to carry. */
+static int carry(int ended, int *is_ending)
+{
+    struct pollfd watched[4] = {{.fd = *is_ending ? -1 : ended, .events = POLLIN}};
+    int open_flows = 0;
+    for (int i = 0; i < 3; i++) {
+        struct flow *flow = &flows[i];
+        watched[i + 1].fd = is_busy(flow) ? flow->to : *is_ending ? -1 : flow->from;
+        watched[i + 1].events = is_busy(flow) ? POLLOUT : POLLIN;
+        open_flows += flow->from >= 0;
+    }
+    if (open_flows == 0)
+        return 0;
+    if (poll(watched, 4, *is_ending && !is_busy(&flows[1]) && !is_busy(&flows[2]) ? 0 : -1) < 0)
+        return errno == EINTR;
+    if (watched[0].revents) {
+        *is_ending = 1;
+        close_flow(&flows[0]);
+        for (int i = 1; i < 3; i++) /* so much is the command's; who else writes there now is not waited for */
+            if (flows[i].from >= 0 && ioctl(flows[i].from, FIONREAD, &flows[i].left))
+                flows[i].left = 0;
+    }
+    for (int i = 0; i < 3; i++) {
+        struct flow *flow = &flows[i];
+        if (*is_ending && flow->from >= 0 && flow->to < 0)
+            close_flow(flow);
+        else if (flow->have > 0 && (watched[i + 1].revents || flow->to < 0))
+            drain(flow);
+        else if (flow->from >= 0 && flow->have == 0 && (watched[i + 1].revents || *is_ending) && !fill(flow, *is_ending) && *is_ending)
+            close_flow(flow); /* empty, and the command has ended */
+    }
+    return 1;
+}
+
+_Noreturn void role_relay(const struct relay *relay)
+{
+    int is_ending = 0;
+    prctl(PR_SET_NAME, "berth-relay", 0, 0, 0);
+    signal(SIGPIPE, SIG_IGN);
+    setsid();
+    flows[0] = (struct flow){.from = relay->pipes[0] < 0 ? -1 : 0, .to = relay->pipes[0]};
+    flows[1] = (struct flow){.from = relay->pipes[1], .to = 1, .is_output = 1};
+    flows[2] = (struct flow){.from = relay->pipes[2], .to = 2, .is_output = 1};
+    for (int i = 0; i < 3; i++) {
+        if (flows[i].from >= 0)
+            fcntl(flows[i].from, F_SETFL, O_NONBLOCK);
+        if (flows[i].from >= 0)
+            fcntl(flows[i].to, F_SETFL, O_NONBLOCK);
+    }
+    while (carry(relay->ended, &is_ending))
+        ;
+    _exit(0);
+}

@@ -1,0 +1,146 @@
+/* Operations on the host's side: namespaces, their pins, and what is set inside them before any root is changed. */
+#include "helper.h"
+#include "../lib/rooted.h"
+#include "../lib/sys.h"
+
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+static int join(struct launch *launch, int type, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return step_fail(launch, "open %s", path);
+    int failed = setns(fd, type);
+    close(fd);
+    return failed ? step_fail(launch, "setns %s", path) : 0;
+}
+
+static int loopback_up(void)
+{
+    struct ifreq request = {.ifr_flags = IFF_UP | IFF_RUNNING};
+    strcpy(request.ifr_name, "lo");
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    int failed = ioctl(fd, SIOCSIFFLAGS, &request);
+    close(fd);
+    return failed;
+}
+
+static int bind_over_new_file(struct launch *launch, const char *source, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return step_fail(launch, "create %s", path);
+    close(fd);
+    return sys_mount(source, path, NULL, MS_BIND, NULL) ? step_fail(launch, "bind %s", path) : 0;
+}
+
+static int pin(struct launch *launch, const char *ns, const char *path)
+{
+    char source[64];
+    snprintf(source, sizeof source, "/proc/self/ns/%s", ns);
+    return bind_over_new_file(launch, source, path);
+}
+
+static int shm(struct launch *launch, const char *path, uint64_t size)
+{
+    char options[64];
+    if (mkdir(path, 0700) && errno != EEXIST)
+        return step_fail(launch, "mkdir %s", path);
+    snprintf(options, sizeof options, "mode=1777,size=%llu", (unsigned long long)size);
+    return sys_mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options);
+}
+
+static int pause_pod(struct launch *launch, const char *path)
+{
+    char source[64];
+    int pidfd;
+    int pid = clone_child(BERTH_CLONE_NEWPID, -1, &pidfd);
+    if (pid < 0)
+        return -1;
+    if (pid == 0)
+        role_pause();
+    snprintf(source, sizeof source, "/proc/%d/ns/pid", pid);
+    if (bind_over_new_file(launch, source, path)) {
+        int failure = errno;
+        sys_pidfd_send_signal(pidfd, 9);
+        errno = failure;
+        return -1;
+    }
+    launch->pause_pid = pid;
+    return 0;
+}
+
+static int sysctl_write(const char *path, const char *value)
+{
+    int root = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return -1;
+    int fd = sys_openat2(root, path, O_WRONLY | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+    int failure = errno;
+    close(root);
+    errno = failure;
+    if (fd < 0)
+        return -1;
+    ssize_t n = write(fd, value, strlen(value));
+    failure = errno;
+    close(fd);
+    errno = failure;
+    return n == (ssize_t)strlen(value) ? 0 : -1;
+}
+
+/* Raising is always allowed; lowering takes CAP_SYS_RESOURCE, and without it the present value stays. */
+static int oom_score_adj(int wanted)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", wanted);
+    if (write_file("/proc/self/oom_score_adj", text) == 0)
+        return 0;
+    return errno == EACCES || errno == EPERM ? 0 : -1;
+}
+
+int step_host(struct launch *launch, uint32_t op, struct fields *fields)
+{
+    switch (op) {
+    case OP_SETNS: {
+        int type = (int)field_u32(fields);
+        return join(launch, type, field_str(fields));
+    }
+    case OP_UNSHARE:
+        return unshare((int)field_u32(fields));
+    case OP_HOSTNAME: {
+        struct bytes name = field_bytes(fields);
+        return sethostname((const char *)name.data, name.length);
+    }
+    case OP_LOOPBACK_UP:
+        return loopback_up();
+    case OP_SYSCTL: {
+        const char *path = field_str(fields);
+        return sysctl_write(path, field_str(fields));
+    }
+    case OP_PIN: {
+        const char *ns = field_str(fields);
+        return pin(launch, ns, field_str(fields));
+    }
+    case OP_SHM: {
+        const char *path = field_str(fields);
+        return shm(launch, path, field_u64(fields));
+    }
+    case OP_PAUSE:
+        return pause_pod(launch, field_str(fields));
+    case OP_OOM_SCORE_ADJ:
+        return oom_score_adj((int)field_u32(fields));
+    default:
+        errno = ENOSYS;
+        return -1;
+    }
+}
