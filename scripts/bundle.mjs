@@ -1,0 +1,56 @@
+/**
+ * Makes what is shipped: dist/bundle/<program>.cjs, V8's code cache of it beside it, and the launcher bin/<program>.
+ */
+import { build } from 'esbuild';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, copyFileSync, existsSync, mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const scripts = file => join(root, 'scripts', file);
+const programs = { berthd: 'src/main.ts', berth: 'src/cli/main.ts' };
+
+/** Empty when this is no checkout. */
+function gitCommit() {
+  try {
+    return execFileSync('git', ['rev-parse', 'HEAD'], {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim();
+  } catch {
+    return '';
+  }
+}
+
+mkdirSync(join(root, 'bin'), { recursive: true });
+mkdirSync(join(root, 'dist/bundle'), { recursive: true });
+copyFileSync(scripts('load.cjs'), join(root, 'dist/bundle/load.cjs'));
+for (const [name, source] of Object.entries(programs)) {
+  if (!existsSync(join(root, source))) continue;
+  const bundle = join(root, `dist/bundle/${name}.cjs`);
+  await build({
+    absWorkingDir: root,
+    entryPoints: [source],
+    outfile: bundle,
+    bundle: true,
+    format: 'cjs',
+    platform: 'node',
+    target: 'node20',
+    external: ['lmdb', '*.node'],
+    sourcemap: true,
+    define: { BERTH_GIT_COMMIT: JSON.stringify(gitCommit()) },
+    // import() becomes require(): code that comes from a cache has lost Node's hook for import().
+    supported: { 'dynamic-import': false },
+    logLevel: 'warning',
+  });
+  // With a deadline: a program that does not know --version might go on to run.
+  execFileSync(process.execPath, [scripts('code-cache.cjs'), bundle], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    timeout: 20_000,
+  });
+  const launcher = join(root, 'bin', name);
+  copyFileSync(scripts('launcher.cjs'), launcher);
+  chmodSync(launcher, 0o755);
+}

@@ -1,0 +1,16 @@
+import { BerthError } from '../../base/errors';
+
+/** The value of `--tail`: a number of lines, or `all`, which is undefined. */
+export function parseTail(text: string): bigint | undefined {
+  return text === 'all' ? undefined : parseCount('--tail', text, 'a number of lines, or all');
+}
+
+/** The value of `stop --time`. */
+export function parseSeconds(text: string): bigint {
+  return parseCount('-t', text, 'a number of seconds, 0 or more');
+}
+
+function parseCount(flag: string, text: string, what: string): bigint {
+  if (/^\d{1,15}$/.test(text)) return BigInt(text);
+  throw new BerthError('invalid_argument', `${flag} "${text}" is not ${what}`);
+}

@@ -1,0 +1,33 @@
+import type { Command } from 'commander';
+import { BerthError } from '../base/errors';
+import { BerthService, type PullDone, type PullResponse } from '../cri/generated/berth/v1/berth';
+import type { Daemon, Replies } from './client';
+import { familiar } from './format/names';
+import { progressDisplay } from './format/progress';
+import { print } from './output';
+
+export function define(command: Command, daemon: () => Daemon): void {
+  command
+    .usage('[OPTIONS] IMAGE')
+    .argument('<image>', 'a reference; without a tag, latest')
+    .option('-q, --quiet', 'no progress', false)
+    .addHelpText('after', '\nExample: berth pull registry.example:5000/app:1.2')
+    .action(async (image: string, { quiet }: { quiet: boolean }) => {
+      const { digest, reference, changed } = await showPull(daemon().open(BerthService.pull, { image }), quiet);
+      const status = changed ? 'Downloaded newer image for' : 'Image is up to date for';
+      if (!quiet) await print(`Digest: ${digest}\nStatus: ${status} ${familiar(reference)}\n`);
+      await print(`${reference}\n`);
+    });
+}
+
+/** Shows the progress of a pull or an import on stdout, and returns how it ended. */
+export async function showPull(replies: Replies<PullResponse>, quiet: boolean): Promise<PullDone> {
+  const display = progressDisplay(process.stdout, quiet);
+  let end: PullDone | undefined;
+  for await (const { progress, done } of replies) {
+    if (progress) display.update(progress);
+    end = done;
+  }
+  if (end) return end;
+  throw new BerthError('internal', 'the daemon ended the call without saying which image it has');
+}

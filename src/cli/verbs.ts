@@ -1,0 +1,47 @@
+import type { Command } from 'commander';
+import type { Daemon } from './client';
+
+export interface VerbModule {
+  /**
+   * Adds the verb's arguments, options and action to its command. The action throws what went wrong, and sets
+   * `process.exitCode` where the outcome is a number, as it is for a container's.
+   */
+  define(command: Command, daemon: () => Daemon): void;
+}
+
+export interface Verb {
+  summary: string;
+  /** The exit code for errors of berth's own. */
+  errorCode: number;
+  /** Each verb is a module of its own, loaded when it is asked for: most of a short call's time is loading. */
+  load(): Promise<VerbModule>;
+}
+
+/** In the order of the help. For `run`, 1 is a code that the container's command may well have. */
+export const verbs: Readonly<Record<string, Verb>> = {
+  run: { summary: 'Create a container from an image and start it', errorCode: 125, load: () => import('./run.js') },
+  exec: { summary: 'Run one more command in a running container', errorCode: 1, load: () => import('./exec.js') },
+  ps: { summary: "List containers, the kubelet's too", errorCode: 1, load: () => import('./ps.js') },
+  logs: { summary: 'Show what a container has written', errorCode: 1, load: () => import('./logs.js') },
+  stop: { summary: 'Stop running containers', errorCode: 1, load: () => import('./stop.js') },
+  kill: { summary: 'Send a signal to running containers', errorCode: 1, load: () => import('./kill.js') },
+  rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
+  pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
+  import: {
+    summary: 'Take an image from a directory in the OCI layout',
+    errorCode: 1,
+    load: () => import('./import.js'),
+  },
+  images: { summary: 'List images', errorCode: 1, load: () => import('./images.js') },
+  rmi: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
+  inspect: {
+    summary: 'Show all that is known of containers and images',
+    errorCode: 1,
+    load: () => import('./inspect.js'),
+  },
+  version: {
+    summary: 'Show the versions of berth and of the daemon',
+    errorCode: 1,
+    load: () => import('./version.js'),
+  },
+};

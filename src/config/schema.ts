@@ -1,0 +1,110 @@
+import { z } from 'zod';
+import type { LogFormat, LogLevel } from '../base/log';
+
+/**
+ * The configuration's one description: keys, values, defaults and meaning. The
+ * keys are those of the TOML file; `Config` has them in camelCase. Every key has
+ * a default, so that a machine without a file is a configured machine.
+ *
+ * Each value carries what it must be as its error text and title: it completes
+ * "must be …" in messages and fills a column of the README's table.
+ */
+export const schema = table({
+  root: absolutePath()
+    .default('/var/lib/berth')
+    .describe('Where images, writable layers and records are kept; must survive a reboot.'),
+  state: absolutePath()
+    .default('/run/berth')
+    .describe("Where sockets, pinned namespaces and running containers' files are; lost at a reboot."),
+  log: table({
+    level: oneOf(['error', 'warn', 'info', 'debug'] satisfies LogLevel[])
+      .default('info')
+      .describe('The least important messages that are still logged.'),
+    format: oneOf(['text', 'json'] satisfies LogFormat[])
+      .default('text')
+      .describe('One line of text a message, or one JSON object a line.'),
+  }),
+  registry: table({
+    hosts_dir: absolutePath()
+      .default('/etc/berth/certs.d')
+      .describe('A folder for each registry, `<host>[:port]/hosts.toml`: mirrors, certificates, headers.'),
+    plain_http: listOf(hostAndPort(), 'a list of hosts, each "host" or "host:port"')
+      .default([])
+      .describe('Registries that are spoken to without TLS. Loopback addresses need not be named.'),
+    max_concurrent_downloads: wholeNumber(1, 64).default(3).describe('Layers that one pull downloads at a time.'),
+  }),
+  network: table({
+    cni_config_dir: absolutePath()
+      .default('/etc/cni/net.d')
+      .describe('Where network plugins put their configuration; this version only tells in Status what is there.'),
+    cni_bin_dirs: listOf(absolutePath(), 'a list of absolute paths')
+      .default(['/opt/cni/bin', '/usr/lib/cni'])
+      .describe('Where network plugins lie; this version runs none.'),
+  }),
+  runtime: table({
+    cgroup_driver: oneOf(['auto', 'cgroupfs', 'systemd'])
+      .default('auto')
+      .describe('Who makes cgroups; this version has `cgroupfs`, which `auto` means, too.'),
+  }),
+});
+
+/** The configuration as the program uses it: complete, checked, frozen, in camelCase. */
+export type Config = Camelized<z.output<typeof schema>>;
+
+function table<Shape extends z.ZodRawShape>(shape: Shape) {
+  // All keys have defaults; with prefault a missing table gets them too.
+  return z.strictObject(shape, 'a table').prefault({} as never);
+}
+
+function absolutePath() {
+  const expected = 'an absolute path';
+  return z
+    .string(expected)
+    .regex(/^\/[^\0]*$/, expected)
+    .meta({ title: expected });
+}
+
+function hostAndPort() {
+  const expected = '"host" or "host:port", without a scheme';
+  return z.string(expected).regex(/^([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?$/i, expected);
+}
+
+function oneOf<const Values extends readonly string[]>(values: Values) {
+  const expected = `one of ${values.map(value => JSON.stringify(value)).join(', ')}`;
+  return z.enum(values, expected).meta({ title: expected });
+}
+
+function wholeNumber(least: number, most: number) {
+  const expected = `a whole number from ${least} to ${most}`;
+  return z.int(expected).min(least, expected).max(most, expected).meta({ title: expected });
+}
+
+function listOf<Element extends z.ZodType>(element: Element, expected: string) {
+  return z.array(element, expected).meta({ title: expected });
+}
+
+type CamelCase<Key extends string> = Key extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<CamelCase<Tail>>}`
+  : Key;
+
+type Camelized<Value> = Value extends readonly (infer Element)[]
+  ? readonly Element[]
+  : Value extends object
+    ? { readonly [Key in keyof Value as CamelCase<Key & string>]: Camelized<Value[Key]> }
+    : Value;
+
+/** From the file's shape to the program's: keys in camelCase, everything frozen. */
+export function toConfig(checked: z.output<typeof schema>): Config {
+  return camelize(checked) as Config;
+}
+
+function camelize(value: unknown): unknown {
+  if (Array.isArray(value)) return Object.freeze([...(value as unknown[])]);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).map(([key, inner]) => [camelCase(key), camelize(inner)]);
+  return Object.freeze(Object.fromEntries(entries));
+}
+
+function camelCase(key: string): string {
+  return key.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+}

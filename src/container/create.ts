@@ -1,0 +1,273 @@
+import { chmod, chown, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Context } from '../base/context';
+import { BerthError, errnoOf, isAbsent } from '../base/errors';
+import { randomHexId, type ContainerId } from '../base/ids';
+import { Rollback, together } from '../base/rollback';
+import { limitWrites } from '../cgroup/limits';
+import { ContainerConfig, NamespaceMode, type LinuxContainerResources } from '../cri';
+import type { Image } from '../image/images';
+import { containerSpec, type PodFacts } from '../oci/container-spec';
+import { launchPlan, type Rootfs } from '../oci/launch-plan';
+import { numberOfCriSignal, signalNumber } from '../oci/signals';
+import { specToJson } from '../oci/spec';
+import { Monitor } from '../process/monitor';
+import type { Sandbox } from '../sandbox/sandboxes';
+import type { Container, ContainerRecord, Containers } from './containers';
+import { followToExit } from './exits';
+
+export interface CreateContainerRequest {
+  sandbox: Sandbox;
+  config: ContainerConfig;
+  /** For a person's container. */
+  name?: string;
+  autoRemove?: boolean;
+}
+
+const SIGTERM = 15;
+
+/** Below the two minutes of a kubelet's patience, so that it hears why. */
+const CREATE_WITHIN_MS = 100_000;
+
+/**
+ * CreateContainer: everything is set up and init waits for the start. Asking
+ * again with the same metadata joins the call under way, or returns the
+ * container that it made and that has not exited.
+ */
+export async function createContainer(
+  containers: Containers,
+  ctx: Context,
+  request: CreateContainerRequest,
+): Promise<Container> {
+  const { sandbox, config } = request;
+  if (!config.metadata || config.metadata.name === '') {
+    throw new BerthError('invalid_argument', 'the container config needs a metadata.name');
+  }
+  const { name, attempt } = config.metadata;
+  const isSame = ({ record, config: other }: Container) =>
+    record.sandboxId === sandbox.record.id &&
+    (record.state === 'created' || record.state === 'running') &&
+    other.metadata?.name === name &&
+    other.metadata.attempt === attempt;
+  const key = `${sandbox.record.id}/${name}/${attempt}`;
+  return ctx.race(
+    containers.creates.run(key, async () => containers.list().find(isSame) ?? make(containers, ctx, request)),
+  );
+}
+
+async function make(containers: Containers, ctx: Context, request: CreateContainerRequest): Promise<Container> {
+  const { sandbox, config } = request;
+  if (sandbox.record.state !== 'ready') {
+    throw new BerthError('failed_precondition', `pod sandbox ${sandbox.record.id} is not ready`, {
+      hint: 'run a new one',
+    });
+  }
+  const image = imageOf(containers, config);
+  const record = newRecord(containers, request, image);
+  const paths = containers.paths(record.id);
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, config, record));
+  await using undo = new Rollback(ctx.log, leftovers =>
+    containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
+  );
+
+  const container = await undo.step(
+    'record',
+    () => containers.add(record, config),
+    () => containers.forget(record.id),
+  );
+  const [rootfs, placement] = await together([
+    undo.step(
+      'directories',
+      () => makeDirectories(containers, record, image),
+      () => removeDirectories(containers, record.id),
+      { alsoIfActFailed: true },
+    ),
+    undo.step(
+      'cgroup',
+      () => makeCgroup(containers, record, config),
+      () => containers.cgroups.remove(record.cgroupPath),
+      { alsoIfActFailed: true },
+    ),
+    makeLogDirectory(record.logPath),
+  ]);
+  const log = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
+  const plan = launchPlan(spec, rootfs, placement, log, config.stdin);
+  const monitor = await undo.step(
+    'monitor',
+    () => Monitor.launch(plan, paths.stateDir, record.id),
+    launched => launched?.abandon(),
+  );
+  const limit = Context.of(ctx.log, { timeoutMs: CREATE_WITHIN_MS });
+  limit.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
+  const created = await limit.race(monitor.created);
+  container.monitor = monitor;
+  await containers.update(container, {
+    state: 'created',
+    process: { pid: created.pid, pidStartTime: created.pidStartTime },
+    user: { uid: created.uid, gid: created.gid, groups: created.groups },
+    spec: specToJson(spec),
+  });
+  undo.commit();
+  followToExit(containers, container, monitor);
+  ctx.log.info('container is created', { container: record.id, sandbox: record.sandboxId });
+  return container;
+}
+
+function imageOf(containers: Containers, config: ContainerConfig): Image {
+  const reference = config.image?.image ?? '';
+  if (reference === '') throw new BerthError('invalid_argument', 'the container config names no image');
+  const image = containers.images.find(reference);
+  if (image) return image;
+  throw new BerthError('not_found', `image ${reference} is not on this node`, { hint: 'pull it first' });
+}
+
+function newRecord(containers: Containers, request: CreateContainerRequest, image: Image): ContainerRecord {
+  const { sandbox, config } = request;
+  const id = newId(sandbox);
+  return {
+    version: 1,
+    id,
+    sandboxId: sandbox.record.id,
+    owner: sandbox.record.owner,
+    state: 'creating',
+    config: Buffer.from(ContainerConfig.encode(config).finish()),
+    ...(request.name === undefined ? {} : { name: request.name }),
+    ...(request.autoRemove ? { autoRemove: true } : {}),
+    imageId: image.id,
+    imageRef: image.digests[0] ?? image.id,
+    layerKeys: image.layers.map(layer => layer.key),
+    cgroupPath: join(sandbox.record.cgroupParent, id),
+    logPath: logPathOf(containers, sandbox, config, id),
+    stopSignal: numberOfCriSignal(config.stopSignal) ?? signalNumber(image.config.stopSignal ?? '') ?? SIGTERM,
+    createdAtNs: BigInt(Date.now()) * 1_000_000n,
+    startedAtNs: 0n,
+    finishedAtNs: 0n,
+    exitCode: 0,
+    reason: '',
+    message: '',
+  };
+}
+
+/** A person knows one id: the pod of the container has the same, and the host name is made of it. */
+function newId(sandbox: Sandbox): ContainerId {
+  return (sandbox.record.owner === 'person' ? sandbox.record.id : randomHexId()) as ContainerId;
+}
+
+/** Where the kubelet wants it, or else beside the writable layer, with which it goes. */
+function logPathOf(containers: Containers, sandbox: Sandbox, config: ContainerConfig, id: ContainerId): string {
+  if (sandbox.record.owner === 'person') return join(containers.paths(id).dir, 'log');
+  const { logDirectory } = sandbox.config;
+  return logDirectory === '' || config.logPath === '' ? '' : join(logDirectory, config.logPath);
+}
+
+function podFacts(
+  containers: Containers,
+  sandbox: Sandbox,
+  config: ContainerConfig,
+  record: ContainerRecord,
+): PodFacts {
+  const paths = containers.sandboxes.paths(sandbox.record.id);
+  const { ownNetwork, ownIpc, hostname } = sandbox.record;
+  return {
+    hostname,
+    networkPath: ownNetwork ? paths.network : undefined,
+    ipcPath: ownIpc ? paths.ipc : undefined,
+    utsPath: ownNetwork ? paths.uts : undefined,
+    ...pidNamespace(containers, sandbox, config),
+    shmPath: ownIpc ? paths.shm : '/dev/shm',
+    files: paths.files,
+    cgroupPath: record.cgroupPath,
+  };
+}
+
+function pidNamespace(
+  containers: Containers,
+  sandbox: Sandbox,
+  config: ContainerConfig,
+): Pick<PodFacts, 'pidPath' | 'hostPid'> {
+  const options = config.linux?.securityContext?.namespaceOptions;
+  switch (options?.pid ?? NamespaceMode.POD) {
+    case NamespaceMode.NODE:
+      return { pidPath: undefined, hostPid: true };
+    case NamespaceMode.TARGET: {
+      const target = containers.get(options?.targetId ?? '').record;
+      if (target.state !== 'running' || !target.process) {
+        throw new BerthError(
+          'failed_precondition',
+          `container ${target.id}, whose PID namespace is asked for, does not run`,
+        );
+      }
+      return { pidPath: `/proc/${target.process.pid}/ns/pid`, hostPid: false };
+    }
+    case NamespaceMode.POD:
+      if (sandbox.record.pause) return { pidPath: containers.sandboxes.paths(sandbox.record.id).pid, hostPid: false };
+      return { pidPath: undefined, hostPid: false };
+    default:
+      return { pidPath: undefined, hostPid: false };
+  }
+}
+
+async function makeDirectories(containers: Containers, record: ContainerRecord, image: Image): Promise<Rootfs> {
+  const paths = containers.paths(record.id);
+  const lowers = containers.images.lowerDirs(image);
+  await Promise.all([
+    mkdir(paths.stage, { recursive: true, mode: 0o700 }),
+    mkdir(paths.work, { recursive: true, mode: 0o700 }),
+    mkdir(paths.upper, { recursive: true, mode: 0o755 }),
+  ]);
+  // The root directory of an overlay is its uppermost one: it looks as the image's does.
+  if (lowers[0] !== undefined) {
+    const { mode, uid, gid } = await stat(lowers[0]);
+    await chown(paths.upper, uid, gid);
+    await chmod(paths.upper, mode & 0o7777);
+  }
+  return { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: record.owner === 'cri' };
+}
+
+/** Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that. */
+export async function removeDirectories(containers: Containers, id: ContainerId): Promise<void> {
+  const { dir, stateDir } = containers.paths(id);
+  const gone = `${dir}.gone`;
+  try {
+    await rename(dir, gone);
+  } catch (error) {
+    if (!isAbsent(error)) throw error;
+  }
+  await Promise.all([gone, stateDir].map(path => rm(path, { recursive: true, force: true })));
+}
+
+async function makeCgroup({ cgroups }: Containers, record: ContainerRecord, config: ContainerConfig) {
+  const placement = await cgroups.create(record.cgroupPath);
+  await cgroups.limit(record.cgroupPath, limitWrites(limitsOf(config.linux?.resources), cgroups.unified));
+  return placement;
+}
+
+async function makeLogDirectory(logPath: string): Promise<void> {
+  if (logPath === '') return;
+  try {
+    await mkdir(dirname(logPath), { recursive: true });
+  } catch (error) {
+    throw new BerthError(
+      'invalid_argument',
+      `make the log directory ${dirname(logPath)}: ${errnoOf(error) ?? 'failed'}`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/** 0 in the request means "not set". */
+function limitsOf(resources: LinuxContainerResources | undefined) {
+  if (!resources) return {};
+  return {
+    ...(resources.cpuShares > 0n ? { cpuShares: resources.cpuShares } : {}),
+    ...(resources.cpuPeriod > 0n ? { cpuPeriodMicros: resources.cpuPeriod } : {}),
+    ...(resources.cpuQuota !== 0n ? { cpuQuotaMicros: resources.cpuQuota } : {}),
+    ...(resources.cpusetCpus === '' ? {} : { cpusetCpus: resources.cpusetCpus }),
+    ...(resources.cpusetMems === '' ? {} : { cpusetMems: resources.cpusetMems }),
+    ...(resources.memoryLimitInBytes > 0n ? { memoryLimitBytes: resources.memoryLimitInBytes } : {}),
+    ...(resources.memorySwapLimitInBytes > 0n ? { memorySwapLimitBytes: resources.memorySwapLimitInBytes } : {}),
+    unified: resources.unified,
+  };
+}

@@ -1,0 +1,91 @@
+import { closeSync } from 'node:fs';
+import { BerthError } from '../base/errors';
+import { execPlan } from '../oci/launch-plan';
+import type { ProcessSpec, UserRequest } from '../oci/spec';
+import { LaunchError } from '../process/launch-failure';
+import { startExec, type RunningExec } from '../process/exec';
+import { openProcess, startTimeOf } from '../process/identity';
+import type { Container, Containers } from './containers';
+
+export interface ExecRequest {
+  command: readonly string[];
+  /** Entries over the container's own, by key. */
+  env?: readonly { key: string; value: Buffer }[];
+  workingDir?: string;
+  user?: UserRequest;
+  stdin: boolean;
+  /** Kills the command, also while it is being started. */
+  signal?: AbortSignal;
+  onOutput: (stream: 'stdout' | 'stderr', chunk: Buffer) => void | Promise<void>;
+}
+
+/** Runs one more command in a running container, as the container's own user unless asked otherwise. */
+export async function execInContainer(
+  containers: Containers,
+  container: Container,
+  request: ExecRequest,
+): Promise<RunningExec> {
+  const { id, state, process, cgroupPath, spec } = container.record;
+  if (request.command.length === 0 || request.command[0] === '') {
+    throw new BerthError('invalid_argument', 'exec: no command is given');
+  }
+  const pidfd = process && state === 'running' ? openProcess(process.pid, process.pidStartTime) : undefined;
+  if (pidfd === undefined || spec === undefined) {
+    throw new BerthError(
+      'failed_precondition',
+      `container ${id} is ${state}: a command runs only in a running container`,
+    );
+  }
+  try {
+    const own = (JSON.parse(spec) as { process: Omit<ProcessSpec, 'env'> & { env: string[] } }).process;
+    const plan = execPlan(
+      execProcess(own, container, request),
+      containers.cgroups.placement(cgroupPath),
+      request.stdin,
+    );
+    return await startExec({
+      plan,
+      target: pidfd,
+      name: id,
+      stdin: request.stdin,
+      onOutput: request.onOutput,
+      ...(request.signal ? { signal: request.signal } : {}),
+    });
+  } catch (error) {
+    const isLeaving = error instanceof LaunchError && error.errno === 'ESRCH';
+    if (process && !isLeaving && startTimeOf(process.pid) === process.pidStartTime) throw error;
+    // Whatever step it was that did not find the container any more.
+    throw new BerthError('failed_precondition', `container ${id} ended while a command was being started in it`, {
+      cause: error,
+    });
+  } finally {
+    closeSync(pidfd);
+  }
+}
+
+function execProcess(
+  own: Omit<ProcessSpec, 'env'> & { env: string[] },
+  { record, config }: Container,
+  request: ExecRequest,
+): ProcessSpec {
+  const { user = { uid: 0, gid: 0, groups: [] } } = record;
+  const entries = new Map<string, Buffer>();
+  // The spec as JSON has text; the request's own bytes are put over it.
+  for (const entry of own.env) entries.set(entry.split('=', 1)[0] ?? '', Buffer.from(entry));
+  for (const { key, value } of [...config.envs, ...(request.env ?? [])]) {
+    entries.set(key, Buffer.concat([Buffer.from(`${key}=`), value]));
+  }
+  return {
+    ...own,
+    args: [...request.command],
+    env: [...entries.values()],
+    cwd: request.workingDir || own.cwd,
+    user: request.user ?? {
+      user: String(user.uid),
+      group: '',
+      gid: user.gid,
+      supplementalGroups: user.groups,
+      mergeImageGroups: false,
+    },
+  };
+}

@@ -1,0 +1,114 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '../base/errors';
+import { LaunchError } from '../process/launch-failure';
+import { readMonitorRecord, type Exit, type Monitor } from '../process/monitor';
+import type { Container, ContainerRecord, Containers } from './containers';
+import { removeOnceUnheld } from './pods';
+
+/**
+ * Keeps a container's record true from now to its exit, which may come at any
+ * time: right after the start, too, whose own record is written first then.
+ */
+export function followToExit(containers: Containers, container: Container, monitor: Monitor): void {
+  const { id } = container.record;
+  const log = containers.log.with({ container: id });
+  monitor.exited
+    .then(
+      exit => recordExit(containers, container, exit, monitor.startedAtNs),
+      (error: unknown) => recordEndWithoutExit(containers, container, error),
+    )
+    .catch((error: unknown) => log.error(`could not record the container's exit: ${messageOf(error)}`));
+}
+
+/** The container's process has ended: how, and whether the kernel killed it for want of memory. */
+export async function recordExit(
+  containers: Containers,
+  container: Container,
+  exit: Exit,
+  startedAtNs: bigint | undefined,
+): Promise<void> {
+  const { record } = container;
+  // Read before the cgroup goes: afterwards nobody can tell.
+  const wasOom = exit.signal === SIGKILL && containers.cgroups.oomKills(record.cgroupPath) > 0n;
+  await finish(containers, container, {
+    // An exit may be heard of before the start has been recorded.
+    ...(startedAtNs === undefined ? {} : { startedAtNs }),
+    exitCode: exit.exitCode,
+    finishedAtNs: exit.finishedAtNs,
+    reason: wasOom ? 'OOMKilled' : exit.exitCode === 0 ? 'Completed' : 'Error',
+    message: exit.droppedBytes > 0n ? `${exit.droppedBytes} bytes of output could not be written to the log` : '',
+  });
+}
+
+/** The command could not be started; what the kubelet shows is the message. */
+export async function recordStartFailure(containers: Containers, container: Container, message: string): Promise<void> {
+  await finish(containers, container, {
+    exitCode: 128,
+    finishedAtNs: BigInt(Date.now()) * 1_000_000n,
+    reason: 'StartError',
+    message,
+  });
+}
+
+/** The monitor is gone without an exit record: nobody knows the exit code. */
+export async function recordLoss(containers: Containers, container: Container, message: string): Promise<void> {
+  await finish(containers, container, {
+    exitCode: 255,
+    finishedAtNs: BigInt(Date.now()) * 1_000_000n,
+    reason: 'Unknown',
+    message,
+  });
+}
+
+/** The monitor told of no exit: the command never ran, or the word was lost and its record has it, or nobody knows. */
+async function recordEndWithoutExit(containers: Containers, container: Container, error: unknown): Promise<void> {
+  const left = await readMonitorRecord(containers.paths(container.record.id).stateDir);
+  if (left.kind === 'exited') {
+    await recordExit(containers, container, left.exit, left.startedAtNs);
+  } else if (error instanceof LaunchError && error.errno !== KILLED_BEFORE_START) {
+    await recordStartFailure(containers, container, messageOf(error));
+  } else if (container.record.state === 'created') {
+    await finish(containers, container, {
+      exitCode: 128 + SIGKILL,
+      finishedAtNs: BigInt(Date.now()) * 1_000_000n,
+      reason: 'Error',
+      message: 'it was stopped before it was started',
+    });
+  } else {
+    await recordLoss(containers, container, messageOf(error));
+  }
+}
+
+const SIGKILL = 9;
+
+/** What the monitor says of an init that ended before it was told to go on. */
+const KILLED_BEFORE_START = 'ECHILD';
+
+async function finish(containers: Containers, container: Container, end: Partial<ContainerRecord>): Promise<void> {
+  const { id, cgroupPath, state } = container.record;
+  if (state === 'exited' || containers.find(id) !== container) return;
+  const isFirst = await recorded(containers, container, { ...end, state: 'exited' });
+  container.monitor = undefined;
+  if (!isFirst) return;
+  containers.log.info('container has exited', { container: id, exitCode: end.exitCode, reason: end.reason });
+  try {
+    await containers.cgroups.remove(cgroupPath);
+  } catch (error) {
+    containers.log.warn(`left for the container's removal: ${messageOf(error)}`, { container: id });
+  }
+  if (container.record.autoRemove) removeOnceUnheld(containers, container);
+}
+
+/** An exit happens once: when it cannot be written down (a full disk), that is tried again until it can. */
+async function recorded(containers: Containers, container: Container, end: Partial<ContainerRecord>): Promise<boolean> {
+  for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 10_000)) {
+    try {
+      return await containers.updateUnless('exited', container, end);
+    } catch (error) {
+      containers.log.error(`could not record the container's exit, trying again: ${messageOf(error)}`, {
+        container: container.record.id,
+      });
+      await sleep(waitMs, undefined, { ref: false });
+    }
+  }
+}

@@ -1,0 +1,105 @@
+import { existsSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Context } from '../base/context';
+import { isAbsent, messageOf } from '../base/errors';
+import { tolerantly } from '../sandbox/restore';
+import { Monitor, readMonitorRecord } from '../process/monitor';
+import type { Container, Containers } from './containers';
+import { followToExit, recordExit, recordLoss, recordStartFailure } from './exits';
+import { removeOnceUnheld, removePod } from './pods';
+import { removeContainer } from './remove';
+
+/**
+ * After a restart: a monitor that answers is met again, one that has ended left
+ * its exit record, a half-made container is undone, and what no record knows is
+ * removed. Nothing is dialled one by one, nothing waits for a time-out.
+ */
+export async function restoreContainers(containers: Containers, ctx: Context): Promise<void> {
+  await Promise.all(
+    containers.list().map(container =>
+      restore(containers, ctx, container).catch((error: unknown) => {
+        ctx.log.error(`could not restore a container: ${messageOf(error)}`, { container: container.record.id });
+      }),
+    ),
+  );
+  await tolerantly(ctx, 'remove what no record knows', () => removeOrphans(containers, ctx));
+  await tolerantly(ctx, 'remove pods without a container', () => removeEmptyPods(containers, ctx));
+}
+
+async function restore(containers: Containers, ctx: Context, container: Container): Promise<void> {
+  const { id, state, cgroupPath } = container.record;
+  if (state === 'exited') {
+    await containers.cgroups.remove(cgroupPath);
+    if (!existsSync(containers.paths(id).dir)) return removeContainer(containers, ctx, container);
+    if (container.record.autoRemove) removeOnceUnheld(containers, container);
+    return;
+  }
+  const monitor = await meet(containers, container);
+  if (state === 'creating') {
+    ctx.log.warn('undoing a container that was being created when the daemon ended', { container: id });
+    await monitor?.abandon();
+    await containers.update(container, { state: 'exited', reason: 'CreateError', exitCode: 128 });
+    return removeContainer(containers, ctx, container);
+  }
+  if (!monitor) return recordEnd(containers, container);
+  container.monitor = monitor;
+  followToExit(containers, container, monitor);
+  if (state === 'created') noteLateStart(containers, container, monitor);
+  ctx.log.info('met a container again', { container: id, state });
+}
+
+async function meet(containers: Containers, container: Container): Promise<Monitor | undefined> {
+  try {
+    return await Monitor.attach(containers.paths(container.record.id).stateDir);
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw error;
+  }
+}
+
+/** The daemon may have died between the start and its record. */
+function noteLateStart(containers: Containers, container: Container, monitor: Monitor): void {
+  monitor.started
+    .then(async startedAtNs => {
+      await containers.updateFrom('created', container, { state: 'running', startedAtNs });
+    })
+    .catch(() => undefined);
+}
+
+async function recordEnd(containers: Containers, container: Container): Promise<void> {
+  const { stateDir } = containers.paths(container.record.id);
+  const left = await readMonitorRecord(stateDir);
+  if (left.kind === 'failed') {
+    return recordStartFailure(containers, container, left.error.message);
+  }
+  if (left.kind === 'none') {
+    await containers.cgroups.kill(container.record.cgroupPath);
+    return recordLoss(
+      containers,
+      container,
+      'the container ended while nobody watched (a reboot, or its monitor was killed)',
+    );
+  }
+  await recordExit(containers, container, left.exit, left.startedAtNs);
+}
+
+async function removeOrphans(containers: Containers, ctx: Context): Promise<void> {
+  for (const base of Object.values(containers.baseDirs)) {
+    for (const name of await readdir(base)) {
+      if (containers.list().some(({ record }) => record.id === name)) continue;
+      ctx.log.warn('removing what is left of an unknown container', { container: name });
+      await tolerantly(ctx, `remove ${join(base, name)}`, () => rm(join(base, name), { recursive: true, force: true }));
+    }
+  }
+}
+
+/** A person's pod is there for its one container: the daemon ended between the two. */
+async function removeEmptyPods(containers: Containers, ctx: Context): Promise<void> {
+  for (const sandbox of containers.sandboxes.list()) {
+    const { id, owner } = sandbox.record;
+    if (owner === 'cri' || containers.ofSandbox(id).length > 0) continue;
+    ctx.log.warn('removing what is left of a container that was being created or removed', { container: id });
+    await removePod(containers, ctx, sandbox);
+  }
+}

@@ -1,0 +1,38 @@
+import { Context } from '../base/context';
+import { BerthError, messageOf } from '../base/errors';
+import type { Monitor } from '../process/monitor';
+import type { Container, Containers } from './containers';
+import { recordStartFailure } from './exits';
+
+/** Its working directory may lie on a file system that does not answer; below the two minutes of a kubelet's patience. */
+const START_WITHIN_MS = 100_000;
+
+/** StartContainer: returns once the command runs, or throws why it does not. A running one is fine: the first call's answer was lost. */
+export async function startContainer(containers: Containers, ctx: Context, container: Container): Promise<void> {
+  await containers.locks.run(container.record.id, async () => {
+    const { id, state } = container.record;
+    if (state === 'running') return;
+    if (state !== 'created' || !container.monitor) {
+      throw new BerthError('failed_precondition', `container ${id} is ${state} and cannot be started`, {
+        hint: state === 'exited' ? 'create a new one' : 'create it first',
+      });
+    }
+    ctx.stage('start the command');
+    const startedAtNs = await started(containers, container, container.monitor);
+    // It may have exited meanwhile: that record stands.
+    await containers.updateFrom('created', container, { state: 'running', startedAtNs });
+    ctx.log.info('container is started', { container: id });
+  });
+}
+
+async function started(containers: Containers, container: Container, monitor: Monitor): Promise<bigint> {
+  const limit = Context.of(containers.log, { timeoutMs: START_WITHIN_MS });
+  limit.stage(`start the command of container ${container.record.id}`);
+  try {
+    return await limit.race(monitor.start());
+  } catch (error) {
+    if (limit.signal.aborted) await monitor.abandon();
+    await recordStartFailure(containers, container, messageOf(error));
+    throw error;
+  }
+}

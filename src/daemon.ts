@@ -1,0 +1,114 @@
+import { mkdirSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { Context } from './base/context';
+import { BerthError } from './base/errors';
+import type { Logger } from './base/log';
+import { Cgroups } from './cgroup/groups';
+import { readHierarchies } from './cgroup/hierarchies';
+import type { Config } from './config';
+import { Containers, type ContainerRecord } from './container/containers';
+import { restoreContainers } from './container/restore';
+import { ImageServiceService, RuntimeServiceService } from './cri';
+import { BerthService } from './cri/generated/berth/v1/berth';
+import { openImages } from './image/images';
+import { addon } from './native/addon';
+import { berthService } from './rpc/berth-service';
+import { imageService } from './rpc/image-service';
+import { runtimeService } from './rpc/runtime-service';
+import { serve, type RpcServer } from './rpc/server';
+import { restoreSandboxes } from './sandbox/restore';
+import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
+import { openStore } from './store/store';
+
+export interface Daemon {
+  /** Ends calls, closes sockets and the store; containers run on. */
+  close(): Promise<void>;
+}
+
+/** The wiring: everything is made here, in the order of dependency. */
+export async function startDaemon(config: Config, version: string, log: Logger): Promise<Daemon> {
+  const { root, state } = config;
+  refuseLongPaths(config);
+  for (const dir of [root, state, join(root, 'containers'), join(state, 'containers'), join(state, 'sandboxes')]) {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+  }
+  lockDirectory(root);
+  refuseSystemdDriver(config);
+
+  const store = openStore(join(root, 'db'), log);
+  const cgroups = new Cgroups(readHierarchies());
+  const sandboxes = new Sandboxes(store.table<SandboxRecord>('sandboxes', 1), state, cgroups, log);
+  const containerTable = store.table<ContainerRecord>('containers', 1);
+  // Images and containers need each other: until there are containers, their records answer.
+  let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
+  const images = await openImages({
+    root,
+    store,
+    log,
+    hostsDir: config.registry.hostsDir,
+    plainHttp: config.registry.plainHttp,
+    maxConcurrentDownloads: config.registry.maxConcurrentDownloads,
+    layersInUse: () => layersInUse(),
+  });
+  const containers = new Containers(containerTable, root, state, sandboxes, images, cgroups, log);
+  layersInUse = () => containers.layersInUse();
+
+  const ctx = Context.of(log);
+  await restoreContainers(containers, ctx);
+  await restoreSandboxes(sandboxes, ctx);
+
+  const runtime = runtimeService({ log, config, version, sandboxes, containers });
+  const image = imageService({ log, images, root });
+  const servers: RpcServer[] = [];
+  servers.push(
+    await serve(
+      join(state, 'cri.sock'),
+      [
+        { definition: RuntimeServiceService, implementation: runtime },
+        { definition: ImageServiceService, implementation: image },
+      ],
+      log,
+    ),
+  );
+  const berth = berthService({ log, version, images, sandboxes, containers });
+  servers.push(await serve(join(state, 'berth.sock'), [{ definition: BerthService, implementation: berth }], log));
+  return {
+    close: async () => {
+      await Promise.all(servers.map(server => server.close()));
+      await images.close();
+      await store.close();
+    },
+  };
+}
+
+/** Two daemons over one store would undo each other's work. The lock goes with the process, however it ends. */
+function lockDirectory(root: string): void {
+  const fd = openSync(join(root, 'lock'), 'a', 0o600);
+  if (addon().lock(fd)) return;
+  throw new BerthError('already_exists', `another daemon uses ${root}`, {
+    hint: 'stop it first, or give this one another --root directory',
+  });
+}
+
+/**
+ * fsconfig(2) takes 255 bytes, of which a layer's path below the root takes 90,
+ * and a socket's address 107, of which its name takes 11.
+ */
+function refuseLongPaths({ root, state }: Config): void {
+  for (const [key, path, limit] of [
+    ['root', root, 160],
+    ['state', state, 96],
+  ] as const) {
+    if (Buffer.byteLength(path) <= limit) continue;
+    throw new BerthError('invalid_argument', `${key} directory ${path}: the path is longer than ${limit} bytes`, {
+      hint: 'choose a shorter one',
+    });
+  }
+}
+
+function refuseSystemdDriver({ runtime }: Config): void {
+  if (runtime.cgroupDriver !== 'systemd') return;
+  throw new BerthError('unimplemented', 'runtime.cgroup_driver = "systemd" is not in this version of berth', {
+    hint: 'use "cgroupfs", here and in the kubelet',
+  });
+}

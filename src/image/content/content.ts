@@ -1,0 +1,99 @@
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { randomHexId } from '../../base/ids';
+import { BerthError, isAbsent } from '../../base/errors';
+import { algorithmOf, digestOf, hexOf, isDigest, type Digest } from '../digest';
+
+/**
+ * Blobs by digest: `blobs/<algorithm>/<hex>`. A file that has its name has its
+ * contents, whole and on disk: it was written elsewhere, compared, synced, and
+ * then renamed.
+ */
+export class Content {
+  private constructor(private readonly root: string) {}
+
+  /** Opens the content below `root`; what an earlier process left half-written is removed. */
+  static async open(root: string): Promise<Content> {
+    await rm(join(root, 'ingest'), { recursive: true, force: true });
+    for (const dir of ['ingest', 'blobs/sha256', 'blobs/sha512'])
+      await mkdir(join(root, dir), { recursive: true, mode: 0o700 });
+    return new Content(root);
+  }
+
+  /** Keeps `bytes`, which must have this digest and size; `what` names them in the error. Does nothing if they are here. */
+  async ingest(digest: Digest, sizeBytes: number, bytes: Uint8Array, what: string): Promise<void> {
+    if (bytes.length !== sizeBytes)
+      throw new BerthError('data_loss', `${what} has ${bytes.length} bytes, and ${sizeBytes} were announced`);
+    const found = digestOf(bytes, algorithmOf(digest));
+    if (found !== digest) throw new BerthError('data_loss', `${what} has digest ${found}, and ${digest} was announced`);
+    const temporary = join(this.root, 'ingest', randomHexId());
+    try {
+      await writeSynced(temporary, bytes);
+      await rename(temporary, this.pathOf(digest));
+      await syncDirectory(this.dirOf(digest));
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw diskError(what, error);
+    }
+  }
+
+  /** The blob, or undefined; its digest is compared again, since a manifest is worth more than a millisecond. */
+  async read(digest: Digest): Promise<Buffer | undefined> {
+    try {
+      const bytes = await readFile(this.pathOf(digest));
+      return digestOf(bytes, algorithmOf(digest)) === digest ? bytes : undefined;
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async remove(digest: Digest): Promise<void> {
+    await rm(this.pathOf(digest), { force: true });
+  }
+
+  async list(): Promise<Digest[]> {
+    const names = await Promise.all(
+      (['sha256', 'sha512'] as const).map(async algorithm =>
+        (await readdir(join(this.root, 'blobs', algorithm))).map(hex => `${algorithm}:${hex}`),
+      ),
+    );
+    return names.flat().filter(isDigest);
+  }
+
+  private dirOf(digest: Digest): string {
+    return join(this.root, 'blobs', algorithmOf(digest));
+  }
+
+  private pathOf(digest: Digest): string {
+    return join(this.dirOf(digest), hexOf(digest));
+  }
+}
+
+async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(path, 'wx', 0o600);
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const dir = await open(path, 'r');
+  try {
+    await dir.sync();
+  } finally {
+    await dir.close();
+  }
+}
+
+function diskError(what: string, error: unknown): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;
+  return new BerthError('resource_exhausted', `${what}: no space left on device`, {
+    cause: error,
+    hint: 'free some space and pull again',
+  });
+}

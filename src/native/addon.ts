@@ -1,0 +1,47 @@
+import { createRequire } from 'node:module';
+import { nativePath } from './paths';
+
+/** A process just started: the pidfd belongs to the caller, who closes it. */
+export interface Spawned {
+  pid: number;
+  pidfd: number;
+}
+
+/**
+ * Kernel calls that Node lacks. Descriptors are plain numbers, O_CLOEXEC, and
+ * belong to the caller. Failures throw (or reject) with `code` (`ENOENT`) and `errno`.
+ */
+export interface Addon {
+  /** A sealed in-memory copy of a program; nothing can write to it. */
+  memfd(content: Buffer, name: string): number;
+  /**
+   * Starts a program from a descriptor, on a pool thread, with an empty
+   * environment and exactly `fds` as its descriptors 0, 1, 2, …; `cgroupFd` is a
+   * v2 cgroup directory to be born into, or -1.
+   */
+  spawn(programFd: number, argv: string[], fds: number[], cgroupFd: number): Promise<Spawned>;
+  /** umount2(2) on a pool thread. */
+  umount(path: string, flags: number): Promise<void>;
+  pidfdOpen(pid: number): number;
+  pidfdSignal(pidfd: number, signal: number): void;
+  /** Exit code (128 + signal when killed) of a child that has ended; null while it runs or when it is not ours. */
+  reap(pidfd: number): number | null;
+  /** Calls back whenever the descriptor is readable (a pidfd: has ended) until the returned function is called. */
+  watch(fd: number, onReadable: () => void): () => void;
+  socketPair(): [number, number];
+  /** [read end, non-blocking; write end]. */
+  pipe(): [number, number];
+  /** Takes an exclusive flock(2): false when another process holds it. */
+  lock(fd: number): boolean;
+}
+
+/** MNT_DETACH of umount2(2). */
+export const MNT_DETACH = 2;
+
+let loaded: Addon | undefined;
+
+/** The addon, loaded at first use. */
+export function addon(): Addon {
+  loaded ??= createRequire(__filename)(nativePath('berth.node')) as Addon;
+  return loaded;
+}

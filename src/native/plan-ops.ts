@@ -1,0 +1,140 @@
+/**
+ * The launch plan's operations and the control messages, as TypeScript sees
+ * them. `native/lib/plan.def` and `native/lib/wire.def` say the same for C; a
+ * unit test holds the two sides together.
+ */
+
+export type FieldType = 'u32' | 'u64' | 'str' | 'strs' | 'bytes';
+
+export interface FieldValues {
+  u32: number;
+  u64: bigint;
+  /** A string is written as UTF-8; a Buffer as it is. Neither may hold a NUL. */
+  str: string | Buffer;
+  strs: readonly (string | Buffer)[];
+  bytes: Buffer;
+}
+
+export interface Shape {
+  code: number;
+  fields: Readonly<Record<string, FieldType>>;
+}
+
+/** Operations of the process that launches: monitor, exec or pin. */
+export const OUTER_OPS = {
+  CGROUP_V2: { code: 1, fields: { dir: 'str' } },
+  CGROUP_V1: { code: 2, fields: { tasks: 'str' } },
+  CGROUP_KILL: { code: 3, fields: { file: 'str' } },
+  CLONE_FLAGS: { code: 4, fields: { flags: 'u64' } },
+  LOG: { code: 5, fields: { path: 'str', maxLine: 'u32' } },
+  STDIN: { code: 6, fields: { mode: 'u32' } },
+  JOIN_PID: { code: 7, fields: { path: 'str' } },
+  JOIN_PIDFD: { code: 8, fields: { fd: 'u32', types: 'u32' } },
+} as const satisfies Record<string, Shape>;
+
+/** Operations of either section. */
+export const HOST_OPS = {
+  SETNS: { code: 16, fields: { type: 'u32', path: 'str' } },
+  UNSHARE: { code: 17, fields: { flags: 'u32' } },
+  HOSTNAME: { code: 18, fields: { name: 'str' } },
+  LOOPBACK_UP: { code: 19, fields: {} },
+  SYSCTL: { code: 20, fields: { path: 'str', value: 'str' } },
+  PIN: { code: 21, fields: { ns: 'str', path: 'str' } },
+  SHM: { code: 22, fields: { path: 'str', size: 'u64' } },
+  PAUSE: { code: 23, fields: { path: 'str' } },
+  OOM_SCORE_ADJ: { code: 24, fields: { value: 'u32' } },
+} as const satisfies Record<string, Shape>;
+
+/** Operations of the process that becomes the container's. */
+export const INNER_OPS = {
+  PROPAGATION: { code: 32, fields: { flags: 'u64', path: 'str' } },
+  ROOT_OVERLAY: { code: 33, fields: { stage: 'str', upper: 'str', work: 'str', flags: 'u32', lowers: 'strs' } },
+  ROOT_BIND: { code: 34, fields: { stage: 'str', source: 'str', readonly: 'u32' } },
+  MOUNT_FS: { code: 35, fields: { type: 'str', target: 'str', attrs: 'u64', options: 'strs', flags: 'u32' } },
+  MOUNT_BIND: {
+    code: 36,
+    fields: { source: 'str', target: 'str', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32' },
+  },
+  MKNOD: { code: 37, fields: { path: 'str', mode: 'u32', major: 'u32', minor: 'u32', uid: 'u32', gid: 'u32' } },
+  SYMLINK: { code: 38, fields: { target: 'str', path: 'str' } },
+  MKDIR: { code: 39, fields: { path: 'str', mode: 'u32' } },
+  MASK: { code: 40, fields: { path: 'str' } },
+  READONLY: { code: 41, fields: { path: 'str' } },
+  ROOT_READONLY: { code: 42, fields: {} },
+  PIVOT_ROOT: { code: 43, fields: { propagation: 'u64' } },
+  LOOKUP_USER: {
+    code: 45,
+    fields: { user: 'str', group: 'str', hasGroup: 'u32', gid: 'u32', merge: 'u32', groups: 'bytes' },
+  },
+  AWAIT_GO: { code: 46, fields: {} },
+  SETSID: { code: 47, fields: {} },
+  RLIMIT: { code: 48, fields: { resource: 'u32', soft: 'u64', hard: 'u64' } },
+  CWD: { code: 49, fields: { path: 'str' } },
+  IDENTITY: {
+    code: 50,
+    fields: { bounding: 'u64', effective: 'u64', permitted: 'u64', inheritable: 'u64', ambient: 'u64' },
+  },
+  NO_NEW_PRIVS: { code: 51, fields: {} },
+  SECCOMP: { code: 52, fields: { flags: 'u32', filter: 'bytes' } },
+  UMASK: { code: 53, fields: { mask: 'u32' } },
+  EXEC: { code: 54, fields: { candidates: 'strs', argv: 'strs', envp: 'strs', addHome: 'u32' } },
+} as const satisfies Record<string, Shape>;
+
+export const ALL_OPS = { ...OUTER_OPS, ...HOST_OPS, ...INNER_OPS } as const;
+
+type Values<Fields extends Readonly<Record<string, FieldType>>> = {
+  readonly [F in keyof Fields]: FieldValues[Fields[F]];
+};
+type OpOf<Table extends Record<string, Shape>> = {
+  [Name in keyof Table]: { readonly op: Name } & Values<Table[Name]['fields']>;
+}[keyof Table];
+
+export type OuterOp = OpOf<typeof OUTER_OPS & typeof HOST_OPS>;
+export type InnerOp = OpOf<typeof INNER_OPS & typeof HOST_OPS>;
+export type PlanOp = OuterOp | InnerOp;
+
+/** What the launcher does, then what the launched process does, in order. */
+export interface LaunchPlan {
+  outer: readonly OuterOp[];
+  inner: readonly InnerOp[];
+}
+
+/** Which list a failed step is in. */
+export type PlanSection = keyof LaunchPlan;
+
+/** Messages from a helper. */
+export const HELPER_MESSAGES = {
+  CREATED: { code: 1, fields: { pid: 'u32', startTime: 'u64', uid: 'u32', gid: 'u32', groups: 'bytes' } },
+  RUNNING: { code: 2, fields: { startedAtNs: 'u64' } },
+  FAILED: { code: 3, fields: { section: 'u32', step: 'u32', errno: 'u32', detail: 'str' } },
+  EXITED: { code: 4, fields: { exitCode: 'u32', signal: 'u32', finishedAtNs: 'u64', droppedBytes: 'u64' } },
+  LOG_REOPENED: { code: 5, fields: { errno: 'u32' } },
+  DONE: { code: 6, fields: { pausePid: 'u32', pauseStartTime: 'u64' } },
+} as const satisfies Record<string, Shape>;
+
+/** Messages to a helper. */
+export const DAEMON_MESSAGES = {
+  START: { code: 64, fields: {} },
+  REOPEN_LOG: { code: 65, fields: {} },
+  KILL: { code: 66, fields: { signal: 'u32' } },
+} as const satisfies Record<string, Shape>;
+
+interface Received {
+  u32: number;
+  u64: bigint;
+  str: string;
+  strs: string[];
+  bytes: Buffer;
+}
+
+export type HelperMessage = {
+  [Name in keyof typeof HELPER_MESSAGES]: { readonly type: Name } & {
+    readonly [
+      F in keyof (typeof HELPER_MESSAGES)[Name]['fields']
+    ]: Received[(typeof HELPER_MESSAGES)[Name]['fields'][F] & FieldType];
+  };
+}[keyof typeof HELPER_MESSAGES];
+
+export type DaemonMessage = {
+  [Name in keyof typeof DAEMON_MESSAGES]: { readonly type: Name } & Values<(typeof DAEMON_MESSAGES)[Name]['fields']>;
+}[keyof typeof DAEMON_MESSAGES];

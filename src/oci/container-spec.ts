@@ -1,0 +1,296 @@
+import { BerthError } from '../base/errors';
+import {
+  MountPropagation,
+  NamespaceMode,
+  SecurityProfile_ProfileType,
+  SupplementalGroupsPolicy,
+  type ContainerConfig,
+  type LinuxContainerSecurityContext,
+  type Mount,
+} from '../cri';
+import { capabilitySets } from './capabilities';
+import { MASKED_PATHS, READONLY_PATHS } from './masked-paths';
+import type { DeviceSpec, MountSpec, NamespaceSpec, Spec, UserRequest } from './spec';
+import { idText, parseUser } from './user';
+
+/** What of an image's config decides how its container runs. */
+export interface ImageDefaults {
+  env: readonly string[];
+  entrypoint: readonly string[];
+  cmd: readonly string[];
+  workingDir: string;
+  user: string;
+}
+
+/** The pod's part: pinned namespaces and files on the host. */
+export interface PodFacts {
+  hostname: string;
+  /** Absent: the host's. */
+  networkPath: string | undefined;
+  ipcPath: string | undefined;
+  utsPath: string | undefined;
+  /** The namespace of the pod's init, or of the container to debug; absent with `hostPid` false: a new one. */
+  pidPath: string | undefined;
+  hostPid: boolean;
+  /** Host path of the tmpfs that the pod shares as /dev/shm. */
+  shmPath: string;
+  /** Container path to host path: /etc/hosts, /etc/hostname, /etc/resolv.conf. */
+  files: Readonly<Record<string, string>>;
+  cgroupPath: string;
+}
+
+/** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
+export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod: PodFacts): Spec {
+  refuseUnsupported(config);
+  const security = config.linux?.securityContext;
+  const isPrivileged = security?.privileged ?? false;
+  const capabilities = security?.capabilities;
+  return {
+    process: {
+      args: commandLine(config, image),
+      env: environment(config, image, pod.hostname),
+      cwd: workingDirectory(config, image),
+      user: userRequest(security, image.user),
+      capabilities: capabilitySets(
+        {
+          add: capabilities?.addCapabilities ?? [],
+          drop: capabilities?.dropCapabilities ?? [],
+          ambient: capabilities?.addAmbientCapabilities ?? [],
+        },
+        isPrivileged,
+      ),
+      noNewPrivileges: security?.noNewPrivs ?? false,
+      oomScoreAdj: oomScoreAdj(config),
+      umask: 0o022,
+    },
+    root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged },
+    hostname: pod.hostname,
+    mounts: [...standardMounts(pod, isPrivileged), ...requestedMounts(config.mounts, pod.files, isPrivileged)],
+    linux: {
+      namespaces: namespaces(pod),
+      devices: STANDARD_DEVICES,
+      maskedPaths: isPrivileged ? [] : listOr(security?.maskedPaths, MASKED_PATHS),
+      readonlyPaths: isPrivileged ? [] : listOr(security?.readonlyPaths, READONLY_PATHS),
+      cgroupsPath: pod.cgroupPath,
+    },
+  };
+}
+
+/** Asked for and not there yet: said clearly instead of passed over. */
+function refuseUnsupported(config: ContainerConfig): void {
+  const security = config.linux?.securityContext;
+  const asked: [boolean, string][] = [
+    [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
+    [config.tty, 'tty: containers with a terminal'],
+    [
+      (config.linux?.resources?.hugepageLimits ?? []).some(({ limit }) => limit > 0n),
+      'resources.hugepage_limits: huge pages',
+    ],
+    [config.devices.length > 0, 'devices: host devices in containers'],
+    [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
+    [config.mounts.some(m => m.recursiveReadOnly), 'mounts.recursive_read_only: recursive read-only mounts'],
+    [config.mounts.some(m => m.image !== undefined && m.image.image !== ''), 'mounts.image: image volumes'],
+    [
+      config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
+      'mounts.uidMappings: idmapped mounts',
+    ],
+    [
+      config.mounts.some(m => m.propagation === MountPropagation.PROPAGATION_BIDIRECTIONAL),
+      'mounts.propagation: bidirectional mounts',
+    ],
+    [
+      (security?.namespaceOptions?.usernsOptions?.mode ?? NamespaceMode.NODE) === NamespaceMode.POD &&
+        security?.namespaceOptions?.usernsOptions !== undefined,
+      'userns_options: user namespaces',
+    ],
+    [security?.seccomp?.profileType === SecurityProfile_ProfileType.Localhost, 'seccomp: localhost profiles'],
+    [security?.apparmor?.profileType === SecurityProfile_ProfileType.Localhost, 'apparmor: localhost profiles'],
+  ];
+  for (const [isAsked, what] of asked) {
+    if (isAsked) throw new BerthError('unimplemented', `this version of berth does not support ${what}`);
+  }
+}
+
+function commandLine(config: ContainerConfig, image: ImageDefaults): string[] {
+  const hasCommand = config.command.length > 0;
+  const entrypoint = hasCommand ? config.command : image.entrypoint;
+  const args = config.args.length > 0 || hasCommand ? config.args : image.cmd;
+  const line = [...entrypoint, ...args];
+  if (line.length === 0 || line[0] === '') {
+    throw new BerthError('invalid_argument', 'no command: neither the request nor the image says what to run', {
+      hint: 'give a command',
+    });
+  }
+  return line;
+}
+
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** The image's entries, overridden by key; values are bytes. */
+function environment(config: ContainerConfig, image: ImageDefaults, hostname: string): Buffer[] {
+  const entries = new Map<string, Buffer>();
+  const set = (key: string, value: Buffer) => {
+    // A key that was there keeps its place and takes the new value.
+    entries.set(key, Buffer.concat([Buffer.from(`${key}=`), value]));
+  };
+  set('PATH', Buffer.from(DEFAULT_PATH));
+  set('HOSTNAME', Buffer.from(hostname));
+  for (const entry of image.env) {
+    const [key = '', ...rest] = entry.split('=');
+    if (key !== '') set(key, Buffer.from(rest.join('=')));
+  }
+  for (const { key, value } of config.envs) {
+    if (key === '' || key.includes('=') || key.includes('\0') || value.includes(0)) {
+      throw new BerthError(
+        'invalid_argument',
+        `environment variable ${JSON.stringify(key)}: a key is not empty and has no "="; neither part has a NUL`,
+      );
+    }
+    set(key, value);
+  }
+  return [...entries.values()];
+}
+
+function workingDirectory(config: ContainerConfig, image: ImageDefaults): string {
+  const dir = config.workingDir || image.workingDir || '/';
+  return dir.startsWith('/') ? dir : `/${dir}`;
+}
+
+function userRequest(security: LinuxContainerSecurityContext | undefined, imageUser: string): UserRequest {
+  const named = security?.runAsUser
+    ? { user: idText(security.runAsUser.value, 'run_as_user'), group: '' }
+    : security?.runAsUsername
+      ? parseUser(security.runAsUsername, 'run_as_username')
+      : undefined;
+  if (security?.runAsGroup && !named) {
+    throw new BerthError('invalid_argument', 'run_as_group is set without run_as_user or run_as_username', {
+      hint: 'set a user, too',
+    });
+  }
+  const { user, group } = named ?? parseUser(imageUser, "the image's USER");
+  return {
+    user,
+    group,
+    ...(security?.runAsGroup ? { gid: Number(idText(security.runAsGroup.value, 'run_as_group')) } : {}),
+    supplementalGroups: (security?.supplementalGroups ?? []).map(gid => Number(idText(gid, 'supplemental group'))),
+    mergeImageGroups: security?.supplementalGroupsPolicy !== SupplementalGroupsPolicy.Strict,
+  };
+}
+
+function oomScoreAdj(config: ContainerConfig): number {
+  const value = config.linux?.resources?.oomScoreAdj ?? 0n;
+  if (value >= -1000n && value <= 1000n) return Number(value);
+  throw new BerthError('invalid_argument', `oom_score_adj ${value} is not between -1000 and 1000`);
+}
+
+function namespaces(pod: PodFacts): NamespaceSpec[] {
+  const list: NamespaceSpec[] = [{ type: 'mount' }, { type: 'cgroup' }];
+  if (pod.networkPath !== undefined) list.push({ type: 'network', path: pod.networkPath });
+  if (pod.ipcPath !== undefined) list.push({ type: 'ipc', path: pod.ipcPath });
+  if (pod.utsPath !== undefined) list.push({ type: 'uts', path: pod.utsPath });
+  if (pod.pidPath !== undefined) list.push({ type: 'pid', path: pod.pidPath });
+  else if (!pod.hostPid) list.push({ type: 'pid' });
+  return list;
+}
+
+const STANDARD_DEVICES: DeviceSpec[] = [
+  { path: '/dev/null', major: 1, minor: 3, mode: 0o666 },
+  { path: '/dev/zero', major: 1, minor: 5, mode: 0o666 },
+  { path: '/dev/full', major: 1, minor: 7, mode: 0o666 },
+  { path: '/dev/random', major: 1, minor: 8, mode: 0o666 },
+  { path: '/dev/urandom', major: 1, minor: 9, mode: 0o666 },
+  { path: '/dev/tty', major: 5, minor: 0, mode: 0o666 },
+];
+
+function standardMounts(pod: PodFacts, isPrivileged: boolean): MountSpec[] {
+  const safe = { readonly: false, nosuid: true, nodev: true, noexec: true, strictDestination: true, source: '' };
+  return [
+    { ...safe, destination: '/proc', type: 'proc', options: [] },
+    {
+      ...safe,
+      destination: '/dev',
+      type: 'tmpfs',
+      options: ['mode=755', 'size=65536k'],
+      nodev: !isPrivileged,
+      noexec: false,
+      strictatime: true,
+    },
+    {
+      ...safe,
+      destination: '/dev/pts',
+      type: 'devpts',
+      options: ['newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
+      nodev: false,
+    },
+    { ...safe, destination: '/dev/mqueue', type: 'mqueue', options: [] },
+    { ...safe, destination: '/dev/shm', type: 'bind', source: pod.shmPath, options: [] },
+    { ...safe, destination: '/sys', type: 'sysfs', options: [], readonly: !isPrivileged },
+  ];
+}
+
+/** As asked, parents before children; the pod's own files come first where the request brings none. */
+function requestedMounts(
+  mounts: readonly Mount[],
+  files: Readonly<Record<string, string>>,
+  isPrivileged: boolean,
+): MountSpec[] {
+  const asked = new Set(mounts.map(mount => mount.containerPath));
+  const own = Object.entries(files)
+    .filter(([path]) => !asked.has(path))
+    .map(([destination, source]): MountSpec => ({ ...PLAIN_BIND, destination, source }));
+  const wanted = mounts.map(mount => bindOf(mount, isPrivileged));
+  const depth = (mount: MountSpec) => mount.destination.split('/').filter(part => part !== '').length;
+  return [...own, ...wanted].sort((a, b) => depth(a) - depth(b));
+}
+
+const PLAIN_BIND = {
+  type: 'bind',
+  options: [],
+  readonly: false,
+  nosuid: false,
+  nodev: false,
+  noexec: false,
+  propagation: 'private',
+} as const satisfies Partial<MountSpec>;
+
+function bindOf(mount: Mount, isPrivileged: boolean): MountSpec {
+  if (!mount.containerPath.startsWith('/')) {
+    throw new BerthError(
+      'invalid_argument',
+      `mount of ${mount.hostPath}: container path ${JSON.stringify(mount.containerPath)} is not absolute`,
+    );
+  }
+  if (!mount.hostPath.startsWith('/')) {
+    throw new BerthError(
+      'invalid_argument',
+      `mount at ${mount.containerPath}: host path ${JSON.stringify(mount.hostPath)} is not absolute`,
+    );
+  }
+  const options = new Set(mount.mountOptions);
+  for (const option of options) {
+    if (!['noexec', 'nodev', 'nosuid'].includes(option)) {
+      throw new BerthError(
+        'invalid_argument',
+        `mount at ${mount.containerPath}: unknown mount option ${JSON.stringify(option)}`,
+        {
+          hint: 'noexec, nodev and nosuid are known',
+        },
+      );
+    }
+  }
+  return {
+    ...PLAIN_BIND,
+    destination: mount.containerPath,
+    source: mount.hostPath,
+    readonly: mount.readonly,
+    recursive: true,
+    noexec: options.has('noexec'),
+    nodev: options.has('nodev') || !isPrivileged,
+    nosuid: options.has('nosuid'),
+    propagation: mount.propagation === MountPropagation.PROPAGATION_HOST_TO_CONTAINER ? 'slave' : 'private',
+  };
+}
+
+function listOr(asked: readonly string[] | undefined, otherwise: readonly string[]): string[] {
+  return [...(asked && asked.length > 0 ? asked : otherwise)];
+}

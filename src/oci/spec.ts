@@ -1,0 +1,102 @@
+/**
+ * The part of the OCI runtime specification (1.2) that berth uses, in its own
+ * words. It is what `berth inspect` shows and what a launch plan is made from.
+ * Two differences: environment and arguments are bytes where they need not be
+ * UTF-8, and the user is a request that the helper resolves inside the image.
+ */
+export interface Spec {
+  process: ProcessSpec;
+  root: { readonly: boolean; nodev: boolean };
+  hostname: string;
+  mounts: MountSpec[];
+  linux: LinuxSpec;
+}
+
+export interface ProcessSpec {
+  args: string[];
+  /** `KEY=value`, each as bytes. */
+  env: Buffer[];
+  cwd: string;
+  user: UserRequest;
+  capabilities: CapabilitySets;
+  noNewPrivileges: boolean;
+  oomScoreAdj: number;
+  umask: number;
+}
+
+/** Names are looked up in the image's /etc/passwd and /etc/group; digits never are. */
+export interface UserRequest {
+  /** A name or a decimal number below 2^32 - 1. */
+  user: string;
+  /** A name or number; empty: the passwd entry's group, or 0 without one. */
+  group: string;
+  /** Wins over `group`. */
+  gid?: number;
+  supplementalGroups: number[];
+  /** Adds the groups that /etc/group lists the user in. */
+  mergeImageGroups: boolean;
+}
+
+/** Capability names without `CAP_`. */
+export interface CapabilitySets {
+  bounding: string[];
+  effective: string[];
+  permitted: string[];
+  inheritable: string[];
+  ambient: string[];
+}
+
+export interface MountSpec {
+  destination: string;
+  /** `bind`, or a file system type. */
+  type: string;
+  /** Absolute host path of a bind. */
+  source: string;
+  /** File system options (`mode=755`) of a mount that is no bind. */
+  options: string[];
+  readonly: boolean;
+  nosuid: boolean;
+  nodev: boolean;
+  noexec: boolean;
+  strictatime?: boolean;
+  /** Binds: with everything mounted below. */
+  recursive?: boolean;
+  propagation?: 'private' | 'slave';
+  /** The destination must be reached through real directories: one of the standard mounts. */
+  strictDestination?: boolean;
+}
+
+export interface NamespaceSpec {
+  type: 'network' | 'pid' | 'ipc' | 'uts' | 'mount' | 'cgroup';
+  /** To join; absent: a new one. */
+  path?: string;
+}
+
+export interface DeviceSpec {
+  path: string;
+  major: number;
+  minor: number;
+  mode: number;
+}
+
+export interface LinuxSpec {
+  namespaces: NamespaceSpec[];
+  devices: DeviceSpec[];
+  /** In the namespaces of the pod. */
+  maskedPaths: string[];
+  readonlyPaths: string[];
+  cgroupsPath: string;
+}
+
+/** The spec as JSON text: bytes as text, the shape of a bundle's config.json. */
+export function specToJson(spec: Spec): string {
+  return JSON.stringify(
+    {
+      ociVersion: '1.2.0',
+      ...spec,
+      process: { ...spec.process, env: spec.process.env.map(entry => entry.toString('utf8')) },
+    },
+    null,
+    2,
+  );
+}

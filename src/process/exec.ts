@@ -1,0 +1,172 @@
+import { closeSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { BerthError } from '../base/errors';
+import { addon } from '../native/addon';
+import { ControlSocket } from '../native/control';
+import { startHelper, type StartedHelper } from '../native/helper';
+import type { HelperMessage, LaunchPlan } from '../native/plan-ops';
+import { launchError } from './launch-failure';
+import { deferred } from './deferred';
+import { reapWhenEnded } from './reap';
+
+export interface ExecStart {
+  plan: LaunchPlan;
+  /** A pidfd of the container's process; stays the caller's. */
+  target: number;
+  name: string;
+  /** Gets output as it comes, in order; a returned promise holds the stream back until it settles. */
+  onOutput: (stream: 'stdout' | 'stderr', chunk: Buffer) => void | Promise<void>;
+  /** Kills the command, also while it is being started; what does not end even then is given up. */
+  signal?: AbortSignal;
+  /** True for a process that reads: `stdin` of the running exec then is a stream. */
+  stdin: boolean;
+}
+
+export interface RunningExec {
+  /** Settles once the process has ended and all output that it wrote has been delivered. */
+  exited: Promise<{ exitCode: number; signal: number }>;
+  stdin: Socket | undefined;
+  /** To the process and what it started in its session. */
+  kill(signal: number): void;
+}
+
+/**
+ * After the end of the command its output is there at once. Only a process that
+ * it left behind, and that holds its pipe's lock, can keep the relay waiting.
+ */
+const OUTPUT_WITHIN_MS = 2000;
+
+/** A killed command is gone at once, unless the kernel holds it (a frozen cgroup, state D): then it is given up. */
+const KILL_WITHIN_MS = 2000;
+
+const SIGKILL = 9;
+
+/** Runs one more process in a container. Resolves once it runs; rejects with a sentence when it cannot. */
+export async function startExec(start: ExecStart): Promise<RunningExec> {
+  const sockets: [number, number][] = [];
+  let helper: StartedHelper;
+  try {
+    for (let i = 0; i < (start.stdin ? 3 : 2); i++) sockets.push(addon().socketPair());
+    const [[, outTheirs], [, errTheirs], [, inTheirs] = []] = sockets as Pairs;
+    const stdio = [inTheirs, outTheirs, errTheirs] as const;
+    helper = await startHelper({ role: 'exec', name: start.name, plan: start.plan, stdio, extra: start.target });
+  } catch (error) {
+    for (const [ours] of sockets) closeSync(ours);
+    throw error;
+  } finally {
+    for (const [, theirs] of sockets) closeSync(theirs);
+  }
+  const [[outOurs], [errOurs], [inOurs] = []] = sockets as Pairs;
+  const outputs = [
+    new Output(outOurs, chunk => start.onOutput('stdout', chunk)),
+    new Output(errOurs, chunk => start.onOutput('stderr', chunk)),
+  ];
+  return run(helper, start, outputs, inOurs === undefined ? undefined : inputTo(inOurs));
+}
+
+type Pair = [ours: number, theirs: number];
+type Pairs = [stdout: Pair, stderr: Pair, stdin?: Pair];
+
+/** The command's stdin. That it ends, or never reads, is the writer's loss, not the daemon's end. */
+function inputTo(fd: number): Socket {
+  const stdin = new Socket({ fd, readable: true, writable: true });
+  stdin.on('error', () => stdin.destroy());
+  stdin.resume();
+  return stdin;
+}
+
+async function run(
+  helper: StartedHelper,
+  { plan, signal }: ExecStart,
+  outputs: Output[],
+  stdin: Socket | undefined,
+): Promise<RunningExec> {
+  let hasHelperEnded = false;
+  reapWhenEnded(helper.pidfd, () => (hasHelperEnded = true));
+  const started = deferred<void>();
+  const exited = deferred<{ exitCode: number; signal: number }>();
+  const fail = (error: Error) => {
+    for (const output of outputs) output.close();
+    stdin?.destroy();
+    started.reject(error);
+    exited.reject(error);
+  };
+  const finish = async (message: Extract<HelperMessage, { type: 'EXITED' }>) => {
+    stdin?.destroy();
+    await Promise.all(outputs.map(output => output.finish()));
+    exited.resolve({ exitCode: message.exitCode, signal: message.signal });
+  };
+  let isOver = false;
+  const control = ControlSocket.fromFd(
+    helper.controlFd,
+    message => {
+      if (message.type === 'RUNNING') started.resolve();
+      else if (message.type === 'FAILED') fail(launchError(message, plan));
+      else if (message.type === 'EXITED') {
+        isOver = true;
+        finish(message).catch(fail);
+      }
+    },
+    () => {
+      if (!isOver) fail(new BerthError('internal', 'the helper of an exec ended without a word'));
+    },
+  );
+  const onAbort = () => {
+    control.send({ type: 'KILL', signal: SIGKILL });
+    setTimeout(() => {
+      if (isOver || hasHelperEnded) return;
+      addon().pidfdSignal(helper.pidfd, SIGKILL);
+      fail(new BerthError('deadline_exceeded', 'the command was killed and does not end: the kernel holds it'));
+    }, KILL_WITHIN_MS).unref();
+  };
+  if (signal?.aborted) onAbort();
+  signal?.addEventListener('abort', onAbort, { once: true });
+  void exited.promise.catch(() => undefined).finally(() => signal?.removeEventListener('abort', onAbort));
+  await started.promise;
+  return { exited: exited.promise, stdin, kill: number => control.send({ type: 'KILL', signal: number }) };
+}
+
+/** One of the command's outputs, as the relay brings it. A slow taker holds it back, and with it the command. */
+class Output {
+  private readonly socket: Socket;
+  private readonly ended: Promise<void>;
+  private pending: Promise<void> = Promise.resolve();
+  private isSlow = false;
+
+  constructor(
+    fd: number,
+    private readonly deliver: (chunk: Buffer) => void | Promise<void>,
+  ) {
+    this.socket = new Socket({ fd, readable: true, writable: false });
+    this.socket.on('data', chunk => this.take(chunk));
+    this.socket.on('error', () => this.socket.destroy());
+    this.ended = new Promise(resolve => this.socket.once('close', () => resolve()));
+  }
+
+  /** Resolves when all that was written has been delivered; a relay that is kept waiting is given up. */
+  async finish(): Promise<void> {
+    const timer = setInterval(() => {
+      if (!this.isSlow) this.socket.destroy();
+    }, OUTPUT_WITHIN_MS);
+    await this.ended;
+    clearInterval(timer);
+    await this.pending;
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+
+  private take(chunk: Buffer): void {
+    const delivered = this.deliver(chunk);
+    if (!(delivered instanceof Promise)) return;
+    this.isSlow = true;
+    this.socket.pause();
+    this.pending = delivered
+      .catch(() => undefined)
+      .then(() => {
+        this.isSlow = false;
+        this.socket.resume();
+      });
+  }
+}

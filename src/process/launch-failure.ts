@@ -1,0 +1,151 @@
+import { constants } from 'node:os';
+import { BerthError, type ErrorKind } from '../base/errors';
+import type { HelperMessage, LaunchPlan, PlanOp } from '../native/plan-ops';
+
+type Failed = Extract<HelperMessage, { type: 'FAILED' }>;
+
+/** Node does not know all of them; the helper says ELIBACC for a program whose interpreter is missing. */
+const NAME_OF_ERRNO = new Map<number, string>([
+  ...Object.entries(constants.errno).map(([name, n]): [number, string] => [n, name]),
+  [79, 'ELIBACC'],
+]);
+
+/** What errno numbers mean to a person; others are shown by name. */
+const MEANING: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EBUSY: 'device or resource busy',
+  EEXIST: 'it exists already',
+  EINVAL: 'the kernel refuses the arguments',
+  ELOOP: 'a symbolic link stands in the way',
+  ENODEV: 'no such device or file system type',
+  ENOENT: 'no such file or directory',
+  ENOEXEC: 'not a program that this machine can run',
+  ENOMEM: 'out of memory',
+  ENOSPC: 'no space left on device',
+  ENOTDIR: 'not a directory',
+  EPERM: 'not permitted',
+  EROFS: 'read-only file system',
+  EXDEV: 'it leads out of the container',
+};
+
+/**
+ * A step of a launch plan that the helper could not do. The message is the
+ * sentence for the user; `op` and `errno` are for code that decides.
+ */
+export class LaunchError extends BerthError {
+  constructor(
+    kind: ErrorKind,
+    message: string,
+    readonly op: PlanOp['op'] | undefined,
+    readonly errno: string,
+    hint?: string,
+  ) {
+    super(kind, message, hint === undefined ? {} : { hint });
+    this.name = 'LaunchError';
+  }
+}
+
+/** The plan's author turns the helper's "step 7, errno 2" into a sentence. */
+export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
+  const steps: readonly PlanOp[] = failed.section === 0 ? plan.outer : plan.inner;
+  const step = steps[failed.step];
+  const errno = NAME_OF_ERRNO.get(failed.errno) ?? `errno ${failed.errno}`;
+  const why = MEANING[errno] ?? errno;
+  const detail = failed.detail;
+  if (step === undefined) {
+    // ECHILD: it was there and somebody has ended it, as a stop does that meets a start.
+    const kind = errno === 'ECHILD' ? 'aborted' : 'internal';
+    return new LaunchError(kind, `start the process: ${detail || 'clone'}: ${why}`, undefined, errno);
+  }
+  switch (step.op) {
+    case 'EXEC':
+      return execError(step, errno, detail);
+    case 'CWD':
+      return new LaunchError('invalid_argument', `working directory ${text(step.path)}: ${why}`, step.op, errno);
+    case 'LOOKUP_USER':
+      return lookupError(step, errno, detail);
+    case 'MOUNT_BIND':
+      return new LaunchError(
+        'invalid_argument',
+        `mount ${text(step.source)} at ${text(step.target)}: ${detail || 'failed'}: ${why}`,
+        step.op,
+        errno,
+      );
+    case 'LOG':
+      return new LaunchError('invalid_argument', `open the log ${text(step.path)}: ${why}`, step.op, errno);
+    default: {
+      const where = 'path' in step ? ` ${text(step.path)}` : 'target' in step ? ` ${text(step.target)}` : '';
+      const said = detail === '' ? '' : ` (${detail})`;
+      return new LaunchError(
+        'internal',
+        `${STEP_NAMES[step.op] ?? step.op.toLowerCase()}${where}: ${why}${said}`,
+        step.op,
+        errno,
+      );
+    }
+  }
+}
+
+const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
+  CGROUP_V1: 'open the cgroup',
+  CGROUP_V2: 'open the cgroup',
+  IDENTITY: 'take on user, groups and capabilities',
+  JOIN_PID: "join the pod's PID namespace",
+  JOIN_PIDFD: "join the container's namespaces",
+  MASK: 'mask',
+  MOUNT_FS: 'mount',
+  PAUSE: "start the pod's init",
+  PIN: 'pin the namespace',
+  PIVOT_ROOT: 'change the root',
+  ROOT_OVERLAY: 'mount the root file system',
+  SETNS: 'join the namespace',
+  SYSCTL: 'set the sysctl',
+};
+
+function execError(step: Extract<PlanOp, { op: 'EXEC' }>, errno: string, detail: string): LaunchError {
+  const command = JSON.stringify(text(step.argv[0] ?? ''));
+  const [kind, message] = execSentence(command, errno, detail, step.candidates.length > 1);
+  return new LaunchError(kind, `exec: ${message}`, 'EXEC', errno);
+}
+
+function execSentence(command: string, errno: string, path: string, searched: boolean): [ErrorKind, string] {
+  switch (errno) {
+    case 'ENOENT':
+      return [
+        'not_found',
+        searched ? `${command}: not found in PATH of the image` : `${command}: no such file in the image`,
+      ];
+    case 'ELIBACC':
+      return ['failed_precondition', `${command}: ${path} is there, but not the interpreter or loader that it names`];
+    case 'ENOEXEC':
+      return [
+        'failed_precondition',
+        `${command}: ${path} is not a program for this machine (another architecture, or a script without #!)`,
+      ];
+    case 'EISDIR':
+      return ['failed_precondition', `${command}: ${path} is a directory`];
+    case 'EACCES':
+      return ['permission_denied', `${command}: ${path} is not executable for this user`];
+    default:
+      return ['internal', `${command}: ${path}: ${MEANING[errno] ?? errno}`];
+  }
+}
+
+function lookupError(step: Extract<PlanOp, { op: 'LOOKUP_USER' }>, errno: string, detail: string): LaunchError {
+  if (errno === 'ENOENT' && detail.startsWith('group ')) {
+    return new LaunchError('not_found', `${detail}: no such group in the image's /etc/group`, 'LOOKUP_USER', errno);
+  }
+  if (errno === 'ENOENT') {
+    return new LaunchError(
+      'not_found',
+      `user ${text(step.user)}: no such user in the image's /etc/passwd`,
+      'LOOKUP_USER',
+      errno,
+    );
+  }
+  return new LaunchError('invalid_argument', `look up user ${text(step.user)}: ${errno}`, 'LOOKUP_USER', errno);
+}
+
+function text(value: string | Buffer): string {
+  return typeof value === 'string' ? value : value.toString('utf8');
+}

@@ -1,0 +1,265 @@
+import { closeSync, openSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BerthError, isAbsent } from '../base/errors';
+import { ControlSocket } from '../native/control';
+import { startHelper } from '../native/helper';
+import type { HelperMessage, LaunchPlan } from '../native/plan-ops';
+import { deferred, type Deferred } from './deferred';
+import { signalProcess, startTimeOf } from './identity';
+import { launchError } from './launch-failure';
+import { reapWhenEnded } from './reap';
+
+/** Who the container's process is, as the kernel and the image's files say. */
+export interface Created {
+  pid: number;
+  /** Clock ticks since boot (field 22 of /proc/PID/stat): with the pid, a name that is never reused. */
+  pidStartTime: bigint;
+  uid: number;
+  gid: number;
+  groups: number[];
+}
+
+export interface Exit {
+  /** 128 + the signal for a killed process. */
+  exitCode: number;
+  /** 0 when it ended by itself. */
+  signal: number;
+  finishedAtNs: bigint;
+  /** Output that could not be written to the log. */
+  droppedBytes: bigint;
+}
+
+const SIGKILL = 9;
+
+const ABANDON_WITHIN_MS = 2000;
+
+const REOPEN_WITHIN_MS = 10_000;
+
+/** What a monitor left behind in its state directory when nobody listened. */
+export type MonitorRecord =
+  { kind: 'exited'; startedAtNs: bigint; exit: Exit } | { kind: 'failed'; error: BerthError } | { kind: 'none' };
+
+/**
+ * The daemon's view of one container's monitor. `created`, `running` and
+ * `exited` settle once each; a monitor that dies without an exit record rejects
+ * what has not settled.
+ */
+export class Monitor {
+  readonly created: Promise<Created>;
+  readonly exited: Promise<Exit>;
+  private readonly settleCreated = deferred<Created>();
+  private readonly settleRunning = deferred<bigint>();
+  private readonly settleExited = deferred<Exit>();
+  private readonly running: Promise<bigint>;
+  /** When the command began to run, once it has. */
+  startedAtNs: bigint | undefined;
+  private reopening: Deferred<void>[] = [];
+  /** The monitor's own process. */
+  private process: { pid: number; pidStartTime: bigint } | undefined;
+  private socket: ControlSocket | undefined;
+
+  private constructor(private readonly plan: LaunchPlan | undefined) {
+    this.created = this.settleCreated.promise;
+    this.running = this.settleRunning.promise;
+    this.exited = this.settleExited.promise;
+  }
+
+  /** Starts a monitor that executes `plan`; its socket and records live in `stateDir`, which must exist. */
+  static async launch(plan: LaunchPlan, stateDir: string, name: string): Promise<Monitor> {
+    const monitor = new Monitor(plan);
+    const dirFd = openSync(stateDir, 'r');
+    try {
+      const helper = await startHelper({ role: 'monitor', name, plan, extra: dirFd });
+      monitor.listen(socket => ControlSocket.fromFd(helper.controlFd, socket.onMessage, socket.onEnd));
+      reapWhenEnded(helper.pidfd);
+      const pidStartTime = startTimeOf(helper.pid);
+      if (pidStartTime !== undefined) monitor.process = { pid: helper.pid, pidStartTime };
+    } finally {
+      closeSync(dirFd);
+    }
+    return monitor;
+  }
+
+  /** Meets the monitor of a container that an earlier daemon started; undefined when there is none any more. */
+  static async attach(stateDir: string): Promise<Monitor | undefined> {
+    const dirFd = openSync(stateDir, 'r');
+    try {
+      const socket = connect({ path: `/proc/self/fd/${dirFd}/sock` });
+      await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+      const monitor = new Monitor(undefined);
+      monitor.listen(on => new ControlSocket(socket, on.onMessage, on.onEnd));
+      monitor.process = await processOf(stateDir);
+      return monitor;
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && ['ENOENT', 'ECONNREFUSED'].includes(String(error.code)))
+        return undefined;
+      throw error;
+    } finally {
+      closeSync(dirFd);
+    }
+  }
+
+  /** Lets the container's process go on to execve. Resolves with the time it did; rejects with why it could not. */
+  async start(): Promise<bigint> {
+    this.need().send({ type: 'START' });
+    return this.running;
+  }
+
+  /** The start of a container that was running when the daemon came; never settles for one that is only created. */
+  get started(): Promise<bigint> {
+    return this.running;
+  }
+
+  /** Sends a signal to the container's first process; nothing happens once it has ended. */
+  kill(signal: number): void {
+    this.socket?.send({ type: 'KILL', signal });
+  }
+
+  /** Opens the log path anew; rejects, and goes on with the old file, when that fails. */
+  async reopenLog(): Promise<void> {
+    const done = deferred<void>();
+    this.reopening.push(done);
+    this.need().send({ type: 'REOPEN_LOG' });
+    const timer = setTimeout(() => {
+      done.reject(
+        new BerthError(
+          'deadline_exceeded',
+          `open the container's log again: its monitor did not answer within ${REOPEN_WITHIN_MS / 1000} s`,
+        ),
+      );
+    }, REOPEN_WITHIN_MS);
+    return done.promise.finally(() => clearTimeout(timer));
+  }
+
+  /**
+   * Ends a container that was not to be: kills what there is of it, and the
+   * monitor itself when that hangs (a log or a mount on a dead file system).
+   */
+  async abandon(): Promise<void> {
+    this.kill(SIGKILL);
+    const ended = this.exited.then(
+      () => true,
+      () => true,
+    );
+    if (await Promise.race([ended, sleep(ABANDON_WITHIN_MS, false, { ref: false })])) return;
+    if (this.process) signalProcess(this.process.pid, this.process.pidStartTime, SIGKILL);
+    this.socket?.close();
+  }
+
+  /** Leaves the monitor to itself. */
+  detach(): void {
+    this.socket?.close();
+  }
+
+  private listen(open: (on: { onMessage: (m: HelperMessage) => void; onEnd: () => void }) => ControlSocket): void {
+    this.socket = open({ onMessage: message => this.take(message), onEnd: () => this.ended() });
+  }
+
+  private need(): ControlSocket {
+    if (this.socket) return this.socket;
+    throw new BerthError('failed_precondition', "the container's monitor has ended");
+  }
+
+  private take(message: HelperMessage): void {
+    switch (message.type) {
+      case 'CREATED':
+        this.settleCreated.resolve({
+          pid: message.pid,
+          pidStartTime: message.startTime,
+          uid: message.uid,
+          gid: message.gid,
+          groups: numbers(message.groups),
+        });
+        return;
+      case 'RUNNING':
+        this.startedAtNs = message.startedAtNs;
+        this.settleRunning.resolve(message.startedAtNs);
+        return;
+      case 'EXITED':
+        this.settleExited.resolve({
+          exitCode: message.exitCode,
+          signal: message.signal,
+          finishedAtNs: message.finishedAtNs,
+          droppedBytes: message.droppedBytes,
+        });
+        return;
+      case 'FAILED':
+        return this.fail(launchError(message, this.plan ?? { outer: [], inner: [] }));
+      case 'LOG_REOPENED': {
+        const settle = this.reopening.shift();
+        if (message.errno === 0) settle?.resolve();
+        else settle?.reject(new BerthError('internal', `open the container's log again: errno ${message.errno}`));
+        return;
+      }
+      case 'DONE':
+    }
+  }
+
+  private ended(): void {
+    this.socket = undefined;
+    this.fail(new BerthError('internal', "the container's monitor ended without a word"));
+  }
+
+  /** Rejects what has not settled yet. */
+  private fail(error: BerthError): void {
+    this.settleCreated.reject(error);
+    this.settleRunning.reject(error);
+    this.settleExited.reject(error);
+    for (const settle of this.reopening.splice(0)) settle.reject(error);
+  }
+}
+
+/** Reads the records of a monitor that has ended. */
+export async function readMonitorRecord(stateDir: string): Promise<MonitorRecord> {
+  const exit = await readIfThere(join(stateDir, 'exit'));
+  if (exit !== undefined) {
+    const [exitCode = '', signal = '', startedAt = '', finishedAt = '', dropped = ''] = exit.trim().split(' ');
+    return {
+      kind: 'exited',
+      startedAtNs: BigInt(startedAt),
+      exit: {
+        exitCode: Number(exitCode),
+        signal: Number(signal),
+        finishedAtNs: BigInt(finishedAt),
+        droppedBytes: BigInt(dropped),
+      },
+    };
+  }
+  const failed = await readIfThere(join(stateDir, 'failed'));
+  return failed === undefined ? { kind: 'none' } : { kind: 'failed', error: failureOf(failed) };
+}
+
+/** The plan is not known any more: the sentence has the errno and the detail, and no name of the step. */
+function failureOf(record: string): BerthError {
+  const [, section = '0', step = '0', errno = '0', detail = ''] = /^(\d+) (\d+) (\d+) (.*)$/m.exec(record) ?? [];
+  const failed = {
+    type: 'FAILED',
+    section: Number(section),
+    step: Number(step),
+    errno: Number(errno),
+    detail,
+  } as const;
+  return launchError(failed, { outer: [], inner: [] });
+}
+
+/** Who the monitor is, by its own record. */
+async function processOf(stateDir: string): Promise<{ pid: number; pidStartTime: bigint } | undefined> {
+  const [pid, pidStartTime] = ((await readIfThere(join(stateDir, 'monitor'))) ?? '').trim().split(' ');
+  return pid && pidStartTime ? { pid: Number(pid), pidStartTime: BigInt(pidStartTime) } : undefined;
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw error;
+  }
+}
+
+function numbers(packed: Buffer): number[] {
+  return Array.from({ length: packed.length / 4 }, (_, i) => packed.readUInt32LE(i * 4));
+}

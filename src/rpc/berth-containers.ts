@@ -1,0 +1,181 @@
+import type { Context } from '../base/context';
+import { BerthError } from '../base/errors';
+import type { Container, Containers, ContainerState } from '../container/containers';
+import { containerByName } from '../container/find';
+import { removeForPerson } from '../container/pods';
+import { startContainer } from '../container/start';
+import { signalContainer, stopContainer } from '../container/stop';
+import {
+  ContainerState as BerthState,
+  type BerthServer,
+  type Container as BerthContainer,
+} from '../cri/generated/berth/v1/berth';
+import { signalName, signalNumber } from '../oci/signals';
+import type { BerthParts } from './berth-service';
+import { unary } from './handler';
+import { jsonText } from './json';
+
+const SIGKILL = 9;
+const DEFAULT_STOP_SECONDS = 10n;
+/** setTimeout's limit: longer waits are as good as this one, 24 days. */
+const MAX_STOP_SECONDS = 2_147_483n;
+
+/** The RPCs about containers that are there, a person's and the kubelet's. */
+export function containerRpcs({ log, containers }: BerthParts) {
+  const named = (text: string) => containerByName(containers, text);
+  return {
+    start: unary(log, 'Start', async ({ container }, ctx) => {
+      await startForPerson(containers, ctx, named(container));
+      return {};
+    }),
+    kill: unary(log, 'Kill', ({ container, signal }) => {
+      kill(named(container), signal);
+      return {};
+    }),
+    stop: unary(log, 'Stop', async ({ container, timeoutSeconds = DEFAULT_STOP_SECONDS }, ctx) => {
+      const patience = stopSeconds(timeoutSeconds);
+      const found = named(container);
+      if (found.record.state === 'running') await stopContainer(containers, ctx, found, patience);
+      return {};
+    }),
+    remove: unary(log, 'Remove', async ({ container, force }, ctx) => {
+      const found = named(container);
+      if (found.record.state === 'running' && !force) {
+        throw new BerthError('failed_precondition', `container ${nameOf(found)} is running`, {
+          hint: 'stop it first, or force it',
+        });
+      }
+      await removeForPerson(containers, ctx, found);
+      return {};
+    }),
+    listContainers: unary(log, 'ListContainers', ({ all }) => ({
+      containers: containers
+        .list()
+        .reverse()
+        .filter(({ record: { state } }) => (all ? state !== 'creating' : state === 'running'))
+        .sort((a, b) => Number(b.record.createdAtNs - a.record.createdAtNs))
+        .map(container => berthContainer(containers, container)),
+    })),
+    inspectContainer: unary(log, 'InspectContainer', ({ container }) => ({
+      json: jsonText(inspected(containers, named(container))),
+    })),
+  } satisfies Partial<BerthServer>;
+}
+
+/** What a person calls it. */
+export function nameOf({ record, config }: Container): string {
+  return record.name ?? config.metadata?.name ?? record.id.slice(0, 12);
+}
+
+/** The number of a signal as people write it. */
+export function signalOf(text: string): number {
+  const number = text === '' ? SIGKILL : signalNumber(text);
+  if (number !== undefined) return number;
+  throw new BerthError('invalid_argument', `${JSON.stringify(text)} is not a signal`, {
+    hint: 'signals look like SIGTERM, TERM, 15 or SIGRTMIN+3',
+  });
+}
+
+async function startForPerson(containers: Containers, ctx: Context, container: Container): Promise<void> {
+  const { state } = container.record;
+  // The kubelet's second start is one whose answer was lost; a person's is a mistake.
+  if (state === 'running')
+    throw new BerthError('failed_precondition', `container ${nameOf(container)} is running already`);
+  await startContainer(containers, ctx, container);
+}
+
+function kill(container: Container, signal: string): void {
+  const number = signalOf(signal);
+  const { state } = container.record;
+  if (state === 'running' && signalContainer(container, number)) return;
+  const is = state === 'running' ? 'exited' : state;
+  throw new BerthError('failed_precondition', `container ${nameOf(container)} is ${is}: signals are for running ones`);
+}
+
+function stopSeconds(seconds: bigint): number {
+  if (seconds < 0n) throw new BerthError('invalid_argument', `timeout ${seconds} s is negative`);
+  return Number(seconds > MAX_STOP_SECONDS ? MAX_STOP_SECONDS : seconds);
+}
+
+function berthContainer(containers: Containers, container: Container): BerthContainer {
+  const { record, config } = container;
+  return {
+    id: record.id,
+    name: nameOf(container),
+    image: config.image?.userSpecifiedImage || config.image?.image || record.imageId,
+    imageId: record.imageId,
+    command: [...commandOf(container)],
+    state: STATES[record.state],
+    createdAtNs: record.createdAtNs,
+    startedAtNs: record.startedAtNs,
+    finishedAtNs: record.finishedAtNs,
+    exitCode: record.exitCode,
+    reason: record.reason,
+    labels: config.labels,
+    pod: podOf(containers, container),
+  };
+}
+
+const STATES: Readonly<Record<ContainerState, BerthState>> = {
+  creating: BerthState.CONTAINER_STATE_UNKNOWN,
+  created: BerthState.CONTAINER_STATE_CREATED,
+  running: BerthState.CONTAINER_STATE_RUNNING,
+  exited: BerthState.CONTAINER_STATE_EXITED,
+};
+
+/** By spec, which never changes; a list of a thousand containers parses each once. */
+const commands = new WeakMap<Container, readonly string[]>();
+
+function commandOf(container: Container): readonly string[] {
+  const known = commands.get(container);
+  if (known) return known;
+  const { args } = specOf(container)?.process ?? { args: [] };
+  if (container.record.spec !== undefined) commands.set(container, args);
+  return args;
+}
+
+function specOf({ record }: Container): { process: { args: string[] } } | undefined {
+  return record.spec === undefined ? undefined : (JSON.parse(record.spec) as { process: { args: string[] } });
+}
+
+function podOf(containers: Containers, { record }: Container): { name: string; namespace: string } | undefined {
+  if (record.owner !== 'cri') return undefined;
+  const { name = '', namespace = '' } = containers.sandboxes.find(record.sandboxId)?.config.metadata ?? {};
+  return { name, namespace };
+}
+
+function inspected(containers: Containers, container: Container): object {
+  const { record, config } = container;
+  return {
+    id: record.id,
+    name: nameOf(container),
+    state: record.state,
+    pid: record.state === 'exited' ? 0 : (record.process?.pid ?? 0),
+    exitCode: record.exitCode,
+    reason: record.reason,
+    message: record.message,
+    createdAtNs: record.createdAtNs,
+    startedAtNs: record.startedAtNs,
+    finishedAtNs: record.finishedAtNs,
+    image: config.image?.userSpecifiedImage || config.image?.image,
+    imageId: record.imageId,
+    imageRef: record.imageRef,
+    command: commandOf(container),
+    hostname: containers.sandboxes.find(record.sandboxId)?.record.hostname ?? '',
+    user: record.user,
+    stopSignal: signalName(record.stopSignal),
+    autoRemove: record.autoRemove ?? false,
+    labels: config.labels,
+    annotations: config.annotations,
+    mounts: config.mounts.map(({ hostPath, containerPath, readonly }) => ({
+      source: hostPath,
+      target: containerPath,
+      readonly,
+    })),
+    pod: podOf(containers, container) ?? null,
+    sandboxId: record.sandboxId,
+    cgroupPath: record.cgroupPath,
+    logPath: record.logPath,
+    runtimeSpec: specOf(container) ?? null,
+  };
+}

@@ -1,0 +1,149 @@
+import { isAbsolute } from 'node:path';
+import type { Context } from '../base/context';
+import { BerthError } from '../base/errors';
+import type { Containers } from '../container/containers';
+import type {
+  BerthServer,
+  Image as BerthImage,
+  PullDone,
+  PullProgress,
+  RemoveImageResponse,
+} from '../cri/generated/berth/v1/berth';
+import type { Image, Images, OnProgress, PulledImage } from '../image/images';
+import { digestForm, parseReference, tagForm } from '../image/reference';
+import type { BerthParts } from './berth-service';
+import { ProgressFeed } from './berth-progress';
+import { serverStream, unary } from './handler';
+import { jsonText } from './json';
+
+/** The RPCs about images. What a person fetches is pinned: the kubelet does not collect it. */
+export function imageRpcs({ log, images, containers }: BerthParts) {
+  return {
+    pull: serverStream(log, 'Pull', async ({ image }, ctx, send) => {
+      await send({ done: await pullForPerson(images, ctx, image, progress => send({ progress })) });
+    }),
+    import: serverStream(log, 'Import', async ({ path, reference }, ctx, send) => {
+      if (!isAbsolute(path))
+        throw new BerthError('invalid_argument', `import: the path ${JSON.stringify(path)} is not absolute`);
+      const bring = (onProgress: OnProgress) => images.importLayout(ctx, path, reference, onProgress);
+      await send({ done: await bringForPerson(images, reference, progress => send({ progress }), bring) });
+    }),
+    listImages: unary(log, 'ListImages', () => ({
+      images: images.list().map(berthImage).sort(byAge),
+    })),
+    inspectImage: unary(log, 'InspectImage', ({ image }) => ({
+      json: jsonText(inspected(imageByName(images, image))),
+    })),
+    removeImage: unary(log, 'RemoveImage', ({ image, force }) => removeImage(images, containers, image, force)),
+  } satisfies Partial<BerthServer>;
+}
+
+/** Fetches an image and tells how far it is. */
+export async function pullForPerson(
+  images: Images,
+  ctx: Context,
+  reference: string,
+  send: (progress: PullProgress) => Promise<void>,
+): Promise<PullDone> {
+  return bringForPerson(images, reference, send, onProgress => images.pull(ctx, reference, { onProgress }));
+}
+
+async function bringForPerson(
+  images: Images,
+  text: string,
+  send: (progress: PullProgress) => Promise<void>,
+  bring: (onProgress: OnProgress) => Promise<PulledImage>,
+): Promise<PullDone> {
+  const reference = parseReference(text);
+  const before = images.find(text)?.id;
+  const feed = new ProgressFeed(send);
+  let image: PulledImage;
+  try {
+    image = await bring(feed.take);
+  } finally {
+    await feed.end();
+  }
+  await images.setPinned(image.id, true);
+  return {
+    imageId: image.id,
+    digest: image.digest,
+    reference: tagForm(reference) ?? digestForm(reference, image.digest),
+    changed: before !== image.id,
+  };
+}
+
+/** The image that a person means; `not_found` when there is none. */
+export function imageByName(images: Images, text: string): Image {
+  if (text === '') throw new BerthError('invalid_argument', 'no image is named');
+  const image = images.find(text);
+  if (image) return image;
+  throw new BerthError('not_found', `no image is called ${JSON.stringify(text)}`);
+}
+
+/** Takes a name from an image, or all with `force`; with its last name goes the image, unless a container needs it. */
+async function removeImage(
+  images: Images,
+  containers: Containers,
+  text: string,
+  force: boolean,
+): Promise<RemoveImageResponse> {
+  const image = imageByName(images, text);
+  const tag = tagOf(image, text);
+  if (tag !== undefined && image.tags.length > 1) {
+    await images.untag(tag);
+    return { untagged: [tag], deleted: [] };
+  }
+  if (!force) refuseRemoval(containers, image, text);
+  await images.remove(image.id);
+  return { untagged: [...image.tags, ...image.digests], deleted: [image.id] };
+}
+
+function refuseRemoval(containers: Containers, image: Image, text: string): void {
+  const users = containers.list().filter(({ record }) => record.imageId === image.id);
+  const [user] = users;
+  if (user) {
+    const more = users.length === 1 ? '' : ` and ${users.length - 1} more`;
+    throw new BerthError(
+      'failed_precondition',
+      `image ${text} is used by container ${user.record.name ?? user.record.id.slice(0, 12)}${more}`,
+      { hint: 'remove the container first, or force it' },
+    );
+  }
+  if (image.tags.length > 1) {
+    throw new BerthError('failed_precondition', `image ${text} has several names: ${image.tags.join(', ')}`, {
+      hint: 'remove them one by one, or force it',
+    });
+  }
+}
+
+/** The image's tag that `text` is; undefined for an id or a digest. */
+function tagOf(image: Image, text: string): string | undefined {
+  try {
+    const tag = tagForm(parseReference(text));
+    return image.tags.find(other => other === tag);
+  } catch {
+    return undefined; // ids are no references
+  }
+}
+
+function berthImage({ id, tags, digests, sizeBytes, config }: Image): BerthImage {
+  return { id, repoTags: [...tags], repoDigests: [...digests], sizeBytes, createdAtNs: config.createdNs ?? 0n };
+}
+
+function byAge(a: BerthImage, b: BerthImage): number {
+  return a.createdAtNs === b.createdAtNs ? 0 : a.createdAtNs < b.createdAtNs ? 1 : -1;
+}
+
+function inspected({ id, tags, digests, sizeBytes, pinned, config, layers }: Image): object {
+  const { createdNs, diffIds: _, ...rest } = config;
+  return {
+    id,
+    tags,
+    digests,
+    sizeBytes,
+    createdAtNs: createdNs ?? 0n,
+    pinned,
+    config: rest,
+    layers: layers.map(({ diffId, sizeBytes: bytes, dir }) => ({ diffId, sizeBytes: bytes, dir })),
+  };
+}

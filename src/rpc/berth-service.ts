@@ -1,0 +1,53 @@
+import { release } from 'node:os';
+import type { UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { Logger } from '../base/log';
+import type { Containers } from '../container/containers';
+import { Names } from '../container/names';
+import { BerthService, type BerthServer, type VersionResponse } from '../cri/generated/berth/v1/berth';
+import type { Images } from '../image/images';
+import { nodePlatform } from '../image/platform';
+import type { Sandboxes } from '../sandbox/sandboxes';
+import { containerRpcs } from './berth-containers';
+import { createRpc } from './berth-create';
+import { execRpc } from './berth-exec';
+import { imageRpcs } from './berth-images';
+import { logRpcs } from './berth-logs';
+import { complete, unary } from './handler';
+
+export interface BerthParts {
+  log: Logger;
+  version: string;
+  images: Images;
+  sandboxes: Sandboxes;
+  containers: Containers;
+}
+
+/** Put in place of the name when the program is bundled from a checkout. */
+declare const BERTH_GIT_COMMIT: string | undefined;
+
+/** berth.v1: what people need and the CRI lacks. */
+export function berthService(parts: BerthParts): UntypedServiceImplementation {
+  const startedAtNs = BigInt(Date.now()) * 1_000_000n;
+  const built = {
+    version: unary(parts.log, 'Version', () => version(parts.version, startedAtNs)),
+    ...imageRpcs(parts),
+    ...createRpc(parts, new Names(parts.containers)),
+    ...containerRpcs(parts),
+    ...logRpcs(parts),
+    ...execRpc(parts),
+  } satisfies Partial<BerthServer>;
+  return complete(BerthService, built);
+}
+
+function version(own: string, startedAtNs: bigint): VersionResponse {
+  const { os, architecture } = nodePlatform();
+  return {
+    version: own,
+    gitCommit: typeof BERTH_GIT_COMMIT === 'string' ? BERTH_GIT_COMMIT : '',
+    nodeVersion: process.version,
+    kernelVersion: release(),
+    os,
+    arch: architecture,
+    startedAtNs,
+  };
+}

@@ -1,0 +1,54 @@
+import { release } from 'node:os';
+import { CgroupDriver, type RuntimeConfigResponse, type StatusResponse, type VersionResponse } from '../cri';
+import type { Config } from '../config';
+import { networkStatus } from '../network/status';
+
+/** The version of the CRI that the kubelet speaks of in Version; it has never changed. */
+const KUBELET_API_VERSION = '0.1.0';
+
+/** Overlay's `lowerdir+` option, without which a deep image does not fit into a mount. */
+const OLDEST_KERNEL: readonly [number, number] = [6, 8];
+
+export function version(ownVersion: string): VersionResponse {
+  return {
+    version: KUBELET_API_VERSION,
+    runtimeName: 'berth',
+    runtimeVersion: ownVersion,
+    runtimeApiVersion: 'v1',
+  };
+}
+
+/** Whether pods can run, and what the runtime can do. `verbose` adds the configuration. */
+export async function status(config: Config, isVerbose: boolean): Promise<StatusResponse> {
+  const network = await networkStatus(config.network.cniConfigDir);
+  const runtime = runtimeReady();
+  return {
+    status: {
+      conditions: [
+        { type: 'RuntimeReady', status: runtime.isReady, reason: runtime.reason, message: runtime.message },
+        { type: 'NetworkReady', status: network.isReady, reason: network.reason, message: network.message },
+      ],
+    },
+    info: isVerbose ? { config: JSON.stringify(config) } : {},
+    runtimeHandlers: [{ name: '', features: { recursiveReadOnlyMounts: false, userNamespaces: false } }],
+    features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false, mountOptions: true },
+  };
+}
+
+function runtimeReady(): { isReady: boolean; reason: string; message: string } {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  const [wantedMajor, wantedMinor] = OLDEST_KERNEL;
+  if (major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)) {
+    return { isReady: true, reason: '', message: '' };
+  }
+  return {
+    isReady: false,
+    reason: 'KernelTooOld',
+    message: `kernel ${release()} is older than ${OLDEST_KERNEL.join('.')}, which berth needs; boot a newer one`,
+  };
+}
+
+/** The cgroup driver that the kubelet must use, too. */
+export function runtimeConfig(): RuntimeConfigResponse {
+  return { linux: { cgroupDriver: CgroupDriver.CGROUPFS } };
+}

@@ -1,0 +1,197 @@
+import type { UntypedServiceImplementation } from '@grpc/grpc-js';
+import { BerthError } from '../base/errors';
+import type { Logger } from '../base/log';
+import type { Config } from '../config';
+import {
+  RuntimeServiceService,
+  type CreateContainerRequest,
+  type ContainerFilter,
+  type PodSandboxFilter,
+  type RuntimeServiceServer,
+} from '../cri';
+import type { Container, Containers } from '../container/containers';
+import { createContainer } from '../container/create';
+import { execSync } from '../container/exec-sync';
+import { removePod, stopPod } from '../container/pods';
+import { removeContainer } from '../container/remove';
+import { startContainer } from '../container/start';
+import { stopContainer } from '../container/stop';
+import { runSandbox } from '../sandbox/run';
+import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
+import { complete, unary } from './handler';
+import { jsonText } from './json';
+import * as info from './runtime-info';
+import { containerStatus, criContainer, podSandbox, podSandboxStatus } from './to-cri';
+
+export interface RuntimeServiceParts {
+  log: Logger;
+  config: Config;
+  version: string;
+  sandboxes: Sandboxes;
+  containers: Containers;
+}
+
+type Built = Partial<{ [Name in keyof RuntimeServiceServer]: RuntimeServiceServer[Name] }>;
+
+/** The CRI's RuntimeService: each RPC finds what it is about and hands over to its verb. */
+export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplementation {
+  const built = { ...infoRpcs(parts), ...sandboxRpcs(parts), ...containerRpcs(parts) } satisfies Built;
+  return complete(RuntimeServiceService, built);
+}
+
+function infoRpcs({ log, config, version }: RuntimeServiceParts) {
+  return {
+    version: unary(log, 'Version', () => info.version(version)),
+    status: unary(log, 'Status', request => info.status(config, request.verbose)),
+    runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
+  } satisfies Built;
+}
+
+function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
+  return {
+    runPodSandbox: unary(log, 'RunPodSandbox', async ({ config, runtimeHandler }, ctx) => {
+      if (!config) throw new BerthError('invalid_argument', 'RunPodSandbox needs a config');
+      const sandbox = await runSandbox(sandboxes, ctx, { config, runtimeHandler, owner: 'cri' });
+      return { podSandboxId: sandbox.record.id };
+    }),
+    stopPodSandbox: unary(log, 'StopPodSandbox', async ({ podSandboxId }, ctx) => {
+      const sandbox = findSandbox(sandboxes, podSandboxId);
+      if (sandbox) await stopPod(containers, ctx, sandbox);
+      return {};
+    }),
+    removePodSandbox: unary(log, 'RemovePodSandbox', async ({ podSandboxId }, ctx) => {
+      const sandbox = findSandbox(sandboxes, podSandboxId);
+      if (sandbox) await removePod(containers, ctx, sandbox);
+      return {};
+    }),
+    podSandboxStatus: unary(log, 'PodSandboxStatus', ({ podSandboxId, verbose }) => {
+      const sandbox = getSandbox(sandboxes, podSandboxId);
+      return {
+        status: podSandboxStatus(sandbox),
+        info: verbose ? { info: sandboxInfo(sandbox) } : {},
+        containersStatuses: containers.ofSandbox(sandbox.record.id).map(containerStatus),
+        timestamp: BigInt(Date.now()) * 1_000_000n,
+      };
+    }),
+    listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) => ({
+      items: sandboxes
+        .list()
+        .filter(isOurs)
+        .map(podSandbox)
+        .filter(item => matchesSandbox(filter, item)),
+    })),
+  } satisfies Built;
+}
+
+function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
+  return {
+    createContainer: unary(log, 'CreateContainer', async (request: CreateContainerRequest, ctx) => {
+      if (!request.config) throw new BerthError('invalid_argument', 'CreateContainer needs a config');
+      const sandbox = getSandbox(sandboxes, request.podSandboxId);
+      const container = await createContainer(containers, ctx, { sandbox, config: request.config });
+      return { containerId: container.record.id };
+    }),
+    startContainer: unary(log, 'StartContainer', async ({ containerId }, ctx) => {
+      await startContainer(containers, ctx, getContainer(containers, containerId));
+      return {};
+    }),
+    stopContainer: unary(log, 'StopContainer', async ({ containerId, timeout }, ctx) => {
+      const container = findContainer(containers, containerId);
+      if (container) await stopContainer(containers, ctx, container, seconds(timeout, 'timeout'));
+      return {};
+    }),
+    removeContainer: unary(log, 'RemoveContainer', async ({ containerId }, ctx) => {
+      const container = findContainer(containers, containerId);
+      if (container) await removeContainer(containers, ctx, container);
+      return {};
+    }),
+    listContainers: unary(log, 'ListContainers', ({ filter }) => ({
+      containers: containers
+        .list()
+        .filter(isOurs)
+        .map(criContainer)
+        .filter(item => matchesContainer(filter, item)),
+    })),
+    containerStatus: unary(log, 'ContainerStatus', ({ containerId, verbose }) => {
+      const container = getContainer(containers, containerId);
+      return { status: containerStatus(container), info: verbose ? { info: containerInfo(container) } : {} };
+    }),
+    execSync: unary(log, 'ExecSync', async ({ containerId, cmd, timeout }, ctx) =>
+      execSync(containers, ctx, getContainer(containers, containerId), cmd, seconds(timeout, 'timeout')),
+    ),
+    reopenContainerLog: unary(log, 'ReopenContainerLog', async ({ containerId }, ctx) => {
+      const { monitor, record } = getContainer(containers, containerId);
+      if (record.state !== 'running' || !monitor) {
+        throw new BerthError(
+          'failed_precondition',
+          `container ${record.id} is ${record.state}: only a running one's log is opened again`,
+        );
+      }
+      await ctx.race(monitor.reopenLog());
+      return {};
+    }),
+  } satisfies Built;
+}
+
+/** What people made is not the kubelet's: it would collect it. */
+function isOurs({ record }: Sandbox | Container): boolean {
+  return record.owner === 'cri' && record.state !== 'creating';
+}
+
+function findSandbox(sandboxes: Sandboxes, id: string): Sandbox | undefined {
+  const sandbox = sandboxes.find(id);
+  return sandbox && sandbox.record.owner === 'cri' ? sandbox : undefined;
+}
+
+function getSandbox(sandboxes: Sandboxes, id: string): Sandbox {
+  const sandbox = findSandbox(sandboxes, id);
+  if (sandbox) return sandbox;
+  throw new BerthError('not_found', `no pod sandbox has the id ${JSON.stringify(id)}`);
+}
+
+function findContainer(containers: Containers, id: string): Container | undefined {
+  const container = containers.find(id);
+  return container && container.record.owner === 'cri' ? container : undefined;
+}
+
+function getContainer(containers: Containers, id: string): Container {
+  const container = findContainer(containers, id);
+  if (container) return container;
+  throw new BerthError('not_found', `no container has the id ${JSON.stringify(id)}`);
+}
+
+function matchesSandbox(filter: PodSandboxFilter | undefined, item: ReturnType<typeof podSandbox>): boolean {
+  if (!filter) return true;
+  if (filter.id !== '' && !item.id.startsWith(filter.id)) return false;
+  if (filter.state && filter.state.state !== item.state) return false;
+  return hasLabels(item.labels, filter.labelSelector);
+}
+
+function matchesContainer(filter: ContainerFilter | undefined, item: ReturnType<typeof criContainer>): boolean {
+  if (!filter) return true;
+  if (filter.id !== '' && !item.id.startsWith(filter.id)) return false;
+  if (filter.podSandboxId !== '' && !item.podSandboxId.startsWith(filter.podSandboxId)) return false;
+  if (filter.state && filter.state.state !== item.state) return false;
+  return hasLabels(item.labels, filter.labelSelector);
+}
+
+function hasLabels(labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean {
+  return Object.entries(wanted).every(([key, value]) => labels[key] === value);
+}
+
+/** setTimeout's limit: longer waits are as good as this one, 24 days. */
+const MAX_SECONDS = 2_147_483n;
+
+function seconds(value: bigint, what: string): number {
+  if (value < 0n) throw new BerthError('invalid_argument', `${what} ${value} is negative`);
+  return Number(value > MAX_SECONDS ? MAX_SECONDS : value);
+}
+
+function sandboxInfo({ record }: Sandbox): string {
+  return jsonText({ ...record, config: undefined, pid: record.pause?.pid ?? 0 });
+}
+
+function containerInfo({ record }: Container): string {
+  const runtimeSpec: unknown = record.spec === undefined ? undefined : JSON.parse(record.spec);
+  return jsonText({ ...record, config: undefined, spec: undefined, pid: record.process?.pid ?? 0, runtimeSpec });
+}

@@ -1,0 +1,126 @@
+import {
+  ContainerState,
+  PodSandboxState,
+  type Container as CriContainer,
+  type ContainerStatus,
+  type Image as CriImage,
+  type PodSandbox,
+  type PodSandboxStatus,
+} from '../cri';
+import type { Container } from '../container/containers';
+import type { Image } from '../image/images';
+import { criSignalOf } from '../oci/signals';
+import { parseUser } from '../oci/user';
+import type { Sandbox } from '../sandbox/sandboxes';
+
+/** Labels and annotations go back exactly as they came. */
+export function podSandbox({ record, config }: Sandbox): PodSandbox {
+  return {
+    id: record.id,
+    metadata: config.metadata,
+    state: sandboxState(record.state),
+    createdAt: record.createdAtNs,
+    labels: config.labels,
+    annotations: config.annotations,
+    runtimeHandler: record.runtimeHandler,
+  };
+}
+
+export function podSandboxStatus({ record, config }: Sandbox): PodSandboxStatus {
+  return {
+    id: record.id,
+    metadata: config.metadata,
+    state: sandboxState(record.state),
+    createdAt: record.createdAtNs,
+    network: { ip: '', additionalIps: [] },
+    linux: { namespaces: { options: config.linux?.securityContext?.namespaceOptions } },
+    labels: config.labels,
+    annotations: config.annotations,
+    runtimeHandler: record.runtimeHandler,
+  };
+}
+
+function sandboxState(state: Sandbox['record']['state']): PodSandboxState {
+  return state === 'ready' ? PodSandboxState.SANDBOX_READY : PodSandboxState.SANDBOX_NOTREADY;
+}
+
+export function criContainer({ record, config }: Container): CriContainer {
+  return {
+    id: record.id,
+    podSandboxId: record.sandboxId,
+    metadata: config.metadata,
+    image: config.image,
+    imageRef: record.imageId,
+    state: containerState(record.state),
+    createdAt: record.createdAtNs,
+    labels: config.labels,
+    annotations: config.annotations,
+    imageId: record.imageId,
+  };
+}
+
+export function containerStatus({ record, config }: Container): ContainerStatus {
+  return {
+    id: record.id,
+    metadata: config.metadata,
+    state: containerState(record.state),
+    createdAt: record.createdAtNs,
+    startedAt: record.startedAtNs,
+    finishedAt: record.finishedAtNs,
+    exitCode: record.exitCode,
+    image: config.image,
+    imageRef: record.imageId,
+    reason: record.reason,
+    message: record.message,
+    labels: config.labels,
+    annotations: config.annotations,
+    mounts: config.mounts,
+    logPath: record.logPath,
+    resources: config.linux?.resources ? { linux: config.linux.resources, windows: undefined } : undefined,
+    imageId: record.imageId,
+    user: record.user && {
+      linux: {
+        uid: BigInt(record.user.uid),
+        gid: BigInt(record.user.gid),
+        supplementalGroups: record.user.groups.map(BigInt),
+      },
+    },
+    stopSignal: criSignalOf(record.stopSignal),
+  };
+}
+
+function containerState(state: Container['record']['state']): ContainerState {
+  switch (state) {
+    case 'created':
+      return ContainerState.CONTAINER_CREATED;
+    case 'running':
+      return ContainerState.CONTAINER_RUNNING;
+    case 'exited':
+      return ContainerState.CONTAINER_EXITED;
+    case 'creating':
+      return ContainerState.CONTAINER_UNKNOWN;
+  }
+}
+
+/** `uid` for a USER that is a number, `username` for one that is a name; a USER that is neither says nothing. */
+export function criImage(image: Image): CriImage {
+  const user = imageUser(image.config.user);
+  return {
+    id: image.id,
+    repoTags: [...image.tags],
+    repoDigests: [...image.digests],
+    size: image.sizeBytes,
+    uid: user !== undefined && /^\d+$/.test(user) ? { value: BigInt(user) } : undefined,
+    username: user !== undefined && !/^\d+$/.test(user) ? user : '',
+    spec: { image: image.id, annotations: {}, userSpecifiedImage: '', runtimeHandler: '', imageRef: '' },
+    pinned: image.pinned,
+  };
+}
+
+function imageUser(text: string): string | undefined {
+  try {
+    return text === '' ? undefined : parseUser(text).user;
+  } catch {
+    return undefined;
+  }
+}

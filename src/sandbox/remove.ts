@@ -1,0 +1,19 @@
+import { rm } from 'node:fs/promises';
+import type { Context } from '../base/context';
+import { removeCgroup } from './run';
+import type { Sandbox, Sandboxes } from './sandboxes';
+import { stopSandbox } from './stop';
+
+/** RemovePodSandbox, the sandbox's part: its containers have been removed. Also finishes what an earlier undo left. */
+export async function removeSandbox(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Promise<void> {
+  await stopSandbox(sandboxes, ctx, sandbox);
+  await sandboxes.locks.run(sandbox.record.id, async () => {
+    ctx.stage("remove the pod's cgroup and files");
+    await Promise.all([
+      removeCgroup(sandboxes, sandbox.record),
+      rm(sandboxes.paths(sandbox.record.id).dir, { recursive: true, force: true }),
+    ]);
+    await sandboxes.forget(sandbox.record.id);
+  });
+  ctx.log.info('pod sandbox is removed', { sandbox: sandbox.record.id });
+}

@@ -1,0 +1,169 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { hostname as hostHostname } from 'node:os';
+import type { Context } from '../base/context';
+import { BerthError } from '../base/errors';
+import { randomHexId, type SandboxId } from '../base/ids';
+import { Rollback, together } from '../base/rollback';
+import { NamespaceMode, PodSandboxConfig, type PodSandboxMetadata } from '../cri';
+import { writePodFiles } from '../network/pod-files';
+import { sandboxPlan } from '../oci/sandbox-plan';
+import { signalProcess } from '../process/identity';
+import { pinNamespaces, unmount } from '../process/pin';
+import { watchInit } from './watch';
+import type { Owner, Sandbox, Sandboxes, SandboxPaths, SandboxRecord } from './sandboxes';
+
+export interface RunSandboxRequest {
+  config: PodSandboxConfig;
+  runtimeHandler: string;
+  owner: Owner;
+}
+
+const SHM_BYTES = 64n * 1024n * 1024n;
+
+/**
+ * RunPodSandbox: a ready sandbox on return. Asking again with the same metadata
+ * joins the call under way, or returns the ready sandbox that it made.
+ */
+export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: RunSandboxRequest): Promise<Sandbox> {
+  const metadata = checked(request);
+  const key = `${request.owner}/${metadata.namespace}/${metadata.name}/${metadata.uid}/${metadata.attempt}`;
+  const isSame = (sandbox: Sandbox) => sandbox.record.state === 'ready' && keyOf(sandbox) === key;
+  return ctx.race(sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx, request)));
+}
+
+async function make(sandboxes: Sandboxes, ctx: Context, request: RunSandboxRequest): Promise<Sandbox> {
+  const { config } = request;
+  const record = newRecord(request);
+  const { id } = record;
+  const paths = sandboxes.paths(id);
+  await using undo = new Rollback(ctx.log, leftovers =>
+    sandboxes.add({ ...record, state: 'notready', leftovers }, config),
+  );
+
+  const sandbox = await undo.step(
+    'record',
+    () => sandboxes.add(record, config),
+    () => sandboxes.forget(id),
+  );
+  await undo.step(
+    'directories',
+    () => mkdir(paths.namespaces, { recursive: true, mode: 0o700 }),
+    () => removeDir(paths),
+  );
+  const [pinned] = await together([
+    makeNamespaces(undo, record, config, paths),
+    undo.step(
+      'hosts, hostname and resolv.conf',
+      () => writePodFiles(paths.dir, config, record.hostname),
+      () => undefined,
+    ),
+    undo.step(
+      'cgroup',
+      () => sandboxes.cgroups.create(record.cgroupParent),
+      () => removeCgroup(sandboxes, record),
+      { alsoIfActFailed: true },
+    ),
+  ]);
+  const { pause } = pinned;
+  await sandboxes.update(sandbox, { state: 'ready', ...(pause ? { pause } : {}) });
+  pinned.keep();
+  watchInit(sandboxes, sandbox);
+  undo.commit();
+  ctx.log.info('pod sandbox is ready', { sandbox: id, pod: `${config.metadata?.namespace}/${config.metadata?.name}` });
+  return sandbox;
+}
+
+/** The request's metadata; refuses what cannot be run here, before anything is done. */
+function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetadata {
+  const { metadata, linux } = config;
+  if (!metadata) throw new BerthError('invalid_argument', 'the pod sandbox config has no metadata');
+  if (metadata.name === '' || metadata.uid === '' || metadata.namespace === '') {
+    throw new BerthError('invalid_argument', 'the pod sandbox metadata needs name, uid and namespace');
+  }
+  if (runtimeHandler !== '') {
+    throw new BerthError('not_found', `no runtime handler ${JSON.stringify(runtimeHandler)} is configured`, {
+      hint: 'berth has its own, with the empty name',
+    });
+  }
+  if (config.windows) throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux pods only');
+  const userns = linux?.securityContext?.namespaceOptions?.usernsOptions;
+  if (userns?.mode === NamespaceMode.POD) {
+    throw new BerthError('unimplemented', 'this version of berth does not support userns_options: user namespaces');
+  }
+  return metadata;
+}
+
+function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
+  const id = randomHexId() as SandboxId;
+  const options = config.linux?.securityContext?.namespaceOptions;
+  const ownNetwork = options?.network !== NamespaceMode.NODE;
+  const cgroupParent = config.linux?.cgroupParent ?? '';
+  return {
+    version: 1,
+    id,
+    owner,
+    state: 'creating',
+    config: Buffer.from(PodSandboxConfig.encode(config).finish()),
+    runtimeHandler,
+    createdAtNs: BigInt(Date.now()) * 1_000_000n,
+    hostname: ownNetwork ? config.hostname || id.slice(0, 12) : hostHostname(),
+    ownNetwork,
+    ownIpc: options?.ipc !== NamespaceMode.NODE,
+    cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
+    ownsCgroupParent: cgroupParent === '',
+  };
+}
+
+async function makeNamespaces(undo: Rollback, record: SandboxRecord, config: PodSandboxConfig, paths: SandboxPaths) {
+  const pinned = await undo.step(
+    'namespaces',
+    () => pin(record, config, paths),
+    () => unpin(paths),
+    { alsoIfActFailed: true },
+  );
+  const { pause } = pinned;
+  await undo.step(
+    'init of the pod',
+    () => undefined,
+    () => {
+      pinned.release();
+      if (pause) signalProcess(pause.pid, pause.pidStartTime, 9);
+    },
+  );
+  return pinned;
+}
+
+async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: SandboxPaths) {
+  const pidMode = config.linux?.securityContext?.namespaceOptions?.pid ?? NamespaceMode.POD;
+  return pinNamespaces(
+    sandboxPlan({
+      hostname: record.hostname,
+      networkPath: record.ownNetwork ? paths.network : undefined,
+      ipcPath: record.ownIpc ? paths.ipc : undefined,
+      utsPath: record.ownNetwork ? paths.uts : undefined,
+      pidPath: pidMode === NamespaceMode.POD ? paths.pid : undefined,
+      shmPath: paths.shm,
+      shmBytes: SHM_BYTES,
+      sysctls: config.linux?.sysctls ?? {},
+    }),
+    record.id,
+  );
+}
+
+/** Takes the pod's mounts off the host; those that are not there are fine. */
+export async function unpin(paths: SandboxPaths): Promise<void> {
+  await Promise.all([paths.network, paths.ipc, paths.uts, paths.pid, paths.shm].map(path => unmount(path)));
+}
+
+export async function removeCgroup(sandboxes: Sandboxes, record: SandboxRecord): Promise<void> {
+  if (record.ownsCgroupParent) await sandboxes.cgroups.remove(record.cgroupParent, '/berth');
+}
+
+async function removeDir(paths: SandboxPaths): Promise<void> {
+  await rm(paths.dir, { recursive: true, force: true });
+}
+
+function keyOf({ record, config }: Sandbox): string {
+  const { namespace, name, uid, attempt } = config.metadata ?? { namespace: '', name: '', uid: '', attempt: 0 };
+  return `${record.owner}/${namespace}/${name}/${uid}/${attempt}`;
+}

@@ -1,0 +1,161 @@
+import { join } from 'node:path';
+import { BerthError } from '../base/errors';
+import type { SandboxId } from '../base/ids';
+import { KeyedLock } from '../base/keyed-lock';
+import type { Logger } from '../base/log';
+import type { Leftover } from '../base/rollback';
+import { SingleFlight } from '../base/single-flight';
+import { assertMove, type Moves } from '../base/state-machine';
+import type { Cgroups } from '../cgroup/groups';
+import { PodSandboxConfig } from '../cri';
+import { POD_FILES } from '../network/pod-files';
+
+export type SandboxState = 'creating' | 'ready' | 'notready';
+
+const MOVES: Moves<SandboxState> = {
+  creating: ['ready', 'notready'],
+  ready: ['notready'],
+  notready: ['notready'],
+};
+
+/** Who made it: the kubelet meets only what came through the CRI. */
+export type Owner = 'cri' | 'person';
+
+/** A sandbox as it is stored, written before the first side effect and once per transition. */
+export interface SandboxRecord {
+  version: 1;
+  id: SandboxId;
+  owner: Owner;
+  state: SandboxState;
+  /** The request's PodSandboxConfig, encoded. */
+  config: Buffer;
+  runtimeHandler: string;
+  createdAtNs: bigint;
+  hostname: string;
+  /** Which namespaces are the pod's own; the others are the host's. */
+  ownNetwork: boolean;
+  ownIpc: boolean;
+  /** The init of a shared PID namespace. */
+  pause?: { pid: number; pidStartTime: bigint };
+  /** Cgroup under which the pod's containers lie. */
+  cgroupParent: string;
+  /** True when berth made `cgroupParent` and removes it. */
+  ownsCgroupParent: boolean;
+  /** What an earlier undo could not do; the next stop or remove tries again. */
+  leftovers?: Leftover[];
+}
+
+/** A record with its config decoded. */
+export interface Sandbox {
+  record: SandboxRecord;
+  config: PodSandboxConfig;
+}
+
+/** What is stored, seen from here: a table of records by id. */
+export interface RecordTable<Record> {
+  list(): Record[];
+  put(key: string, record: Record): Promise<void>;
+  remove(key: string): Promise<void>;
+}
+
+/** Where a sandbox's things are on the host. */
+export interface SandboxPaths {
+  dir: string;
+  namespaces: string;
+  network: string;
+  ipc: string;
+  uts: string;
+  pid: string;
+  shm: string;
+  /** What its containers get unless their mounts bring another: container path to host path. */
+  files: Readonly<Record<string, string>>;
+}
+
+/** All sandboxes of this daemon: the records' cache, and what the verbs beside this file need. */
+export class Sandboxes {
+  readonly locks = new KeyedLock();
+  readonly runs = new SingleFlight<Sandbox>();
+  private readonly byId = new Map<SandboxId, Sandbox>();
+
+  constructor(
+    private readonly table: RecordTable<SandboxRecord>,
+    private readonly stateDir: string,
+    readonly cgroups: Cgroups,
+    readonly log: Logger,
+  ) {
+    for (const record of table.list()) {
+      this.byId.set(record.id, { record, config: PodSandboxConfig.decode(record.config) });
+    }
+  }
+
+  list(): Sandbox[] {
+    return [...this.byId.values()];
+  }
+
+  /** By id, or by a prefix that only one sandbox has; undefined when there is none. */
+  find(idOrPrefix: string): Sandbox | undefined {
+    const exact = this.byId.get(idOrPrefix as SandboxId);
+    if (exact || idOrPrefix === '') return exact;
+    const matches = this.list().filter(({ record }) => record.id.startsWith(idOrPrefix));
+    if (matches.length > 1) {
+      throw new BerthError(
+        'invalid_argument',
+        `${matches.length} pod sandboxes have ids that begin with ${idOrPrefix}`,
+        {
+          hint: 'give more digits',
+        },
+      );
+    }
+    return matches[0];
+  }
+
+  get(idOrPrefix: string): Sandbox {
+    const sandbox = this.find(idOrPrefix);
+    if (sandbox) return sandbox;
+    throw new BerthError('not_found', `no pod sandbox has the id ${JSON.stringify(idOrPrefix)}`);
+  }
+
+  async add(record: SandboxRecord, config: PodSandboxConfig): Promise<Sandbox> {
+    const sandbox = { record, config };
+    this.byId.set(record.id, sandbox);
+    try {
+      await this.table.put(record.id, record);
+    } catch (error) {
+      this.byId.delete(record.id);
+      throw error;
+    }
+    return sandbox;
+  }
+
+  /** Changes the record, on disk first; a new state must be a legal move. */
+  async update(sandbox: Sandbox, change: Partial<SandboxRecord>): Promise<void> {
+    if (change.state) assertMove(MOVES, `pod sandbox ${sandbox.record.id}`, sandbox.record.state, change.state);
+    const record = { ...sandbox.record, ...change };
+    await this.table.put(record.id, record);
+    sandbox.record = record;
+  }
+
+  async forget(id: SandboxId): Promise<void> {
+    await this.table.remove(id);
+    this.byId.delete(id);
+  }
+
+  get baseDir(): string {
+    return join(this.stateDir, 'sandboxes');
+  }
+
+  paths(id: SandboxId): SandboxPaths {
+    const dir = join(this.baseDir, id);
+    const namespaces = join(dir, 'ns');
+    return {
+      dir,
+      namespaces,
+      network: join(namespaces, 'net'),
+      ipc: join(namespaces, 'ipc'),
+      uts: join(namespaces, 'uts'),
+      pid: join(namespaces, 'pid'),
+      shm: join(dir, 'shm'),
+      files: Object.fromEntries(Object.entries(POD_FILES).map(([path, file]) => [path, join(dir, file)])),
+    };
+  }
+}

@@ -1,0 +1,26 @@
+import type { Context } from '../base/context';
+import { signalProcess } from '../process/identity';
+import { unpin } from './run';
+import type { Sandbox, Sandboxes } from './sandboxes';
+
+/** The first step of a stop: the sandbox takes no new container from here on. Idempotent. */
+export async function closeSandbox(sandboxes: Sandboxes, sandbox: Sandbox): Promise<void> {
+  await sandboxes.locks.run(sandbox.record.id, async () => {
+    if (sandbox.record.state === 'ready') await sandboxes.update(sandbox, { state: 'notready' });
+  });
+}
+
+/**
+ * StopPodSandbox, the sandbox's part: its containers have been stopped. Ends the
+ * pod's init and takes its namespaces down. Idempotent.
+ */
+export async function stopSandbox(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Promise<void> {
+  await sandboxes.locks.run(sandbox.record.id, async () => {
+    const { id, pause, state } = sandbox.record;
+    ctx.stage("take the pod's namespaces down");
+    // Written first: the end of the pod's init is no surprise then.
+    if (state !== 'notready') await sandboxes.update(sandbox, { state: 'notready' });
+    if (pause) signalProcess(pause.pid, pause.pidStartTime, 9);
+    await unpin(sandboxes.paths(id));
+  });
+}
