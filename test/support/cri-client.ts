@@ -1,0 +1,170 @@
+import { join } from 'node:path';
+import {
+  credentials,
+  loadPackageDefinition,
+  type Client,
+  type ClientReadableStream,
+  type ServiceError,
+} from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { repoRoot } from './repo';
+
+/** The parts of the answers that tests look at; protobufjs decodes them, not the product's codec. */
+export interface ContainerStatus {
+  id: string;
+  metadata: { name: string; attempt: number };
+  state: string;
+  createdAt: string;
+  startedAt: string;
+  finishedAt: string;
+  exitCode: number;
+  image: { image: string };
+  imageRef: string;
+  imageId: string;
+  reason: string;
+  message: string;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+  mounts: { containerPath: string; hostPath: string; readonly: boolean }[];
+  logPath: string;
+  stopSignal: string;
+  user: { linux: { uid: string; gid: string; supplementalGroups: string[] } } | null;
+}
+
+export interface Answers {
+  Version: { version: string; runtimeName: string; runtimeVersion: string; runtimeApiVersion: string };
+  Status: {
+    status: { conditions: { type: string; status: boolean; reason: string; message: string }[] };
+    info: Record<string, string>;
+  };
+  RuntimeConfig: { linux: { cgroupDriver: string } };
+  RunPodSandbox: { podSandboxId: string };
+  StopPodSandbox: object;
+  RemovePodSandbox: object;
+  PodSandboxStatus: {
+    status: {
+      id: string;
+      state: string;
+      createdAt: string;
+      labels: Record<string, string>;
+      annotations: Record<string, string>;
+      metadata: { name: string; uid: string; namespace: string; attempt: number };
+    };
+    containersStatuses: ContainerStatus[];
+    timestamp: string;
+    info: Record<string, string>;
+  };
+  ListPodSandbox: { items: { id: string; state: string; labels: Record<string, string> }[] };
+  CreateContainer: { containerId: string };
+  StartContainer: object;
+  StopContainer: object;
+  RemoveContainer: object;
+  ListContainers: {
+    containers: { id: string; podSandboxId: string; state: string; imageId: string; labels: Record<string, string> }[];
+  };
+  ContainerStatus: { status: ContainerStatus; info: Record<string, string> };
+  ExecSync: { stdout: Buffer; stderr: Buffer; exitCode: number };
+  ReopenContainerLog: object;
+  PullImage: { imageRef: string };
+  ImageStatus: {
+    info: Record<string, string>;
+    image: { id: string; repoTags: string[]; repoDigests: string[]; size: string; username: string } | null;
+  };
+  ListImages: { images: { id: string; repoTags: string[] }[] };
+  RemoveImage: object;
+  ImageFsInfo: { imageFilesystems: { timestamp: string; usedBytes: { value: string } }[] };
+}
+
+const IMAGE_RPCS = new Set(['PullImage', 'ImageStatus', 'ListImages', 'RemoveImage', 'ImageFsInfo', 'StreamImages']);
+
+type Unary = (
+  request: object,
+  options: { deadline: Date },
+  callback: (error: ServiceError | null, answer: unknown) => void,
+) => unknown;
+type Streaming = (request: object, options: { deadline: Date }) => ClientReadableStream<unknown>;
+type Services = Record<'RuntimeService' | 'ImageService', new (address: string, credentials: object) => Client>;
+
+let loaded: Services | undefined;
+
+/** proto/, read by an independent loader. */
+function services(): Services {
+  if (loaded) return loaded;
+  const definition = loadSync(join(repoRoot, 'proto/runtime/v1/api.proto'), {
+    longs: String,
+    enums: String,
+    defaults: true,
+    oneofs: true,
+  });
+  const root = loadPackageDefinition(definition) as unknown as { runtime: { v1: Services } };
+  return (loaded = root.runtime.v1);
+}
+
+/** Speaks the CRI to one socket. Errors are grpc-js's, with `code` and `details`. */
+export class CriClient implements Disposable {
+  private readonly runtime: Client;
+  private readonly image: Client;
+
+  constructor(socket: string) {
+    const options = { 'grpc.max_receive_message_length': 64 * 1024 * 1024, 'grpc.use_local_subchannel_pool': 1 };
+    const make = (service: keyof Services) =>
+      new (services()[service] as new (a: string, c: object, o: object) => Client)(
+        `unix:${socket}`,
+        credentials.createInsecure(),
+        options,
+      );
+    this.runtime = make('RuntimeService');
+    this.image = make('ImageService');
+  }
+
+  async call<Name extends keyof Answers>(
+    name: Name,
+    request: object = {},
+    deadlineMs = 30_000,
+  ): Promise<Answers[Name]> {
+    return (await this.callAny(name, request, deadlineMs)) as Answers[Name];
+  }
+
+  /** Any unary RPC by its name. */
+  async callAny(name: string, request: object, deadlineMs = 30_000): Promise<unknown> {
+    const client = IMAGE_RPCS.has(name) ? this.image : this.runtime;
+    const method = (client as unknown as Record<string, Unary>)[name];
+    if (!method) throw new Error(`api.proto has no RPC ${name}`);
+    return new Promise((resolve, reject) => {
+      method.call(client, request, { deadline: new Date(Date.now() + deadlineMs) }, (error, answer) =>
+        error ? reject(error) : resolve(answer),
+      );
+    });
+  }
+
+  /** The first message of a server-streaming RPC, or its error. */
+  async firstOf(name: string, request: object, deadlineMs = 10_000): Promise<unknown> {
+    const client = IMAGE_RPCS.has(name) ? this.image : this.runtime;
+    const method = (client as unknown as Record<string, Streaming>)[name];
+    if (!method) throw new Error(`api.proto has no RPC ${name}`);
+    const call = method.call(client, request, { deadline: new Date(Date.now() + deadlineMs) });
+    return new Promise((resolve, reject) => {
+      call.on('data', resolve);
+      call.on('error', reject);
+      call.on('end', () => resolve(undefined));
+    }).finally(() => call.cancel());
+  }
+
+  close(): void {
+    this.runtime.close();
+    this.image.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Names and kinds of all RPCs of api.proto. */
+export function allRpcs(): { name: string; isStream: boolean }[] {
+  const { RuntimeService, ImageService } = services();
+  return [RuntimeService, ImageService].flatMap(service => {
+    const { service: definition } = service as unknown as { service: Record<string, { responseStream: boolean }> };
+    return Object.entries(definition).map(([name, { responseStream }]) => ({ name, isStream: responseStream }));
+  });
+}

@@ -1,0 +1,308 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startTimeOf } from '../../src/process/identity';
+import { repoRoot } from './repo';
+
+const READY_WITHIN_MS = 20_000;
+
+export interface DaemonOptions {
+  /** TOML text of its configuration file. */
+  config?: string;
+}
+
+/**
+ * A berthd of its own: fresh directories, a mount namespace whose `/` is shared as on a node, and a cgroup subtree that
+ * looks like the whole tree to it. Whatever it leaves behind is found there, whoever else uses the machine.
+ */
+export class TestDaemon implements AsyncDisposable {
+  readonly root: string;
+  readonly state: string;
+  readonly configFile: string;
+  readonly socket: string;
+  /** All that any of its lives has logged. */
+  log = '';
+  private child: ChildProcess | undefined;
+
+  private constructor(
+    readonly dir: string,
+    private readonly world: World,
+  ) {
+    this.root = join(dir, 'root');
+    this.state = join(dir, 'state');
+    this.configFile = join(dir, 'config.toml');
+    this.socket = join(this.state, 'cri.sock');
+  }
+
+  /** Starts one and waits until it is ready. */
+  static async start(options: DaemonOptions = {}): Promise<TestDaemon> {
+    const daemon = await TestDaemon.prepare(options);
+    try {
+      await daemon.run();
+      return daemon;
+    } catch (error) {
+      await daemon.destroy();
+      throw error;
+    }
+  }
+
+  /** Everything but the start. */
+  static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
+    const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'));
+    const daemon = new TestDaemon(dir, await World.make(basename(dir)));
+    writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${options.config ?? ''}`);
+    return daemon;
+  }
+
+  get pid(): number {
+    if (this.child?.pid === undefined) throw new Error('the daemon does not run');
+    return this.child.pid;
+  }
+
+  /** The process that holds the mount namespace, and shows its mounts when no daemon runs. */
+  get holderPid(): number {
+    return this.world.holderPid;
+  }
+
+  /** This daemon's whole cgroup tree: a directory in each hierarchy. */
+  get cgroupRoots(): readonly string[] {
+    return this.world.cgroupRoots;
+  }
+
+  /** Starts it on the directories as they are; resolves when it serves, rejects with its log when it ends instead. */
+  async run(more: string[] = []): Promise<void> {
+    const start = this.log.length;
+    const { ended } = this.spawn(more);
+    const ready = new Promise<void>(resolve => {
+      this.child?.stderr?.on('data', () => {
+        if (this.log.slice(start).includes('berthd is ready')) resolve();
+      });
+    });
+    const late = sleep(READY_WITHIN_MS, undefined, { ref: false }).then(() => {
+      throw new Error(`the daemon was not ready within ${READY_WITHIN_MS} ms:\n${this.log.slice(start)}`);
+    });
+    const died = ended.then(code => {
+      throw new Error(`the daemon ended with status ${code}:\n${this.log.slice(start)}`);
+    });
+    died.catch(() => undefined);
+    late.catch(() => undefined);
+    await Promise.race([ready, died, late]);
+  }
+
+  /** Starts it for a run that is expected to fail; its status and what it said. */
+  async runToEnd(more: string[] = []): Promise<{ code: number; said: string }> {
+    const start = this.log.length;
+    const code = await this.spawn(more).ended;
+    return { code, said: this.log.slice(start) };
+  }
+
+  /** SIGTERM; containers run on. */
+  async stop(): Promise<void> {
+    await this.end('SIGTERM');
+  }
+
+  /** SIGKILL: no chance to do anything. */
+  async kill(): Promise<void> {
+    await this.end('SIGKILL');
+  }
+
+  async restart(): Promise<void> {
+    if (this.child) await this.kill();
+    await this.run();
+  }
+
+  /** Ends it and all it started, and removes what they left, whatever state they are in. */
+  async destroy(): Promise<void> {
+    await this.kill();
+    const pods = join(this.state, 'sandboxes');
+    const ids = existsSync(pods) ? readdirSync(pods) : [];
+    await this.world.destroy();
+    for (const pid of podInits({ ids })) killIfThere(pid);
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.destroy();
+  }
+
+  private spawn(more: string[]): { ended: Promise<number> } {
+    if (this.child) throw new Error('the daemon runs already');
+    const program = [process.execPath, '--enable-source-maps', join(repoRoot, 'dist/src/main.js')];
+    const flags = ['--root', this.root, '--state', this.state, '--config', this.configFile, ...more];
+    const child = spawn('nsenter', [`--mount=/proc/${this.holderPid}/ns/mnt`, ...program, ...flags], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { PATH: process.env['PATH'] },
+    });
+    this.child = child;
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (this.log += text));
+    const ended = once(child, 'close').then(([code]) => {
+      if (this.child === child) this.child = undefined;
+      return (code as number | null) ?? 128;
+    });
+    return { ended };
+  }
+
+  private async end(signal: NodeJS.Signals): Promise<void> {
+    const { child } = this;
+    if (!child) return;
+    const ended = once(child, 'close');
+    child.kill(signal);
+    await ended;
+  }
+}
+
+/** A mount namespace with a shared `/`, and in it a part of each cgroup hierarchy in place of the whole. */
+class World {
+  private constructor(
+    private readonly holder: ChildProcess,
+    readonly holderPid: number,
+    readonly cgroupRoots: readonly string[],
+  ) {}
+
+  static async make(name: string): Promise<World> {
+    const mountpoints = cgroupMountpoints();
+    const roots = mountpoints.map(mountpoint => join(mountpoint, name));
+    for (const dir of roots) makeCgroup(dir);
+    const binds = mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`);
+    const script = ['set -e', 'mount --make-rshared /', ...binds, 'echo ready', 'exec cat'].join('\n');
+    // It ends with its standard input, so also when the tests are killed.
+    const holder = spawn('unshare', ['-m', 'sh', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const closed = once(holder, 'close').then(() => {
+      throw new Error('no mount namespace of its own for the daemon');
+    });
+    closed.catch(() => undefined);
+    await Promise.race([once(holder.stdout, 'data'), closed]);
+    if (holder.pid === undefined) throw new Error('unshare has no pid');
+    return new World(holder, holder.pid, roots);
+  }
+
+  async destroy(): Promise<void> {
+    const namespace = mountNamespaceOf(this.holderPid);
+    for (let round = 0; round < 500; round++) {
+      const left = [...processesIn(this.cgroupRoots), ...processesWithMountNamespace(namespace)];
+      for (const pid of left.filter(pid => pid !== this.holderPid)) killIfThere(pid);
+      if (left.every(pid => pid === this.holderPid)) break;
+      await sleep(10);
+    }
+    const closed = once(this.holder, 'close');
+    if (this.holder.exitCode === null && this.holder.kill('SIGKILL')) await closed;
+    for (const dir of this.cgroupRoots) await removeCgroupTree(dir);
+  }
+}
+
+function cgroupMountpoints(): string[] {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .filter(line => / - cgroup2? /.test(line))
+    .map(line => line.split(' ')[4] ?? '');
+}
+
+/** A v1 cpuset takes no process before it has CPUs and memory nodes. */
+function makeCgroup(dir: string): void {
+  mkdirSync(dir);
+  for (const file of ['cpuset.cpus', 'cpuset.mems']) {
+    if (!readdirSync(dir).includes(file) || readFileSync(join(dir, file), 'utf8').trim() !== '') continue;
+    writeFileSync(join(dir, file), readFileSync(join(dir, '..', file)));
+  }
+}
+
+async function removeCgroupTree(dir: string): Promise<void> {
+  for (const sub of cgroupsBelow(dir)) await removeCgroupTree(join(dir, sub));
+  for (let round = 0; round < 200; round++) {
+    try {
+      rmdirSync(dir);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+      await sleep(10);
+    }
+  }
+  throw new Error(`cgroup ${dir} cannot be removed`);
+}
+
+/** Names of the cgroups directly below a directory. */
+export function cgroupsBelow(dir: string): string[] {
+  return readdirSync(dir, { withFileTypes: true })
+    .filter(entry => entry.isDirectory())
+    .map(entry => entry.name);
+}
+
+/** Pids in cgroups and below. */
+export function processesIn(dirs: readonly string[]): number[] {
+  const pids = new Set<number>();
+  const collect = (dir: string) => {
+    const text = readFileSync(join(dir, 'cgroup.procs'), 'utf8');
+    for (const line of text.split('\n')) if (line !== '') pids.add(Number(line));
+    for (const sub of cgroupsBelow(dir)) collect(join(dir, sub));
+  };
+  for (const dir of dirs) {
+    try {
+      collect(dir);
+    } catch {
+      // A cgroup may go while it is read.
+    }
+  }
+  return [...pids];
+}
+
+export function mountNamespaceOf(pid: number): string | undefined {
+  return linkOf(`/proc/${pid}/ns/mnt`);
+}
+
+export function processesWithMountNamespace(namespace: string | undefined): number[] {
+  if (namespace === undefined) return [];
+  return allPids().filter(pid => mountNamespaceOf(pid) === namespace);
+}
+
+/** The inits of pods' PID namespaces, which share nothing with their daemon: those of these pods, or those as young as a process. */
+export function podInits(which: { ids: readonly string[] } | { notOlderThan: number }): number[] {
+  return allPids().filter(pid => {
+    const [program, role, id = ''] = commandLine(pid);
+    if (program !== 'berth-helper' || role !== 'pin') return false;
+    if ('ids' in which) return which.ids.includes(id);
+    return (startTimeOf(pid) ?? 0n) >= (startTimeOf(which.notOlderThan) ?? 0n);
+  });
+}
+
+function commandLine(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
+  } catch {
+    return [];
+  }
+}
+
+export function allPids(): number[] {
+  return readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .map(Number);
+}
+
+export function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended meanwhile.
+  }
+}

@@ -1,0 +1,129 @@
+import { spawn, execFileSync, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Blob, BuiltImage } from './image-builder';
+
+/** A real registry on a loopback port, with its data in a directory that goes with it. */
+export interface Registry {
+  /** `127.0.0.1:40123`, the first part of image names. */
+  host: string;
+  url: string;
+  /** Where its blobs lie, for tests that damage them. */
+  dataDir: string;
+  /** `Basic …` when it asks for a password. */
+  authorization: string | undefined;
+  stop(): Promise<void>;
+}
+
+/** Starts docker-registry; with `htpasswd` it asks everybody for this name and password. */
+export async function startRegistry(
+  options: { htpasswd?: { username: string; password: string } } = {},
+): Promise<Registry> {
+  const dir = mkdtempSync(join(tmpdir(), 'berth-registry-'));
+  const host = `127.0.0.1:${await freePort()}`;
+  const url = `http://${host}`;
+  const { htpasswd } = options;
+  writeFileSync(join(dir, 'config.yml'), configFile(dir, host, htpasswd !== undefined));
+  if (htpasswd)
+    writeFileSync(join(dir, 'htpasswd'), execFileSync('htpasswd', ['-Bbn', htpasswd.username, htpasswd.password]));
+  const child = spawn('docker-registry', ['serve', join(dir, 'config.yml')], { stdio: 'ignore' });
+  await untilAnswering(url, child);
+  return {
+    host,
+    url,
+    dataDir: join(dir, 'data'),
+    authorization: htpasswd && `Basic ${Buffer.from(`${htpasswd.username}:${htpasswd.password}`).toString('base64')}`,
+    stop: async () => {
+      const exited = once(child, 'exit');
+      if (child.exitCode === null && child.kill('SIGKILL')) await exited;
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Pushes an image and tags it; `index`, if given, gets the tag instead of the image's own manifest. */
+export async function pushImage(
+  registry: Registry,
+  repository: string,
+  tag: string,
+  image: BuiltImage,
+  index?: Blob,
+): Promise<void> {
+  for (const blob of [image.config, ...image.layers]) await pushBlob(registry, repository, blob.digest, blob.bytes);
+  await pushManifest(registry, repository, index ? image.manifest.digest : tag, image.manifest);
+  if (index) await pushManifest(registry, repository, tag, index);
+}
+
+export async function pushBlob(registry: Registry, repository: string, digest: string, bytes: Buffer): Promise<void> {
+  const started = await ask(registry, `/v2/${repository}/blobs/uploads/`, { method: 'POST' });
+  const location = new URL(started.headers.get('location') ?? '', registry.url);
+  location.searchParams.set('digest', digest);
+  await ask(registry, location.href, {
+    method: 'PUT',
+    body: new Uint8Array(bytes),
+    headers: { 'content-type': 'application/octet-stream' },
+  });
+}
+
+export async function pushManifest(
+  registry: Registry,
+  repository: string,
+  which: string,
+  manifest: Blob,
+): Promise<void> {
+  await ask(registry, `/v2/${repository}/manifests/${which}`, {
+    method: 'PUT',
+    body: new Uint8Array(manifest.bytes),
+    headers: { 'content-type': manifest.mediaType },
+  });
+}
+
+async function ask(
+  registry: Registry,
+  path: string,
+  init: RequestInit & { headers?: Record<string, string> },
+): Promise<Response> {
+  const headers = { ...init.headers, ...(registry.authorization ? { authorization: registry.authorization } : {}) };
+  const response = await fetch(new URL(path, registry.url), { ...init, headers });
+  const body = await response.text();
+  if (!response.ok) throw new Error(`${init.method ?? 'GET'} ${path}: ${response.status} ${body}`);
+  return response;
+}
+
+async function untilAnswering(url: string, child: ChildProcess): Promise<void> {
+  for (let i = 0; i < 500; i++) {
+    if (child.exitCode !== null) throw new Error(`docker-registry ended with status ${child.exitCode}`);
+    try {
+      await (await fetch(`${url}/v2/`)).text();
+      return;
+    } catch {
+      await sleep(20);
+    }
+  }
+  throw new Error('docker-registry does not answer');
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}
+
+function configFile(dir: string, host: string, withAuth: boolean): string {
+  return [
+    'version: 0.1',
+    'log: {level: error}',
+    `storage: {filesystem: {rootdirectory: ${dir}/data}, delete: {enabled: true}}`,
+    `http: {addr: "${host}"}`,
+    ...(withAuth ? [`auth: {htpasswd: {realm: berth, path: ${dir}/htpasswd}}`] : []),
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,97 @@
+/**
+ * All of `make test` after the build: lint, the C tests, then mocha over everything below test/. Exits with 1 when
+ * anything failed; the last line of the output is the tally of all of them.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { repoRoot } from './repo';
+import { formatTally, parseTally, sum, type Tally } from './tally';
+
+/** The only folder below test/ that needs no root. */
+const unprivileged = 'test/unit/';
+/** For .ci/run, since make has the last word when a target fails. */
+const tallyFile = join(repoRoot, 'build/test-tally');
+/** A run that has printed its tally and does not end has left something open. */
+const graceMs = 10_000;
+
+interface Outcome {
+  code: number;
+  tally: Tally | undefined;
+}
+
+async function main(): Promise<void> {
+  rmSync(tallyFile, { force: true });
+  const tallies = { lint: await lint(), native: await nativeTests(), mocha: await mochaTests() };
+  console.log();
+  for (const [name, tally] of Object.entries(tallies)) {
+    if (tally.passed + tally.failed + tally.skipped > 0) console.log(`${name}: ${formatTally(tally)}`);
+  }
+  const total = sum(Object.values(tallies));
+  mkdirSync(dirname(tallyFile), { recursive: true });
+  writeFileSync(tallyFile, `${formatTally(total)}\n`);
+  console.log(formatTally(total));
+  process.exitCode = total.failed > 0 ? 1 : 0;
+}
+
+/** Lint is no test: it counts only when it fails. */
+async function lint(): Promise<Tally> {
+  const { code } = await run('make', ['lint']);
+  return { passed: 0, failed: code === 0 ? 0 : 1, skipped: 0 };
+}
+
+async function nativeTests(): Promise<Tally> {
+  const makefile = join(repoRoot, 'native/Makefile');
+  if (!existsSync(makefile) || !/^test:/m.test(readFileSync(makefile, 'utf8'))) return sum([]);
+  return tallyOf(await run('make', ['-C', 'native', 'test']));
+}
+
+async function mochaTests(): Promise<Tally> {
+  // From the sources: dist/ may still hold what a deleted or renamed test was compiled to.
+  const all = readdirSync(join(repoRoot, 'test'), { recursive: true, encoding: 'utf8' })
+    .filter(file => file.endsWith('.test.ts'))
+    .map(file => `test/${file}`)
+    .sort();
+  const runnable = process.getuid?.() === 0 ? all : all.filter(file => file.startsWith(unprivileged));
+  const files = runnable.map(file => join('dist', file.replace(/\.ts$/, '.js')));
+  const tally = tallyOf(await run('node_modules/.bin/mocha', files));
+  if (runnable.length === all.length) return tally;
+  console.log(`All tests outside ${unprivileged} need root and were not run: run make test as root.`);
+  return sum([tally, { passed: 0, failed: 1, skipped: 0 }]);
+}
+
+/** What a run said about itself; one that said nothing is one test, and one that failed has at least one failure. */
+function tallyOf({ code, tally }: Outcome): Tally {
+  if (tally === undefined) return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: 0 };
+  return code !== 0 && tally.failed === 0 ? { ...tally, failed: 1 } : tally;
+}
+
+/** Runs a command from the root of the checkout and passes its output on, but for the tally. */
+async function run(command: string, args: string[]): Promise<Outcome> {
+  const env = { ...process.env, NODE_OPTIONS: '--enable-source-maps' };
+  const child = spawn(command, args, { cwd: repoRoot, env, stdio: ['ignore', 'pipe', 'inherit'] });
+  let tally: Tally | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  createInterface({ input: child.stdout }).on('line', line => {
+    const parsed = parseTally(line);
+    if (parsed === undefined) return console.log(line);
+    // Several programs may run one after the other.
+    tally = sum([tally ?? { passed: 0, failed: 0, skipped: 0 }, parsed]);
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      console.log(`${command} has not ended ${graceMs / 1000} s after its last test, so something was left open.`);
+      child.kill('SIGKILL');
+      // What the child leaves running may hold the pipe open.
+      child.stdout.destroy();
+    }, graceMs);
+  });
+  const code = await new Promise<number>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', status => resolve(status ?? 1));
+  });
+  clearTimeout(timer);
+  return { code, tally };
+}
+
+void main();

@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { BerthError } from '../../../src/base/errors';
+import { socketOf } from '../../../src/cli/client';
+import { ownVersion } from '../../../src/cli/own-version';
+import { parseEnv, parseEnvFile } from '../../../src/cli/parse/env';
+import { parseLabels } from '../../../src/cli/parse/labels';
+import { parseMount } from '../../../src/cli/parse/mount';
+import { parseSeconds, parseTail } from '../../../src/cli/parse/numbers';
+import { parseSince } from '../../../src/cli/parse/since';
+
+const refused = (message: RegExp) => (error: unknown) =>
+  error instanceof BerthError && error.kind === 'invalid_argument' && message.test(error.message);
+
+describe('-e and --env-file', () => {
+  const here = new Map([['HERE', Buffer.from([0xfe])]]);
+
+  it('keep every byte of a value, and all but the first equals sign', () => {
+    const lines = Buffer.concat([Buffer.from('A=b=c\nB='), Buffer.from([0xff, 0x20]), Buffer.from('\n')]);
+    assert.deepEqual(parseEnvFile('f', lines, here), [
+      { key: 'A', value: Buffer.from('b=c') },
+      { key: 'B', value: Buffer.from([0xff, 0x20]) },
+    ]);
+  });
+
+  it('skip comments and empty lines, and take files from other systems', () => {
+    const lines = Buffer.from('\ufeffA=1\r\n\r\n# B=2\r\n  C="3"');
+    assert.deepEqual(parseEnvFile('f', lines, here), [
+      { key: 'A', value: Buffer.from('1') },
+      { key: 'C', value: Buffer.from('"3"') },
+    ]);
+  });
+
+  it('hand on a variable that is set here, in bytes, and leave out one that is not', () => {
+    assert.deepEqual(parseEnv(['HERE', 'NOT', 'EMPTY='], [], here), [
+      { key: 'HERE', value: Buffer.from([0xfe]) },
+      { key: 'EMPTY', value: Buffer.alloc(0) },
+    ]);
+  });
+
+  it('refuse a name that is none, naming the line', () => {
+    assert.throws(() => parseEnv(['=x'], [], here), refused(/^-e =x is not a variable: its name is empty/));
+    assert.throws(() => parseEnvFile('f', Buffer.from('A=1\nexport B=2'), here), refused(/^f:2 .*"export B"/));
+    assert.throws(() => parseEnv([], ['/nowhere/f'], here), refused(/^--env-file \/nowhere\/f cannot be read: ENOENT/));
+  });
+});
+
+describe('-v', () => {
+  it('takes absolute paths and paths from here', () => {
+    assert.deepEqual(parseMount('/a:/b'), { source: '/a', target: '/b', readonly: false });
+    assert.deepEqual(parseMount('/a:/b:ro'), { source: '/a', target: '/b', readonly: true });
+    assert.deepEqual(parseMount('.:/b:rw'), { source: resolve('.'), target: '/b', readonly: false });
+    assert.deepEqual(parseMount('a/b:/b').source, resolve('a/b'));
+  });
+
+  it('says what is wrong, of what', () => {
+    assert.throws(() => parseMount('/a'), refused(/^-v \/a: it is not SOURCE:TARGET/));
+    assert.throws(() => parseMount('/a:/b:ro:x'), refused(/it is not SOURCE:TARGET/));
+    assert.throws(() => parseMount('data:/b'), refused(/named volume.*write \.\/data$/));
+    assert.throws(() => parseMount('/a:b'), refused(/"b", is not absolute/));
+    assert.throws(() => parseMount('/a:/b:z'), refused(/"z" is neither ro nor rw/));
+  });
+});
+
+describe('--label, --tail, -t', () => {
+  it('are taken as docker takes them', () => {
+    assert.deepEqual(parseLabels(['a=1', 'b', 'c=x=y', 'a=2']), { a: '2', b: '', c: 'x=y' });
+    assert.equal(parseTail('all'), undefined);
+    assert.equal(parseTail('0'), 0n);
+    assert.equal(parseSeconds('30'), 30n);
+  });
+
+  it('are refused otherwise', () => {
+    assert.throws(() => parseLabels(['=x']), refused(/--label =x/));
+    assert.throws(() => parseTail('-1'), refused(/--tail "-1" is not a number of lines/));
+    assert.throws(() => parseSeconds('1.5'), refused(/"1.5" is not a number of seconds/));
+  });
+});
+
+describe('--since', () => {
+  const now = 1_700_000_000_000_000_000n;
+  const second = 1_000_000_000n;
+
+  it('takes durations before now', () => {
+    assert.equal(parseSince('90s', now), now - 90n * second);
+    assert.equal(parseSince('1h30m', now), now - 5400n * second);
+    assert.equal(parseSince('1.5s', now), now - 1_500_000_000n);
+    assert.equal(parseSince('20ms', now), now - 20_000_000n);
+  });
+
+  it('takes seconds since 1970 and dates, to the nanosecond', () => {
+    assert.equal(parseSince('1700000000', now), now);
+    assert.equal(parseSince('1700000000.000000001', now), now + 1n);
+    assert.equal(parseSince('2023-11-14T22:13:20.000000007Z', now), now + 7n);
+    assert.equal(parseSince('2023-11-15T00:13:20+02:00', now), now);
+    assert.equal(parseSince('2023-11-14', now), BigInt(new Date(2023, 10, 14).getTime()) * 1_000_000n);
+  });
+
+  it('refuses the rest', () => {
+    for (const text of ['', 'yesterday', '10 m', '2023-13-40', 'm']) {
+      assert.throws(() => parseSince(text, now), refused(/is not a time; write 10m/), text);
+    }
+  });
+});
+
+describe('--host', () => {
+  it('is a socket, with or without the scheme', () => {
+    assert.equal(socketOf('unix:///run/berth/berth.sock'), '/run/berth/berth.sock');
+    assert.equal(socketOf('unix:/run/b.sock'), '/run/b.sock');
+    assert.equal(socketOf('/run/b.sock'), '/run/b.sock');
+    assert.throws(() => socketOf('unix://run/b.sock'), refused(/is not a unix socket/));
+    assert.throws(() => socketOf('tcp://10.0.0.1:1'), refused(/is not a unix socket/));
+  });
+});
+
+describe('the version of the command line', () => {
+  it("is the project's", () => {
+    const project = JSON.parse(readFileSync(resolve('package.json'), 'utf8')) as { version: string };
+    assert.equal(ownVersion, project.version);
+  });
+});
