@@ -1,0 +1,151 @@
+import { credentials } from '@grpc/grpc-js';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { ImageServiceClient, RuntimeServiceClient } from '../src/cri';
+import { installDir } from '../src/native/paths';
+import type { Scratch } from './scratch';
+
+/** A CRI server that the benchmark started, and its clients. */
+export interface Runtime {
+  name: string;
+  /** RunPodSandbox's runtime_handler. */
+  handler: string;
+  runtime: RuntimeServiceClient;
+  images: ImageServiceClient;
+}
+
+/** A daemon of the benchmark's; several runtimes may be its handlers. */
+export interface Daemon {
+  runtimes: Runtime[];
+  stop(): Promise<void>;
+}
+
+const DEADLINE_MS = 30_000;
+
+export async function startBerth({ dir }: Scratch): Promise<Daemon> {
+  const home = join(dir, 'berth');
+  mkdirSync(home);
+  const config = join(home, 'config.toml');
+  writeFileSync(config, `[runtime]\ncgroup_driver = "cgroupfs"\n[network]\ncni_config_dir = "${home}/cni"\n`);
+  const options = ['--root', join(home, 'root'), '--state', join(home, 'state'), '--config', config];
+  // BERTH_BENCH_NODE_OPTIONS=--cpu-prof shows where the daemon's time goes.
+  const nodeOptions = (process.env.BERTH_BENCH_NODE_OPTIONS ?? '').split(' ').filter(word => word !== '');
+  const launcher = join(installDir(), 'bin/berthd');
+  const child = start(home, process.execPath, [...nodeOptions, launcher, ...options]);
+  return daemon(child, join(home, 'state/cri.sock'), home, [{ name: 'berth', handler: '' }]);
+}
+
+/** A containerd of the benchmark's own: its directories, sockets and config lie in the scratch directory. */
+export async function startContainerd(
+  { dir }: Scratch,
+  program: string,
+  pauseImage: string,
+  oci: readonly { name: string; program: string }[],
+): Promise<Daemon> {
+  const home = join(dir, 'containerd');
+  mkdirSync(join(home, 'cni'), { recursive: true });
+  writeFileSync(join(home, 'config.toml'), containerdConfig(home, pauseImage, oci));
+  const child = start(home, program, ['--config', join(home, 'config.toml')]);
+  const handlers = oci.map(({ name }) => ({ name: `containerd, ${name}`, handler: name }));
+  const started = await daemon(child, join(home, 'containerd.sock'), home, handlers);
+  return {
+    runtimes: started.runtimes,
+    stop: async () => {
+      await started.stop();
+      await endShims(join(home, 'containerd.sock'));
+    },
+  };
+}
+
+function start(home: string, program: string, args: string[]): ChildProcess {
+  const log = openSync(join(home, 'log'), 'w');
+  // A session of its own: the terminal's Ctrl-C is for the benchmark, which then stops what it started.
+  return spawn(program, args, { stdio: ['ignore', log, log], detached: true });
+}
+
+async function daemon(
+  child: ChildProcess,
+  socket: string,
+  home: string,
+  handlers: readonly { name: string; handler: string }[],
+): Promise<Daemon> {
+  const runtime = new RuntimeServiceClient(`unix:${socket}`, credentials.createInsecure());
+  const images = new ImageServiceClient(`unix:${socket}`, credentials.createInsecure());
+  const stop = async () => {
+    runtime.close();
+    images.close();
+    const exited = child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined;
+    child.kill('SIGTERM');
+    await exited;
+  };
+  try {
+    await promisify(runtime.waitForReady.bind(runtime))(Date.now() + DEADLINE_MS);
+  } catch {
+    await stop();
+    throw new Error(`a daemon does not answer:\n${readFileSync(join(home, 'log'), 'utf8')}`);
+  }
+  return { runtimes: handlers.map(({ name, handler }) => ({ name, handler, runtime, images })), stop };
+}
+
+/** A shim ends with its pod; one that is left, of a pod that could not be removed, is killed. */
+async function endShims(socket: string): Promise<void> {
+  for (let i = 0; i < 20 && shimsOf(socket).length > 0; i++) await sleep(50);
+  for (const pid of shimsOf(socket)) process.kill(pid, 'SIGKILL');
+}
+
+function shimsOf(socket: string): number[] {
+  return readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .filter(pid => {
+      try {
+        const argv = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+        return argv[0]?.includes('containerd-shim') && argv.includes(socket);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
+
+function containerdConfig(home: string, pauseImage: string, oci: readonly { name: string; program: string }[]): string {
+  const cri = 'plugins."io.containerd.grpc.v1.cri"';
+  const others = ['aufs', 'btrfs', 'zfs', 'devmapper'].map(name => `"io.containerd.snapshotter.v1.${name}"`).join(', ');
+  return `
+version = 2
+root = "${home}/root"
+state = "${home}/state"
+disabled_plugins = [${others}]
+[grpc]
+  address = "${home}/containerd.sock"
+[ttrpc]
+  address = "${home}/containerd.sock.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${home}/opt"
+[${cri}]
+  sandbox_image = "${pauseImage}"
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  netns_mounts_under_state_dir = true
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [${cri}.cni]
+    conf_dir = "${home}/cni"
+  [${cri}.containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "${oci[0]?.name ?? 'runc'}"
+${oci
+  .map(
+    ({ name, program }) => `
+    [${cri}.containerd.runtimes.${name}]
+      runtime_type = "io.containerd.runc.v2"
+      [${cri}.containerd.runtimes.${name}.options]
+        BinaryName = "${program}"
+        SystemdCgroup = false`,
+  )
+  .join('')}
+`;
+}
