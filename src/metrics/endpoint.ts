@@ -79,5 +79,7 @@ async function listening(server: Server, address: Address, text: string): Promis
 /** With the port that the kernel chose. */
 function described(server: Server, text: string): string {
   const address = server.address();
-  return typeof address === 'object' && address !== null ? `${text.slice(0, text.lastIndexOf(':'))}:${address.port}` : text;
+  return typeof address === 'object' && address !== null
+    ? `${text.slice(0, text.lastIndexOf(':'))}:${address.port}`
+    : text;
 }

@@ -4,11 +4,15 @@
  */
 export interface Metrics {
   pullStarted(): void;
-  pullEnded(operation: 'pull' | 'load' | 'import', outcome: 'succeeded' | 'failed' | 'cancelled', seconds: number): void;
+  pullEnded(
+    operation: 'pull' | 'load' | 'import',
+    outcome: 'succeeded' | 'failed' | 'cancelled',
+    seconds: number,
+  ): void;
   bytesPulled(bytes: number): void;
   layerUnpacked(): void;
-  /** What verifying layers found, by kind of damage. */
-  verifyFindings(count: number): void;
+  /** Something that a check of the store found. */
+  verifyFinding(kind: string): void;
   rpcEnded(service: string, method: string, code: string, seconds: number): void;
 }
 
@@ -18,7 +22,7 @@ export const noMetrics: Metrics = {
   pullEnded: () => undefined,
   bytesPulled: () => undefined,
   layerUnpacked: () => undefined,
-  verifyFindings: () => undefined,
+  verifyFinding: () => undefined,
   rpcEnded: () => undefined,
 };
 

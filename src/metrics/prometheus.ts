@@ -36,7 +36,8 @@ export class PrometheusMetrics implements Metrics {
   });
   private readonly findings = new Counter({
     name: 'berth_verify_findings_total',
-    help: 'Damages that verifying layers has found.',
+    help: 'What checks of the store have found.',
+    labelNames: ['kind'],
     registers: this.registers,
   });
   private readonly rpcs = new Histogram({
@@ -91,8 +92,8 @@ export class PrometheusMetrics implements Metrics {
     this.layers.inc();
   }
 
-  verifyFindings(count: number): void {
-    this.findings.inc(count);
+  verifyFinding(kind: string): void {
+    this.findings.inc({ kind });
   }
 
   rpcEnded(service: string, method: string, code: string, seconds: number): void {
