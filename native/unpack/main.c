@@ -1,9 +1,13 @@
 /*
  * berth-unpack: turns a layer's bytes into files.
  *
- *   berth-unpack layer <dir> <max bytes> base|alone|above [<lower dir>...]
+ *   berth-unpack layer [--manifest FD] <dir> <max bytes> base|alone|above [<lower dir>...]
  *       stdin: tar or tar+gzip. `dir` is empty. base: nothing is below; alone: layers below are not known;
  *       above: the lower dirs, top first, are. Prints a summary, `key value` a line.
+ *       The manifest (manifest.h) of what was unpacked is written to FD.
+ *   berth-unpack verify --dir <dir> --manifest FD
+ *       compares `dir` with its manifest. Prints at most 20 lines `damage <word> <path>`, maybe `manifest damaged`,
+ *       and `checked`, `damaged` (objects) and `bytes` (read). Succeeds whenever it could look.
  *   berth-unpack sync <dir>      puts the file system that holds `dir` on disk
  *   berth-unpack remove <dir>    removes it with all that is below
  *
@@ -78,10 +82,24 @@ static int unpack_from(struct source *s, struct tree *t, struct failure *f)
   return fflush(stdout) == 0 ? 0 : fail(f, "summary", errno, NULL);
 }
 
+static int parse_fd(const char *text)
+{
+  char *end;
+  const long fd = strtol(text, &end, 10);
+  return *text && !*end && fd > STDERR_FILENO && fd <= INT_MAX ? (int)fd : -1;
+}
+
 static int unpack(int argc, char **argv, struct failure *f)
 {
   struct tree tree;
   char *end;
+  int manifest = -1;
+  if (strcmp(argv[2], "--manifest") == 0) {
+    manifest = parse_fd(argv[3]);
+    argv += 2, argc -= 2;
+    if (argc < 5 || manifest < 0)
+      return fail(f, "usage", EINVAL, "--manifest");
+  }
   const uint64_t max_bytes = strtoull(argv[3], &end, 10);
   const size_t lower_count = (size_t)argc - 5;
   int *lowers = calloc(lower_count + 1, sizeof *lowers);
@@ -94,6 +112,8 @@ static int unpack(int argc, char **argv, struct failure *f)
   if (root < 0 || confine(f) < 0)
     return -1;
   if (tree_start(&tree, root, lowers, lower_count, strcmp(argv[4], "base") == 0, f) < 0)
+    return -1;
+  if (manifest >= 0 && tree_keep_manifest(&tree, manifest) < 0)
     return -1;
   struct source *source = source_start(STDIN_FILENO, max_bytes);
   if (!source)
@@ -116,12 +136,23 @@ static int remove_all(const char *path, struct failure *f)
   return remove_tree(AT_FDCWD, path) < 0 ? fail(f, "remove", errno, path) : 0;
 }
 
+static int verify(char **argv, struct failure *f)
+{
+  const int manifest = strcmp(argv[2], "--dir") == 0 && strcmp(argv[4], "--manifest") == 0 ? parse_fd(argv[5]) : -1;
+  if (manifest < 0)
+    return fail(f, "usage", EINVAL, "verify");
+  const int dir = open_dir(argv[3], f);
+  return dir < 0 || confine(f) < 0 ? -1 : manifest_verify(dir, manifest, f);
+}
+
 int main(int argc, char **argv)
 {
   static struct failure f;
   int result;
   if (argc >= 5 && strcmp(argv[1], "layer") == 0)
     result = unpack(argc, argv, &f);
+  else if (argc == 6 && strcmp(argv[1], "verify") == 0)
+    result = verify(argv, &f);
   else if (argc == 3 && strcmp(argv[1], "sync") == 0)
     result = sync_all(argv[2], &f);
   else if (argc == 3 && strcmp(argv[1], "remove") == 0)
