@@ -1,5 +1,5 @@
 import { readFileSync, renameSync } from 'node:fs';
-import { mkdir, readdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../../base/errors';
 import { randomHexId } from '../../base/ids';
@@ -206,11 +206,24 @@ export class Layers {
 
   /** What layers take on the disk, those included that are on their way out. */
   usage(): Space {
-    const spaces = [...this.going.values(), ...this.list().map(layer => ({ bytes: layer.diskBytes, inodes: layer.inodes }))];
+    const spaces = [
+      ...this.going.values(),
+      ...this.list().map(layer => ({ bytes: layer.diskBytes, inodes: layer.inodes })),
+    ];
     return spaces.reduce((sum, one) => ({ bytes: sum.bytes + one.bytes, inodes: sum.inodes + one.inodes }), {
       bytes: 0,
       inodes: 0,
     });
+  }
+
+  /** Keys of layers that no image has used yet and that are younger than this. */
+  async unclaimed(ageMaxMs: number): Promise<Set<string>> {
+    const keys = new Set<string>();
+    for (const { key } of this.list().filter(layer => !this.options.table.get(layer.key))) {
+      const home = await stat(join(this.root, key)).catch(() => undefined);
+      if (home && Date.now() - home.ctimeMs < ageMaxMs) keys.add(key);
+    }
+    return keys;
   }
 
   /** Directories that nobody knows, by name; those being unpacked into or deleted are known. */
