@@ -10,7 +10,9 @@ import { Containers, type ContainerRecord } from './container/containers';
 import { restoreContainers } from './container/restore';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
-import { openImages } from './image/images';
+import { openImages, type Images } from './image/images';
+import { PullBook } from './image/pulls';
+import { openMetrics } from './metrics/open';
 import { addon } from './native/addon';
 import { berthService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
@@ -41,6 +43,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
+  const measured = await openMetrics(config.metrics.address, version, { images: () => readingsOf(images) }, log);
   const images = await openImages({
     root,
     store,
@@ -49,6 +52,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     plainHttp: config.registry.plainHttp,
     maxConcurrentDownloads: config.registry.maxConcurrentDownloads,
     layersInUse: () => layersInUse(),
+    book: new PullBook(measured.metrics),
   });
   const containers = new Containers(containerTable, root, state, sandboxes, images, cgroups, log);
   layersInUse = () => containers.layersInUse();
@@ -68,17 +72,31 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: ImageServiceService, implementation: image },
       ],
       log,
+      measured.metrics,
     ),
   );
   const berth = berthService({ log, version, images, sandboxes, containers });
-  servers.push(await serve(join(state, 'berth.sock'), [{ definition: BerthService, implementation: berth }], log));
+  servers.push(
+    await serve(
+      join(state, 'berth.sock'),
+      [{ definition: BerthService, implementation: berth }],
+      log,
+      measured.metrics,
+    ),
+  );
+  const endpoint = await measured.listen();
   return {
     close: async () => {
-      await Promise.all(servers.map(server => server.close()));
+      await Promise.all([...servers.map(server => server.close()), endpoint?.close()]);
       await images.close();
       await store.close();
     },
   };
+}
+
+function readingsOf(images: Images) {
+  const { usedBytes, inodesUsed } = images.usage();
+  return { count: images.list().length, usedBytes, inodes: inodesUsed };
 }
 
 /** Two daemons over one store would undo each other's work. The lock goes with the process, however it ends. */

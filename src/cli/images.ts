@@ -23,7 +23,7 @@ export function define(command: Command, daemon: () => Daemon): void {
     .option('--format <format>', 'table or json (default: table)', parseFormat, 'table')
     .addHelpText('after', '\nExample: berth images alpine')
     .action(async (repository: string | undefined, flags: Flags) => {
-      const { images } = await daemon().ask(BerthService.listImages, {});
+      const { images } = await daemon().ask(BerthService.listImages, { labels: [] });
       const rows = images.flatMap(toRows).filter(row => repository === undefined || isNamed(row, repository));
       await print(format(rows, flags));
     });

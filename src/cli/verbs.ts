@@ -27,6 +27,7 @@ export const verbs: Readonly<Record<string, Verb>> = {
   kill: { summary: 'Send a signal to running containers', errorCode: 1, load: () => import('./kill.js') },
   rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
+  pulls: { summary: "Show the pulls that run, the kubelet's too", errorCode: 1, load: () => import('./pulls.js') },
   import: {
     summary: 'Take an image from a directory in the OCI layout',
     errorCode: 1,

@@ -33,6 +33,11 @@ export const schema = table({
       .describe('Registries that are spoken to without TLS. Loopback addresses need not be named.'),
     max_concurrent_downloads: wholeNumber(1, 64).default(3).describe('Layers that one pull downloads at a time.'),
   }),
+  metrics: table({
+    address: metricsAddress()
+      .default('')
+      .describe('Where Prometheus reads `/metrics` over plain HTTP; `""` is nowhere.'),
+  }),
   network: table({
     cni_config_dir: absolutePath()
       .default('/etc/cni/net.d')
@@ -61,6 +66,14 @@ function absolutePath() {
   return z
     .string(expected)
     .regex(/^\/[^\0]*$/, expected)
+    .meta({ title: expected });
+}
+
+function metricsAddress() {
+  const expected = '"", "host:port" or "unix:/path"';
+  return z
+    .string(expected)
+    .regex(/^(?:|unix:\/[^\0]+|(?:[a-z0-9._-]+|\[[0-9a-f:.]+\]):\d{1,5})$/i, expected)
     .meta({ title: expected });
 }
 

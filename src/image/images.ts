@@ -13,6 +13,7 @@ import { LayoutSource } from './layout';
 import { Pins } from './pins';
 import { nodePlatform, type Platform } from './platform';
 import { fetchImage, type FetchedImage, type LayerProgress, type OnProgress, type PullParts } from './pull';
+import { PullBook, type Asker, type Pull } from './pulls';
 import type { ImageRecord } from './record';
 import { canonicalForm, digestForm, parseReference, tagForm, wanted, type Reference } from './reference';
 import type { RegistryAuth } from './registry/auth';
@@ -41,6 +42,8 @@ export interface ImageOptions {
   readonly maxConcurrentDownloads?: number;
   /** Keys of layers that containers stand on; their images may be gone. */
   readonly layersInUse: () => Iterable<string>;
+  /** Where pulls are entered while they run. */
+  readonly book?: PullBook;
   /** For tests. */
   readonly platform?: Platform;
   readonly retryDelayMs?: number;
@@ -75,6 +78,7 @@ export interface PulledImage extends Image {
 export interface PullOptions {
   readonly auth?: RegistryAuth;
   readonly onProgress?: OnProgress;
+  readonly askedBy?: Asker;
 }
 
 /** Opens the images below `root`; half-made layers and records whose layers are gone are cleaned away. */
@@ -95,11 +99,14 @@ export async function openImages(options: ImageOptions): Promise<Images> {
 }
 
 export class Images {
+  /** The pulls that run, and those that have just ended. */
+  readonly book: PullBook;
   private readonly pins = new Pins();
   private readonly transport = new Transport();
   private readonly pulls: SharedFlight<PulledImage, LayerProgress>;
   /** How far the layers of each pull under way are, for those who join it. */
   private readonly progress = new Map<string, Map<Digest, LayerProgress>>();
+  private readonly entries = new Map<string, Pull>();
   private readonly parts: PullParts;
 
   /** See openImages. */
@@ -109,6 +116,7 @@ export class Images {
     private readonly content: Content,
     private readonly layers: Layers,
   ) {
+    this.book = options.book ?? new PullBook();
     this.pulls = new SharedFlight(options.log);
     this.parts = {
       root: options.root,
@@ -128,27 +136,38 @@ export class Images {
   async pull(
     ctx: Context,
     text: string,
-    { auth, onProgress = () => undefined }: PullOptions = {},
+    { auth, onProgress = () => undefined, askedBy }: PullOptions = {},
   ): Promise<PulledImage> {
     const reference = parseReference(text);
     ctx.stage(`pull ${canonicalForm(reference)}`);
     const key = pullKey(reference, auth);
     for (const event of this.progress.get(key)?.values() ?? []) onProgress(event);
-    return this.pulls.join(ctx, key, onProgress, async (own, emit) => {
-      const latest = new Map<Digest, LayerProgress>();
-      this.progress.set(key, latest);
-      using _ended = { [Symbol.dispose]: () => this.progress.get(key) === latest && this.progress.delete(key) };
-      const source = await RegistryClient.open(reference, auth, {
-        transport: this.transport,
-        hostsDir: this.options.hostsDir,
-        plainHttp: this.options.plainHttp ?? [],
-        ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
-      });
-      return await this.bring(own, source, reference, wanted(reference), event => {
-        latest.set(event.layer, event);
-        emit(event);
-      });
-    });
+    if (askedBy) this.entries.get(key)?.askedBy(askedBy);
+    return this.pulls.join(ctx, key, onProgress, (own, emit) =>
+      this.book.during(own, { reference: canonicalForm(reference), operation: 'pull' }, async entry => {
+        const latest = new Map<Digest, LayerProgress>();
+        this.progress.set(key, latest);
+        this.entries.set(key, entry);
+        if (askedBy) entry.askedBy(askedBy);
+        using _ended = {
+          [Symbol.dispose]: () => {
+            if (this.progress.get(key) === latest) this.progress.delete(key);
+            if (this.entries.get(key) === entry) this.entries.delete(key);
+          },
+        };
+        const source = await RegistryClient.open(reference, auth, {
+          transport: this.transport,
+          hostsDir: this.options.hostsDir,
+          plainHttp: this.options.plainHttp ?? [],
+          ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
+        });
+        return await this.bring(own, source, reference, wanted(reference), event => {
+          latest.set(event.layer, event);
+          entry.take(event);
+          emit(event);
+        });
+      }),
+    );
   }
 
   /** Takes the image for this node out of an OCI image layout directory, and gives it the name `text`. */

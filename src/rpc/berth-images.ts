@@ -45,7 +45,9 @@ export async function pullForPerson(
   reference: string,
   send: (progress: PullProgress) => Promise<void>,
 ): Promise<PullDone> {
-  return bringForPerson(images, reference, send, onProgress => images.pull(ctx, reference, { onProgress }));
+  return bringForPerson(images, reference, send, onProgress =>
+    images.pull(ctx, reference, { onProgress, askedBy: 'person' }),
+  );
 }
 
 async function bringForPerson(

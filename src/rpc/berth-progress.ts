@@ -42,7 +42,7 @@ export class ProgressFeed {
   }
 }
 
-function layerProgress({ layer, phase, doneBytes, totalBytes }: ImageLayerProgress): LayerProgress {
+export function layerProgress({ layer, phase, doneBytes, totalBytes }: ImageLayerProgress): LayerProgress {
   const isHere = phase === 'downloading' && totalBytes > 0 && doneBytes >= totalBytes;
   return {
     digest: layer,

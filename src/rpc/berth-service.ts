@@ -12,6 +12,7 @@ import { createRpc } from './berth-create';
 import { execRpc } from './berth-exec';
 import { imageRpcs } from './berth-images';
 import { logRpcs } from './berth-logs';
+import { pullRpcs } from './berth-pulls';
 import { complete, unary } from './handler';
 
 export interface BerthParts {
@@ -31,6 +32,7 @@ export function berthService(parts: BerthParts): UntypedServiceImplementation {
   const built = {
     version: unary(parts.log, 'Version', () => version(parts.version, startedAtNs)),
     ...imageRpcs(parts),
+    ...pullRpcs(parts),
     ...createRpc(parts, new Names(parts.containers)),
     ...containerRpcs(parts),
     ...logRpcs(parts),

@@ -33,7 +33,10 @@ export function imageService({ log, images, root }: ImageServiceParts): UntypedS
     }),
     pullImage: unary(log, 'PullImage', async ({ image, auth }, ctx) => {
       const credentials = auth && registryAuth(auth);
-      const pulled = await images.pull(ctx, named(image?.image, 'PullImage'), credentials ? { auth: credentials } : {});
+      const pulled = await images.pull(ctx, named(image?.image, 'PullImage'), {
+        askedBy: 'cri',
+        ...(credentials ? { auth: credentials } : {}),
+      });
       return { imageRef: pulled.id };
     }),
     removeImage: unary(log, 'RemoveImage', async ({ image }) => {

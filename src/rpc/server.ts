@@ -3,6 +3,8 @@ import { connect } from 'node:net';
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { BerthError, errnoOf, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
+import { noMetrics, type Metrics } from '../metrics/metrics';
+import { counting } from './handler';
 
 /** A request may be this big: the CRI's own clients allow as much. grpc-js's default is 4 MiB. */
 const MAX_RECEIVE_BYTES = 16 * 1024 * 1024;
@@ -21,11 +23,26 @@ export interface Service {
  * nobody answers on is a dead daemon's and is replaced; one that answers is
  * another daemon's and is an error.
  */
-export async function serve(path: string, services: readonly Service[], log: Logger): Promise<RpcServer> {
+export async function serve(
+  path: string,
+  services: readonly Service[],
+  log: Logger,
+  metrics: Metrics = noMetrics,
+): Promise<RpcServer> {
   await removeStale(path);
   const server = new Server({
     'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
     'grpc.max_send_message_length': MAX_SEND_BYTES,
+    ...(metrics === noMetrics
+      ? {}
+      : {
+          interceptors: [
+            counting(
+              metrics,
+              services.map(({ definition }) => definition),
+            ),
+          ],
+        }),
   });
   for (const { definition, implementation } of services) server.addService(definition, implementation);
   await bind(server, path);

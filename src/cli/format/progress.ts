@@ -1,19 +1,14 @@
 import type { LayerProgress, PullProgress } from '../../cri/generated/berth/v1/berth';
 import { LayerProgress_Phase as Phase } from '../../cri/generated/berth/v1/berth';
+import { Rate } from '../../base/rate';
 import { shortId } from './names';
+import { humanRate, humanTime } from './rate';
+import { Redrawn, type Screen } from './redrawn';
 import { humanSize } from './size';
 
 /** Shows how far a pull is. */
 export interface ProgressDisplay {
   update(progress: PullProgress): void;
-}
-
-/** What a display needs of the stream it draws on. */
-export interface Screen {
-  readonly isTTY?: boolean;
-  readonly columns?: number;
-  readonly rows?: number;
-  write(text: string): unknown;
 }
 
 /** Bars that are redrawn on a terminal, a line per change of phase elsewhere, nothing when `quiet`. */
@@ -46,33 +41,51 @@ class Lines implements ProgressDisplay {
 
 class Bars implements ProgressDisplay {
   private readonly layers = new Map<string, LayerProgress>();
-  private drawn = 0;
+  private readonly lines: Redrawn;
+  private readonly rate = new Rate(performance.now());
+  private doneBytes = 0;
 
-  constructor(private readonly screen: Screen) {}
+  constructor(private readonly screen: Screen) {
+    this.lines = new Redrawn(screen);
+  }
 
   update({ layers }: PullProgress): void {
     for (const layer of layers) this.layers.set(layer.digest, layer);
-    const up = this.drawn === 0 ? '' : `\x1b[${this.drawn}A`;
-    const lines = this.lines();
-    this.screen.write(up + lines.map(line => `\r\x1b[K${line}\n`).join('') + '\x1b[J');
-    this.drawn = lines.length;
+    this.lines.draw([...this.layerLines(), ...this.totalLine()]);
   }
 
   /** One line a layer; where the screen is too low for all, those that are at work. */
-  private lines(): string[] {
+  private layerLines(): string[] {
     const all = [...this.layers.values()];
-    const room = Math.max(2, (this.screen.rows ?? 24) - 2);
-    if (all.length <= room) return all.map(layer => this.line(layer));
+    const room = Math.max(2, (this.screen.rows ?? 24) - 3);
+    if (all.length <= room) return all.map(line);
     const busy = all.filter(({ phase }) => phase === Phase.DOWNLOADING || phase === Phase.UNPACKING).slice(0, room - 1);
     const done = all.filter(({ phase }) => phase === Phase.DONE || phase === Phase.PRESENT).length;
-    return [...busy.map(layer => this.line(layer)), `${done} of ${all.length} layers are here`];
+    return [...busy.map(line), `${done} of ${all.length} layers are here`];
   }
 
-  private line({ digest, phase, doneBytes, totalBytes }: LayerProgress): string {
-    const width = (this.screen.columns ?? 80) - 1;
-    const text = `${shortId(digest)}: ${words[phase] ?? ''}`;
-    return (phase === Phase.DOWNLOADING ? `${text} ${bar(doneBytes, totalBytes)}` : text).slice(0, width);
+  /** Of all that is fetched, while it is. */
+  private totalLine(): string[] {
+    const fetched = [...this.layers.values()].filter(({ phase }) => phase !== Phase.PRESENT);
+    const done = Number(sum(fetched.map(({ doneBytes }) => doneBytes)));
+    const total = Number(sum(fetched.map(({ totalBytes }) => totalBytes)));
+    const now = performance.now();
+    this.rate.add(Math.max(0, done - this.doneBytes), now);
+    this.doneBytes = Math.max(done, this.doneBytes);
+    if (fetched.every(({ phase }) => phase === Phase.DONE)) return [];
+    const rate = Math.round(this.rate.at(now));
+    const left = rate > 0 && done < total ? [`${humanTime(Math.ceil((total - done) / rate))} left`] : [];
+    return [['Total:', bar(BigInt(done), BigInt(total)), humanRate(rate), ...left].join('  ')];
   }
+}
+
+function line({ digest, phase, doneBytes, totalBytes }: LayerProgress): string {
+  const text = `${shortId(digest)}: ${words[phase] ?? ''}`;
+  return phase === Phase.DOWNLOADING ? `${text} ${bar(doneBytes, totalBytes)}` : text;
+}
+
+function sum(values: readonly bigint[]): bigint {
+  return values.reduce((total, value) => total + value, 0n);
 }
 
 const barWidth = 30;

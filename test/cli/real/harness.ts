@@ -18,9 +18,9 @@ export class RealDaemon {
 
   private constructor(readonly folder: string) {}
 
-  static async start(): Promise<RealDaemon> {
+  static async start(config = ''): Promise<RealDaemon> {
     const daemon = new RealDaemon(mkdtempSync(join(tmpdir(), 'berth-real-')));
-    writeFileSync(daemon.path('config.toml'), '');
+    writeFileSync(daemon.path('config.toml'), config);
     await daemon.run();
     return daemon;
   }

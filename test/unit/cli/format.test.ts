@@ -131,11 +131,13 @@ describe('the progress of a pull', () => {
     display.update({ layers: [layer('aa', Phase.PRESENT), layer('bb', Phase.DOWNLOADING, 5_000_000n)] });
     assert.match(terminal.written, /aaaaaaaaaaaa: Already exists\n/);
     assert.match(terminal.written, /bbbbbbbbbbbb: Downloading \[=+>? *\]/);
+    assert.match(terminal.written, /Total: +\[=+>? *\] +5MB\/10MB/);
 
     terminal.written = '';
     display.update({ layers: [layer('bb', Phase.DONE)] });
-    assert.ok(terminal.written.startsWith('\x1b[2A\r\x1b[Kaaaaaaaaaaaa'));
+    assert.ok(terminal.written.startsWith('\x1b[3A\r\x1b[Kaaaaaaaaaaaa'));
     assert.match(terminal.written, /bbbbbbbbbbbb: Pull complete\n/);
+    assert.doesNotMatch(terminal.written, /Total/);
   });
 
   it('never draws a line that wraps, nor more lines than there are', () => {
@@ -148,7 +150,8 @@ describe('the progress of a pull', () => {
       .split('\n');
     assert.equal(lines.length, 4);
     assert.ok(lines.every(line => line.length < 60));
-    assert.equal(lines.at(-1), '0 of 40 layers are here');
+    assert.equal(lines.at(-2), '0 of 40 layers are here');
+    assert.match(lines.at(-1) ?? '', /^Total: /);
   });
 
   it('shows bytes alone when the whole is not known', () => {
