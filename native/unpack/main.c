@@ -1,17 +1,15 @@
 /*
- * berth-unpack: turns a layer's bytes into files.
+ * berth-unpack: turns a layer's bytes into files; native/README.md has the contract.
  *
- *   berth-unpack layer <dir> <max bytes> base|alone|above [<lower dir>...]
- *       stdin: tar or tar+gzip. `dir` is empty. base: nothing is below; alone: layers below are not known;
- *       above: the lower dirs, top first, are. Prints a summary, `key value` a line.
- *   berth-unpack sync <dir>      puts the file system that holds `dir` on disk
- *   berth-unpack remove <dir>    removes it with all that is below
+ *   berth-unpack layer --dir D --size S --max-bytes N --digest sha256|sha512 [--diff-id sha256|sha512]
+ *                      --mode base|alone|above [--blob FD] [--lower DIR]...
+ *   berth-unpack sync D      puts the file system that holds D on disk
+ *   berth-unpack remove D    removes it with all that is below
  *
  * A failure is exit status 1 and one line `step errno path` on stderr.
  */
 #define _GNU_SOURCE
 #include "confine.h"
-#include "sha256.h"
 #include "source.h"
 #include "tar.h"
 #include "tree.h"
@@ -23,6 +21,89 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* ---- arguments ---- */
+
+enum mode { MODE_NONE, MODE_BASE, MODE_ALONE, MODE_ABOVE };
+
+struct arguments {
+  const char *dir;
+  uint64_t size, max_bytes;
+  enum hash_name digest, diff_id;
+  enum mode mode;
+  int blob;
+  const char **lowers; /* top first */
+  size_t lower_count;
+};
+
+static int usage(struct failure *f, const char *what)
+{
+  return fail(f, "usage", EINVAL, what);
+}
+
+static int parse_number(const char *text, uint64_t max, uint64_t *number)
+{
+  char *end;
+  errno = 0;
+  *number = strtoull(text, &end, 10);
+  return errno || *end || end == text || text[0] < '0' || text[0] > '9' || *number > max ? -1 : 0;
+}
+
+static int parse_fd(const char *text, int *fd)
+{
+  uint64_t number;
+  if (parse_number(text, INT32_MAX, &number) < 0)
+    return -1;
+  *fd = (int)number;
+  return 0;
+}
+
+static int parse_mode(const char *text, enum mode *mode)
+{
+  *mode = strcmp(text, "base") == 0    ? MODE_BASE
+          : strcmp(text, "alone") == 0 ? MODE_ALONE
+          : strcmp(text, "above") == 0 ? MODE_ABOVE
+                                       : MODE_NONE;
+  return *mode == MODE_NONE ? -1 : 0;
+}
+
+/* 0, or -1 when there is no such flag or its value is wrong. */
+static int parse_flag(struct arguments *a, const char *flag, const char *value)
+{
+  if (strcmp(flag, "--dir") == 0)
+    return a->dir = value, 0;
+  if (strcmp(flag, "--lower") == 0)
+    return a->lowers[a->lower_count++] = value, 0;
+  if (strcmp(flag, "--size") == 0)
+    return parse_number(value, INT64_MAX, &a->size);
+  if (strcmp(flag, "--max-bytes") == 0)
+    return parse_number(value, INT64_MAX, &a->max_bytes);
+  if (strcmp(flag, "--digest") == 0)
+    return hash_named(value, &a->digest);
+  if (strcmp(flag, "--diff-id") == 0)
+    return hash_named(value, &a->diff_id);
+  if (strcmp(flag, "--mode") == 0)
+    return parse_mode(value, &a->mode);
+  if (strcmp(flag, "--blob") == 0)
+    return parse_fd(value, &a->blob);
+  return -1;
+}
+
+static int parse_arguments(int argc, char **argv, struct arguments *a, struct failure *f)
+{
+  *a = (struct arguments){.size = UINT64_MAX, .max_bytes = UINT64_MAX, .blob = -1};
+  a->lowers = calloc((size_t)argc + 1, sizeof *a->lowers);
+  if (!a->lowers)
+    return fail(f, "memory", ENOMEM, NULL);
+  for (int i = 2; i < argc; i += 2)
+    if (i + 1 == argc || parse_flag(a, argv[i], argv[i + 1]) < 0)
+      return usage(f, argv[i]);
+  if (!a->dir || a->size == UINT64_MAX || a->max_bytes == UINT64_MAX || a->mode == MODE_NONE)
+    return usage(f, NULL);
+  return a->mode != MODE_ABOVE && a->lower_count > 0 ? usage(f, "--lower") : 0;
+}
+
+/* ---- layer ---- */
 
 static int open_dir(const char *path, struct failure *f)
 {
@@ -40,15 +121,21 @@ static void consume(void *from, size_t n)
   source_consume(from, n);
 }
 
+/* One write, so that no line of the summary can come between. */
+static void print_progress(uint64_t bytes)
+{
+  char line[40];
+  const int len = snprintf(line, sizeof line, "progress %" PRIu64 "\n", bytes);
+  if (write(STDOUT_FILENO, line, (size_t)len) < 0)
+    return; /* nobody listens: the summary will find out */
+}
+
 static void print_summary(const struct tree *t, const struct source *s)
 {
   struct source_totals totals;
-  char compressed[65], diff_id[65];
   source_totals(s, &totals);
-  sha256_hex(totals.compressed_sha256, compressed);
-  sha256_hex(totals.sha256, diff_id);
-  printf("compressed-sha256 %s\ncompressed-bytes %" PRIu64 "\n", compressed, totals.compressed_bytes);
-  printf("sha256 %s\nbytes %" PRIu64 "\n", diff_id, totals.bytes);
+  printf("digest %s\ncompressed-bytes %" PRIu64 "\n", totals.digest, totals.compressed_bytes);
+  printf("diff-id %s\nbytes %" PRIu64 "\n", totals.diff_id, totals.bytes);
   printf("entries %" PRIu64 "\ndisk-bytes %" PRIu64 "\ninodes %" PRIu64 "\n", t->entries, t->disk_bytes, t->inodes);
   printf("opaque-root %d\nimplied %d\nlinks-below 0\n", t->opaque_root, t->implied > 0);
 }
@@ -78,28 +165,40 @@ static int unpack_from(struct source *s, struct tree *t, struct failure *f)
   return fflush(stdout) == 0 ? 0 : fail(f, "summary", errno, NULL);
 }
 
-static int unpack(int argc, char **argv, struct failure *f)
+/* Memory, threads and descriptors end with the process. */
+static int unpack(const struct arguments *a, struct failure *f)
 {
   struct tree tree;
-  char *end;
-  const uint64_t max_bytes = strtoull(argv[3], &end, 10);
-  const size_t lower_count = (size_t)argc - 5;
-  int *lowers = calloc(lower_count + 1, sizeof *lowers);
-  if (*end || !lowers)
-    return fail(f, "usage", EINVAL, argv[3]);
-  int root = open_dir(argv[2], f);
-  for (size_t i = 0; root >= 0 && i < lower_count; i++)
-    if ((lowers[i] = open_dir(argv[5 + i], f)) < 0)
+  int *lowers = calloc(a->lower_count + 1, sizeof *lowers);
+  if (!lowers)
+    return fail(f, "memory", ENOMEM, NULL);
+  int root = open_dir(a->dir, f);
+  for (size_t i = 0; root >= 0 && i < a->lower_count; i++)
+    if ((lowers[i] = open_dir(a->lowers[i], f)) < 0)
       return -1;
   if (root < 0 || confine(f) < 0)
     return -1;
-  if (tree_start(&tree, root, lowers, lower_count, strcmp(argv[4], "base") == 0, f) < 0)
+  if (tree_start(&tree, root, lowers, a->lower_count, a->mode == MODE_BASE, f) < 0)
     return -1;
-  struct source *source = source_start(STDIN_FILENO, max_bytes);
+  struct source *source = source_start(&(struct source_options){.fd = STDIN_FILENO,
+                                                                .kept = a->blob,
+                                                                .bytes = a->size,
+                                                                .max_bytes = a->max_bytes,
+                                                                .digest = a->digest,
+                                                                .diff_id = a->diff_id,
+                                                                .progress = print_progress});
   if (!source)
-    return fail(f, "thread", errno, NULL);
-  return unpack_from(source, &tree, f); /* memory, thread and descriptors end with the process */
+    return fail(f, errno == ENOMEM ? "memory" : "thread", errno, NULL);
+  return unpack_from(source, &tree, f);
 }
+
+static int layer(int argc, char **argv, struct failure *f)
+{
+  struct arguments arguments;
+  return parse_arguments(argc, argv, &arguments, f) < 0 ? -1 : unpack(&arguments, f);
+}
+
+/* ---- sync, remove ---- */
 
 static int sync_all(const char *path, struct failure *f)
 {
@@ -120,16 +219,16 @@ int main(int argc, char **argv)
 {
   static struct failure f;
   int result;
-  if (argc >= 5 && strcmp(argv[1], "layer") == 0)
-    result = unpack(argc, argv, &f);
+  if (argc >= 2 && strcmp(argv[1], "layer") == 0)
+    result = layer(argc, argv, &f);
   else if (argc == 3 && strcmp(argv[1], "sync") == 0)
     result = sync_all(argv[2], &f);
   else if (argc == 3 && strcmp(argv[1], "remove") == 0)
     result = remove_all(argv[2], &f);
   else
-    result = fail(&f, "usage", EINVAL, NULL);
+    result = usage(&f, NULL);
   if (result < 0)
     failure_print(&f);
   fflush(stdout);
-  _exit(result < 0 ? 1 : 0); /* not exit: the source's thread may be reading still */
+  _exit(result < 0 ? 1 : 0); /* not exit: the source's threads may be reading still */
 }

@@ -1,248 +1,248 @@
+#define _GNU_SOURCE
 #include "source.h"
-#include "sha256.h"
+#include "decode.h"
+#include "queue.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <time.h>
 #include <unistd.h>
-#include <zlib.h>
 
-enum { CHUNKS = 8, CHUNK_BYTES = 256 * 1024, INPUT_BYTES = 128 * 1024, MAGIC_BYTES = 6 };
+/* What stays in the CPU's caches from one stage to the next is not fetched again. */
+enum { READ_BYTES = 128 * 1024, WRITE_BYTES = 256 * 1024, STACK_BYTES = 256 * 1024, PROGRESS_MS = 100 };
 
-struct chunk {
-  size_t len;
-  uint8_t data[CHUNK_BYTES];
-};
-
-/*
- *   produced - consumed = chunks in the ring; the thread owns the rest.
- *   chunk i lives in ring[i % CHUNKS].
- */
 struct source {
-  pthread_t thread;
-  pthread_mutex_t lock;
-  pthread_cond_t changed;
-  unsigned produced, consumed;
-  int ended; /* no chunk follows: the end, or a failure when failed.step is set */
-  struct failure failed;
-
-  size_t taken; /* of the oldest chunk; the caller's side only */
-
-  int fd;
-  uint64_t max_bytes;
-  struct sha256 in_hash, out_hash;
-  uint64_t in_bytes, out_bytes;
-  struct source_totals totals;
-  uint8_t input[INPUT_BYTES];
-  struct chunk ring[CHUNKS];
+  struct source_options options;
+  pthread_t reader, inflater;
+  struct queue compressed, plain;
+  struct hash digest, diff_id;
+  uint64_t bytes_in, bytes_out;
+  int64_t told_ms;
+  size_t taken; /* of the oldest plain chunk; the caller's side only */
 };
 
-/* ---- the thread's side ---- */
+/* ---- the first thread: reads, keeps, hashes ---- */
 
-static struct chunk *next_free(struct source *s)
+static void tell_progress(struct source *s)
 {
-  pthread_mutex_lock(&s->lock);
-  while (s->produced - s->consumed == CHUNKS)
-    pthread_cond_wait(&s->changed, &s->lock);
-  pthread_mutex_unlock(&s->lock);
-  struct chunk *c = &s->ring[s->produced % CHUNKS];
-  c->len = 0;
-  return c;
+  struct timespec now;
+  if (!s->options.progress)
+    return;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const int64_t ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;
+  if (ms - s->told_ms < PROGRESS_MS)
+    return;
+  s->told_ms = ms;
+  s->options.progress(s->bytes_in);
 }
 
-static int publish(struct source *s, struct chunk *c)
+static int wrong_size(struct source *s, const char *step, struct failure *f)
 {
-  if (c->len == 0)
-    return 0;
-  s->out_bytes += c->len;
-  if (s->out_bytes > s->max_bytes)
-    return fail(&s->failed, "too-large", EFBIG, NULL);
-  sha256_update(&s->out_hash, c->data, c->len);
-  pthread_mutex_lock(&s->lock);
-  s->produced++;
-  pthread_cond_signal(&s->changed);
-  pthread_mutex_unlock(&s->lock);
+  char got[24];
+  snprintf(got, sizeof got, "%" PRIu64, s->bytes_in);
+  return fail(f, step, EBADMSG, got);
+}
+
+/* Bytes read, 0 at the end, -1. A pipe may be one that does not block. */
+static ssize_t read_some(int fd, uint8_t *to, size_t len)
+{
+  for (;;) {
+    const ssize_t n = read(fd, to, len);
+    if (n >= 0 || (errno != EINTR && errno != EAGAIN))
+      return n;
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+    if (errno == EAGAIN)
+      poll(&readable, 1, -1);
+  }
+}
+
+static int keep(struct source *s, const uint8_t *bytes, size_t len, struct failure *f)
+{
+  for (size_t done = 0; done < len;) {
+    const ssize_t n = pwrite(s->options.kept, bytes + done, len - done, (off_t)(s->bytes_in - len + done));
+    if (n < 0 && errno != EINTR)
+      return fail(f, "keep", errno, NULL);
+    done += n > 0 ? (size_t)n : 0;
+  }
   return 0;
 }
 
-/* Bytes read into `to`, 0 at the end, -1. */
-static ssize_t read_input(struct source *s, uint8_t *to, size_t len)
+/* Passes on all that `fd` has. 0 at its end or when nobody wants more, -1. */
+static int read_all(struct source *s, int fd, int is_new, struct failure *f)
 {
-  ssize_t n;
-  do
-    n = read(s->fd, to, len);
-  while (n < 0 && errno == EINTR);
-  if (n < 0)
-    return fail(&s->failed, "read", errno, NULL);
-  sha256_update(&s->in_hash, to, (size_t)n);
-  s->in_bytes += (uint64_t)n;
-  return n;
-}
-
-static int copy_plain(struct source *s, size_t have)
-{
-  struct chunk *c = next_free(s);
-  memcpy(c->data, s->input, have);
-  c->len = have;
   for (;;) {
-    ssize_t n = read_input(s, c->data + c->len, CHUNK_BYTES - c->len);
+    struct chunk *c = queue_blank(&s->compressed);
+    const ssize_t n = c ? read_some(fd, c->data, READ_BYTES) : 0;
     if (n <= 0)
-      return n < 0 ? -1 : publish(s, c);
-    c->len += (size_t)n;
-    if (c->len < CHUNK_BYTES)
-      continue;
-    if (publish(s, c) < 0)
+      return n < 0 ? fail(f, "read", errno, NULL) : 0;
+    s->bytes_in += (uint64_t)n;
+    if (s->bytes_in > s->options.bytes)
+      return wrong_size(s, "too-long", f);
+    if (is_new && s->options.kept >= 0 && keep(s, c->data, (size_t)n, f) < 0)
       return -1;
-    c = next_free(s);
+    hash_update(&s->digest, c->data, (size_t)n);
+    c->len = (size_t)n;
+    queue_push(&s->compressed);
+    tell_progress(s);
   }
 }
 
-static int inflate_all(struct source *s, z_stream *z, size_t have)
-{
-  struct chunk *c = next_free(s);
-  int inside = 1; /* a member has begun and not ended */
-  z->next_in = s->input;
-  z->avail_in = (uInt)have;
-  for (;;) {
-    if (z->avail_in == 0) {
-      ssize_t n = read_input(s, s->input, INPUT_BYTES);
-      if (n < 0)
-        return -1;
-      if (n == 0)
-        return inside ? fail(&s->failed, "truncated", EBADMSG, NULL) : publish(s, c);
-      z->next_in = s->input;
-      z->avail_in = (uInt)n;
-    }
-    if (!inside) {
-      if (inflateReset(z) != Z_OK)
-        return fail(&s->failed, "gzip", EINVAL, NULL);
-      inside = 1;
-    }
-    z->next_out = c->data + c->len;
-    z->avail_out = (uInt)(CHUNK_BYTES - c->len);
-    int status = inflate(z, Z_NO_FLUSH);
-    c->len = CHUNK_BYTES - z->avail_out;
-    if (status == Z_MEM_ERROR)
-      return fail(&s->failed, "gzip", ENOMEM, NULL);
-    if (status != Z_OK && status != Z_STREAM_END && status != Z_BUF_ERROR)
-      return fail(&s->failed, "gzip", EBADMSG, NULL);
-    if (status == Z_STREAM_END)
-      inside = 0;
-    if (c->len == CHUNK_BYTES) {
-      if (publish(s, c) < 0)
-        return -1;
-      c = next_free(s);
-    }
-  }
-}
-
-static int copy_gzip(struct source *s, size_t have)
-{
-  z_stream z = {0};
-  if (inflateInit2(&z, 15 + 16) != Z_OK) /* 15: the largest window, + 16: gzip, nothing else */
-    return fail(&s->failed, "gzip", ENOMEM, NULL);
-  int result = inflate_all(s, &z, have);
-  inflateEnd(&z);
-  return result;
-}
-
-static int copy_by_magic(struct source *s)
-{
-  static const struct {
-    const char *name, *bytes;
-    size_t len;
-  } others[] = {{"zstd", "\x28\xb5\x2f\xfd", 4}, {"xz", "\xfd" "7zXZ", 5}, {"bzip2", "BZh", 3}};
-
-  size_t have = 0;
-  while (have < MAGIC_BYTES) {
-    ssize_t n = read_input(s, s->input + have, MAGIC_BYTES - have);
-    if (n < 0)
-      return -1;
-    if (n == 0)
-      break;
-    have += (size_t)n;
-  }
-  if (have >= 2 && s->input[0] == 0x1f && s->input[1] == 0x8b)
-    return copy_gzip(s, have);
-  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-    if (have >= others[i].len && memcmp(s->input, others[i].bytes, others[i].len) == 0)
-      return fail(&s->failed, "compression", EOPNOTSUPP, others[i].name);
-  return copy_plain(s, have);
-}
-
-static void *run(void *arg)
+static void *run_reader(void *arg)
 {
   struct source *s = arg;
-  if (copy_by_magic(s) == 0) {
-    sha256_final(&s->in_hash, s->totals.compressed_sha256);
-    sha256_final(&s->out_hash, s->totals.sha256);
-    s->totals.compressed_bytes = s->in_bytes;
-    s->totals.bytes = s->out_bytes;
+  struct failure f = {0};
+  int result = 0;
+  if (s->options.kept >= 0)
+    result = lseek(s->options.kept, 0, SEEK_SET) < 0 ? fail(&f, "keep", errno, NULL) : read_all(s, s->options.kept, 0, &f);
+  if (result == 0)
+    result = read_all(s, s->options.fd, 1, &f);
+  if (result == 0 && s->bytes_in < s->options.bytes)
+    result = wrong_size(s, "too-short", &f);
+  queue_end(&s->compressed, result < 0 ? &f : NULL);
+  return NULL;
+}
+
+/* ---- the second thread: decompresses, hashes ---- */
+
+/* Hands over the chunk that is being filled and takes the next. 0, or -1: too much, or nobody wants more. */
+static int pass_on(struct source *s, struct chunk **c, size_t len, struct failure *f)
+{
+  (*c)->len = len;
+  s->bytes_out += len;
+  if (s->bytes_out > s->options.max_bytes)
+    return fail(f, "too-large", EFBIG, NULL);
+  hash_update(&s->diff_id, (*c)->data, len);
+  queue_push(&s->plain);
+  *c = queue_blank(&s->plain);
+  return *c ? 0 : fail(f, "abandoned", ECANCELED, NULL);
+}
+
+/* Decodes one compressed chunk, or what the decoder still holds at the end (`last`), into `*c`, `*len` bytes full so far. */
+static int decode_chunk(struct source *s, struct decoder *d, const struct chunk *in, struct chunk **c, size_t *len,
+                        struct failure *f)
+{
+  struct decoder_io io = {.in = in ? in->data : NULL, .in_len = in ? in->len : 0};
+  for (;;) {
+    io.out = (*c)->data + *len;
+    io.out_len = WRITE_BYTES - *len;
+    if (decoder_run(d, &io, in == NULL, f) < 0)
+      return -1;
+    *len = WRITE_BYTES - io.out_len;
+    if (io.out_len > 0)
+      return 0;
+    if (pass_on(s, c, *len, f) < 0)
+      return -1;
+    *len = 0;
   }
-  pthread_mutex_lock(&s->lock);
-  s->ended = 1;
-  pthread_cond_signal(&s->changed);
-  pthread_mutex_unlock(&s->lock);
+}
+
+static int decode_all(struct source *s, struct decoder *d, struct failure *f)
+{
+  struct chunk *c = queue_blank(&s->plain);
+  size_t len = 0;
+  int end = 0;
+  if (!c)
+    return fail(f, "abandoned", ECANCELED, NULL);
+  while (!end) {
+    const struct chunk *in = queue_first(&s->compressed, &end, f);
+    if ((!in && !end) || decode_chunk(s, d, in, &c, &len, f) < 0)
+      return -1;
+    if (in)
+      queue_pop(&s->compressed);
+  }
+  return len > 0 ? pass_on(s, &c, len, f) : 0;
+}
+
+static void *run_inflater(void *arg)
+{
+  struct source *s = arg;
+  struct failure f = {0};
+  struct decoder *d = decoder_new();
+  const int result = d ? decode_all(s, d, &f) : fail(&f, "memory", ENOMEM, NULL);
+  decoder_free(d);
+  queue_abandon(&s->compressed);
+  queue_end(&s->plain, result < 0 ? &f : NULL);
   return NULL;
 }
 
 /* ---- the caller's side ---- */
 
-struct source *source_start(int fd, uint64_t max_bytes)
+static int start_thread(pthread_t *thread, void *(*run)(void *), struct source *s)
+{
+  pthread_attr_t small;
+  pthread_attr_init(&small);
+  pthread_attr_setstacksize(&small, STACK_BYTES);
+  const int err = pthread_create(thread, &small, run, s);
+  pthread_attr_destroy(&small);
+  return err;
+}
+
+static void free_all(struct source *s)
+{
+  queue_free(&s->compressed);
+  queue_free(&s->plain);
+  free(s);
+}
+
+struct source *source_start(const struct source_options *options)
 {
   struct source *s = calloc(1, sizeof *s);
   if (!s)
     return NULL;
-  s->fd = fd;
-  s->max_bytes = max_bytes;
-  sha256_init(&s->in_hash);
-  sha256_init(&s->out_hash);
-  pthread_mutex_init(&s->lock, NULL);
-  pthread_cond_init(&s->changed, NULL);
-  int err = pthread_create(&s->thread, NULL, run, s);
+  s->options = *options;
+  hash_start(&s->digest, options->digest);
+  hash_start(&s->diff_id, options->diff_id);
+  int err = queue_init(&s->compressed, READ_BYTES) < 0 || queue_init(&s->plain, WRITE_BYTES) < 0 ? ENOMEM : 0;
+  if (err == 0)
+    err = start_thread(&s->inflater, run_inflater, s);
+  if (err == 0 && (err = start_thread(&s->reader, run_reader, s)) != 0) {
+    queue_end(&s->compressed, NULL);
+    pthread_join(s->inflater, NULL);
+  }
   if (err == 0)
     return s;
-  free(s);
+  free_all(s);
   errno = err;
   return NULL;
 }
 
 const uint8_t *source_peek(struct source *s, size_t *len, struct failure *f)
 {
-  pthread_mutex_lock(&s->lock);
-  while (s->produced == s->consumed && !s->ended)
-    pthread_cond_wait(&s->changed, &s->lock);
-  int empty = s->produced == s->consumed;
-  pthread_mutex_unlock(&s->lock);
-  if (empty && s->failed.step) {
-    *f = s->failed;
-    return NULL;
-  }
-  struct chunk *c = &s->ring[s->consumed % CHUNKS];
-  *len = empty ? 0 : c->len - s->taken;
-  return c->data + (empty ? 0 : s->taken);
+  static const uint8_t nothing[1];
+  int end;
+  const struct chunk *c = queue_first(&s->plain, &end, f);
+  *len = c ? c->len - s->taken : 0;
+  return c ? c->data + s->taken : end ? nothing : NULL;
 }
 
 void source_consume(struct source *s, size_t n)
 {
+  int end;
   s->taken += n;
-  if (n == 0 || s->taken < s->ring[s->consumed % CHUNKS].len)
+  if (n == 0 || s->taken < queue_first(&s->plain, &end, NULL)->len)
     return;
   s->taken = 0;
-  pthread_mutex_lock(&s->lock);
-  s->consumed++;
-  pthread_cond_signal(&s->changed);
-  pthread_mutex_unlock(&s->lock);
+  queue_pop(&s->plain);
 }
 
 void source_totals(const struct source *s, struct source_totals *totals)
 {
-  *totals = s->totals;
+  struct hash digest = s->digest, diff_id = s->diff_id;
+  hash_finish(&digest, totals->digest);
+  hash_finish(&diff_id, totals->diff_id);
+  totals->compressed_bytes = s->bytes_in;
+  totals->bytes = s->bytes_out;
 }
 
 void source_free(struct source *s)
 {
-  pthread_join(s->thread, NULL);
-  free(s);
+  queue_abandon(&s->plain);
+  pthread_join(s->inflater, NULL);
+  pthread_join(s->reader, NULL);
+  free_all(s);
 }

@@ -1,32 +1,37 @@
 /*
- * The layer's bytes: read from a descriptor, hashed, inflated, hashed again.
- *
- * A thread of its own does that and fills a ring of chunks, so that inflating
- * and writing files run side by side; the caller's thread only takes chunks.
+ * Where the bytes come from: two threads, one that reads and hashes what came,
+ * one that decompresses and hashes the result, in front of the caller's, which
+ * writes files. Between each two a queue of chunks.
  */
 #ifndef BERTH_UNPACK_SOURCE_H
 #define BERTH_UNPACK_SOURCE_H
 
 #include "failure.h"
+#include "hash.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 struct source;
 
+struct source_options {
+  int fd;             /* a pipe, a socket or a file */
+  int kept;           /* -1, or a file with the first bytes of the stream; what `fd` brings is added to it */
+  uint64_t bytes;     /* so many must come, with those kept; others are too-short or too-long */
+  uint64_t max_bytes; /* at most so many may they be decompressed */
+  enum hash_name digest, diff_id;
+  void (*progress)(uint64_t bytes); /* called on another thread, at most ten times a second; may be NULL */
+};
+
 struct source_totals {
-  uint8_t compressed_sha256[32];
+  char digest[DIGEST_TEXT];
   uint64_t compressed_bytes;
-  uint8_t sha256[32]; /* of the tar stream: the diff id */
+  char diff_id[DIGEST_TEXT]; /* the digest of the tar stream */
   uint64_t bytes;
 };
 
-/*
- * Starts reading `fd`: gzip (any number of members) or a plain stream, told
- * apart by the first bytes; at most `max_bytes` come out. NULL with errno set
- * when the thread or the memory is not to be had.
- */
-struct source *source_start(int fd, uint64_t max_bytes);
+/* Starts reading. NULL with errno set when threads or memory are not to be had. */
+struct source *source_start(const struct source_options *options);
 
 /*
  * The bytes that come next, `*len` of them; 0 at the end. They stay valid until
@@ -40,7 +45,7 @@ void source_consume(struct source *s, size_t n);
 /* Only after source_peek has shown the end. */
 void source_totals(const struct source *s, struct source_totals *totals);
 
-/* Waits for the thread; only after the end or a failure was shown. */
+/* Waits for the threads: not to be called while a read may take long. */
 void source_free(struct source *s);
 
 #endif

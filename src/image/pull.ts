@@ -5,6 +5,7 @@ import { chainIdOf, digestOf, isDigest, type Digest } from './digest';
 import { choose, parseImageConfig, parseManifest, type Descriptor, type ImageConfig, type Manifest } from './documents';
 import type { Platform } from './platform';
 import { canonicalForm, type Reference } from './reference';
+import { readableBytes } from './readable-bytes';
 import { networkReason } from './registry/client';
 import type { SharedFlight } from './shared-flight';
 import type { Slots } from './slots';
@@ -287,7 +288,7 @@ async function unpackOnce(
   source: ImageSource,
   { key, descriptor, diffId, where, onBytes }: Attempt,
 ): Promise<Layer | typeof needsChain> {
-  const bytes = await source.blob(ctx, descriptor.digest);
+  const bytes = readableBytes(await source.blob(ctx, descriptor.digest));
   const dir = await parts.layers.begin();
   let done = false;
   try {

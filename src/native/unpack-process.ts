@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import type { Readable, Writable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import { addon } from './addon';
 import { nativePath } from './paths';
 
 /** What berth-unpack says when it fails; the words are in native/unpack. */
@@ -17,70 +17,110 @@ export class UnpackFailure extends Error {
   }
 }
 
+/** Where the process' stdin comes from: a file as it stands (the descriptor stays the caller's), or a pipe. */
+export type UnpackInput =
+  | { readonly file: number }
+  | {
+      /**
+       * Writes everything into the pipe `fd`, closes it in any case, and rejects when what it reads from broke
+       * off. `signal` aborts when nobody reads any more.
+       */
+      fill(fd: number, signal: AbortSignal): Promise<void>;
+    };
+
+export interface UnpackOptions {
+  readonly input?: UnpackInput;
+  /** Descriptors that the process gets as 3, 4, …; they stay the caller's. */
+  readonly fds?: readonly number[];
+  /** Compressed bytes read so far, a few times a second. */
+  readonly onProgress?: (bytes: number) => void;
+  readonly signal?: AbortSignal;
+}
+
 const outputBytesMax = 64 * 1024;
 
 /**
- * Runs berth-unpack and feeds it `input` as fast as it reads. Resolves with its
- * summary; rejects with an UnpackFailure, with the error of `input` if that broke
- * off first, or when `signal` aborts. When it settles the process is gone and
- * `input` is destroyed.
+ * Runs berth-unpack. Resolves with its summary; rejects with an UnpackFailure,
+ * with the error of the input's `fill` if that broke off first, or when `signal`
+ * aborts. When it settles the process is gone and `fill` has ended.
  */
 export async function runUnpack(
   args: readonly string[],
-  options: { input?: Readable; signal?: AbortSignal } = {},
+  options: UnpackOptions = {},
 ): Promise<ReadonlyMap<string, string>> {
-  const child = spawn(nativePath('berth-unpack'), args, {
-    stdio: [options.input ? 'pipe' : 'ignore', 'pipe', 'pipe'],
-    env: {},
-    cwd: '/',
-    signal: options.signal,
-    killSignal: 'SIGKILL',
-  });
-  const fed = options.input && child.stdin ? feed(child, options.input, child.stdin) : Promise.resolve(undefined);
-  const [ended, inputError] = await Promise.all([whenEnded(child), fed]);
+  const { child, fed } = start(args, options);
+  const ended = await whenEnded(child, options.onProgress);
+  const inputError = await fed.stop();
   options.signal?.throwIfAborted();
   if (ended.startError) throw ended.startError;
-  if (inputError !== undefined) throw inputError;
-  if (ended.status !== 0) throw failureIn(ended.stderr, ended.status);
-  return new Map(ended.stdout.split('\n').flatMap(line => (line ? [pair(line)] : [])));
+  if (ended.status === 0) return ended.summary;
+  const failure = failureIn(ended.stderr, ended.status);
+  throw failure.step === 'too-short' && inputError !== undefined ? inputError : failure;
 }
 
-/** Resolves with the error of `input` that ended the child, or undefined; a child that reads no more is not one. */
-async function feed(child: ChildProcess, input: Readable, stdin: Writable): Promise<Error | undefined> {
-  let broken: Error | undefined;
-  input.once('error', error => (broken ??= error));
+/** The process, and what feeds it; our ends of the pipe are closed or given away. */
+function start(args: readonly string[], { input, fds = [], signal }: UnpackOptions) {
+  const pipe = input && 'fill' in input ? addon().pipe() : undefined;
+  const stdin = pipe?.[0] ?? (input && 'file' in input ? input.file : 'ignore');
+  let child: ChildProcess | undefined;
   try {
-    await pipeline(input, stdin);
-    return undefined;
-  } catch {
-    input.destroy();
-    if (broken !== undefined && !isPipeError(broken)) child.kill('SIGKILL');
-    return isPipeError(broken) ? undefined : broken;
+    child = spawn(nativePath('berth-unpack'), args, {
+      stdio: [stdin, 'pipe', 'pipe', ...fds],
+      env: {},
+      cwd: '/',
+      signal,
+      killSignal: 'SIGKILL',
+    });
+    if (pipe && child.pid === undefined) closeSync(pipe[1]);
+    return { child, fed: new Feeding(child.pid === undefined ? undefined : input, pipe?.[1]) };
+  } catch (error) {
+    if (pipe) closeSync(pipe[1]);
+    throw error;
+  } finally {
+    if (pipe) closeSync(pipe[0]);
   }
 }
 
-function isPipeError(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    'code' in error &&
-    (error.code === 'EPIPE' || error.code === 'ECONNRESET') &&
-    'syscall' in error &&
-    error.syscall === 'write'
-  );
+/** A `fill` under way. Its end is the process' to wait for, and its error only counts when the process missed something. */
+class Feeding {
+  private readonly over = new AbortController();
+  private readonly settled: Promise<Error | undefined>;
+
+  constructor(input: UnpackInput | undefined, fd: number | undefined) {
+    this.settled =
+      input && 'fill' in input && fd !== undefined
+        ? input.fill(fd, this.over.signal).then(
+            () => undefined,
+            (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
+          )
+        : Promise.resolve(undefined);
+  }
+
+  stop(): Promise<Error | undefined> {
+    this.over.abort();
+    return this.settled;
+  }
 }
 
 interface Ended {
   status: number | undefined;
-  stdout: string;
+  summary: Map<string, string>;
   stderr: string;
   startError: Error | undefined;
 }
 
-function whenEnded(child: ChildProcess): Promise<Ended> {
+function whenEnded(child: ChildProcess, onProgress?: (bytes: number) => void): Promise<Ended> {
   return new Promise(resolve => {
-    const ended: Ended = { status: undefined, stdout: '', stderr: '', startError: undefined };
+    const ended: Ended = { status: undefined, summary: new Map(), stderr: '', startError: undefined };
+    let begun = '';
     child.stdout?.on('data', (chunk: Buffer) => {
-      if (ended.stdout.length < outputBytesMax) ended.stdout += chunk.toString('latin1');
+      const lines = (begun + chunk.toString('latin1')).split('\n');
+      begun = lines.pop() ?? '';
+      for (const line of lines) {
+        const [key, value] = pair(line);
+        if (key === 'progress') onProgress?.(Number(value));
+        else if (key !== '') ended.summary.set(key, value);
+      }
     });
     child.stderr?.on('data', (chunk: Buffer) => {
       if (ended.stderr.length < outputBytesMax) ended.stderr += chunk.toString('utf8');

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
-import { Transform, type Readable } from 'node:stream';
+import type { FileHandle } from 'node:fs/promises';
 import { BerthError, messageOf, type ErrorKind } from '../../base/errors';
-import { runUnpack, UnpackFailure } from '../../native/unpack-process';
-import { algorithmOf, hexOf, sha256, type Digest } from '../digest';
+import { runUnpack, UnpackFailure, type UnpackInput } from '../../native/unpack-process';
+import { algorithmOf, type Digest } from '../digest';
 import type { Descriptor } from '../documents';
 
 export interface UnpackRequest {
@@ -13,6 +12,9 @@ export interface UnpackRequest {
   readonly dir: string;
   /** The layers below, top first; 'none' when this is the lowest, 'unknown' when they are not there yet. */
   readonly below: readonly string[] | 'none' | 'unknown';
+  /** Open for reading and writing: holds the first bytes of the layer, maybe none, and gets all that come. */
+  readonly blob?: FileHandle;
+  /** The compressed bytes that have come so far. */
   readonly onBytes?: (total: number) => void;
 }
 
@@ -30,6 +32,18 @@ export const needsChain = Symbol('needs chain');
 const plainBytesMax = 1024 ** 3;
 const ratioMax = 200;
 
+/** A layer's compressed bytes on their way to berth-unpack; a BlobBytes of an image source is one. */
+export interface LayerBytes {
+  /** Of the first byte that comes: what is before it, the request's `blob` holds. */
+  readonly offset: number;
+  /** A file that is at `offset`. */
+  readonly file?: FileHandle;
+  /** Writes the bytes into the pipe and closes it, also on failure; rejects when the connection breaks. */
+  pipeTo?(fd: number, signal: AbortSignal): Promise<void>;
+  /** Gives the bytes up. Idempotent. */
+  close(): Promise<void>;
+}
+
 /**
  * Writes the layer that `bytes` hold below `dir` while they arrive, and compares
  * what came with what was announced. With `below` 'unknown' it may answer
@@ -37,26 +51,54 @@ const ratioMax = 200;
  */
 export async function unpackLayer(
   request: UnpackRequest,
-  bytes: Readable,
+  bytes: LayerBytes,
   signal: AbortSignal,
 ): Promise<Unpacked | typeof needsChain> {
-  const { layer, diffId, dir, below } = request;
-  const meter = new Meter(layer, request.onBytes);
-  bytes.once('error', error => meter.destroy(error));
-  const max = Math.max(plainBytesMax, layer.sizeBytes * ratioMax);
-  const mode = below === 'none' ? ['base'] : below === 'unknown' ? ['alone'] : ['above', ...below];
+  const { layer, diffId, below, blob, onBytes } = request;
   try {
-    const summary = await runUnpack(['layer', dir, String(max), ...mode], { input: bytes.pipe(meter), signal });
+    await cutToOffset(request, bytes.offset);
+    const summary = await runUnpack(layerArguments(request), {
+      input: inputFrom(bytes),
+      fds: blob ? [blob.fd] : [],
+      signal,
+      ...(onBytes && { onProgress: onBytes }),
+    });
     if (summary.get('links-below') === '1') return needsChain;
-    compare(layer, diffId, summary, meter);
+    compare(layer, diffId, summary);
+    onBytes?.(layer.sizeBytes);
     return below === 'unknown' && summary.get('implied') === '1' ? needsChain : toUnpacked(summary);
   } catch (error) {
-    if (!(error instanceof UnpackFailure)) throw error;
-    if (error.step === 'truncated' && meter.bytes < layer.sizeBytes) throw wrongSize(layer, String(meter.bytes));
-    throw explain(layer, error);
+    throw error instanceof UnpackFailure ? explain(layer, error) : error;
   } finally {
-    bytes.destroy();
+    await bytes.close();
   }
+}
+
+/** What comes is written behind what the blob holds: that must be what is before the first byte. */
+async function cutToOffset({ layer, blob }: UnpackRequest, offset: number): Promise<void> {
+  const kept = blob ? (await blob.stat()).size : 0;
+  if (kept < offset)
+    throw new BerthError('internal', `layer ${layer.digest}: bytes come from ${offset} on, and ${kept} are here`);
+  if (kept > offset) await blob?.truncate(offset);
+}
+
+function layerArguments({ layer, diffId, dir, below, blob }: UnpackRequest): string[] {
+  const max = Math.max(plainBytesMax, layer.sizeBytes * ratioMax);
+  const mode = below === 'none' ? 'base' : below === 'unknown' ? 'alone' : 'above';
+  return [
+    'layer',
+    ...['--dir', dir, '--mode', mode],
+    ...['--size', String(layer.sizeBytes), '--max-bytes', String(max)],
+    ...['--digest', algorithmOf(layer.digest), '--diff-id', algorithmOf(diffId)],
+    ...(blob ? ['--blob', '3'] : []),
+    ...(typeof below === 'string' ? [] : below.flatMap(lower => ['--lower', lower])),
+  ];
+}
+
+function inputFrom(bytes: LayerBytes): UnpackInput {
+  if (bytes.file) return { file: bytes.file.fd };
+  if (bytes.pipeTo) return { fill: bytes.pipeTo.bind(bytes) };
+  throw new BerthError('internal', 'a blob that is neither a file nor a stream');
 }
 
 /** Removes a directory with all that is below, however much that is, without work for the event loop. */
@@ -69,56 +111,17 @@ export async function syncFileSystem(dir: string): Promise<void> {
   await runUnpack(['sync', dir]);
 }
 
-/** Counts what passes, and stops a stream that is longer than announced. */
-class Meter extends Transform {
-  bytes = 0;
-  /** berth-unpack knows SHA-256 only; the rare layer with another name is hashed here. */
-  private readonly hash;
-
-  constructor(
-    private readonly layer: Descriptor,
-    private readonly onBytes: ((total: number) => void) | undefined,
-  ) {
-    super({ highWaterMark: 1024 * 1024 });
-    const algorithm = algorithmOf(layer.digest);
-    this.hash = algorithm === 'sha256' ? undefined : createHash(algorithm);
-  }
-
-  override _transform(chunk: Buffer, _encoding: string, done: (error: Error | null, chunk?: Buffer) => void): void {
-    this.bytes += chunk.length;
-    if (this.bytes > this.layer.sizeBytes) {
-      done(wrongSize(this.layer, `more than ${this.layer.sizeBytes}`));
-      return;
-    }
-    this.hash?.update(chunk);
-    this.onBytes?.(this.bytes);
-    done(null, chunk);
-  }
-
-  hexDigest(): string | undefined {
-    return this.hash?.digest('hex');
-  }
-}
-
-function compare(layer: Descriptor, diffId: Digest, summary: ReadonlyMap<string, string>, meter: Meter): void {
-  if (meter.bytes !== layer.sizeBytes) throw wrongSize(layer, String(meter.bytes));
-  const hex = meter.hexDigest() ?? summary.get('compressed-sha256') ?? '';
-  if (hex !== hexOf(layer.digest))
-    throw new BerthError(
-      'data_loss',
-      `layer ${layer.digest}: what came has digest ${algorithmOf(layer.digest)}:${hex}`,
-      {
-        hint: 'the registry, or something before it, is damaged',
-      },
-    );
-  const found = sha256(summary.get('sha256') ?? '');
+function compare(layer: Descriptor, diffId: Digest, summary: ReadonlyMap<string, string>): void {
+  const [digest, found] = [summary.get('digest') ?? 'none', summary.get('diff-id') ?? 'none'];
+  if (digest !== layer.digest)
+    throw new BerthError('data_loss', `layer ${layer.digest}: what came has digest ${digest}`, {
+      hint: 'the registry, or something before it, is damaged',
+    });
   if (found !== diffId)
     throw new BerthError(
       'data_loss',
       `layer ${layer.digest}: its contents have diff id ${found}, and the image config says ${diffId}`,
-      {
-        hint: 'the image is damaged; build and push it again',
-      },
+      { hint: 'the image is damaged; build and push it again' },
     );
 }
 
@@ -145,6 +148,7 @@ function wrongSize(layer: Descriptor, got: string): BerthError {
 const formatErrors: Partial<Record<string, string>> = {
   truncated: 'it ends early',
   gzip: 'its gzip data is damaged, or something follows it',
+  zstd: 'its zstd data is damaged, or something follows it',
   checksum: 'a tar header has a wrong checksum',
   garbage: 'something follows the end of its tar archive',
   size: 'a tar header has an impossible size',
@@ -155,6 +159,7 @@ const formatErrors: Partial<Record<string, string>> = {
 };
 
 const limitErrors: Partial<Record<string, string>> = {
+  'zstd-window': 'its zstd data asks for a window of more than 128 MiB',
   'too-large': `it grows to more than ${ratioMax} times its size`,
   entries: 'it has more than 10 million entries',
   'extension-size': 'a PAX header or a long name is too long',
@@ -186,6 +191,8 @@ const errnoWords: Partial<Record<string, string>> = {
 
 function explain(layer: Descriptor, failure: UnpackFailure): BerthError {
   const { step, errno, path } = failure;
+  if (step === 'too-short') return wrongSize(layer, path);
+  if (step === 'too-long') return wrongSize(layer, `more than ${layer.sizeBytes}`);
   const entry = path === '' || step === 'compression' ? '' : ` entry ${JSON.stringify(path)}:`;
   const say = (kind: ErrorKind, why: string, hint?: string) =>
     new BerthError(kind, `layer ${layer.digest}:${entry} ${why}`, {

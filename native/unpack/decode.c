@@ -1,0 +1,209 @@
+#include "decode.h"
+
+#include <errno.h>
+#include <isa-l/igzip_lib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+#include <zstd_errors.h>
+
+/* The longest magic that is looked for; frames of zstd begin with four bytes. */
+enum { MAGIC_BYTES = 6, FRAME_MAGIC_BYTES = 4 };
+
+typedef int decode_function(struct decoder *d, struct decoder_io *io, struct failure *f);
+
+struct decoder {
+  decode_function *decode; /* NULL until the first bytes have been seen */
+  uint8_t head[MAGIC_BYTES];
+  size_t head_len, head_used; /* held back to be looked at, then decoded before what follows them */
+  uint8_t frame[FRAME_MAGIC_BYTES];
+  size_t frame_len; /* of the next frame's magic */
+  int inside;                 /* a gzip member or zstd frame has begun and not ended */
+  struct inflate_state *gzip;
+  ZSTD_DStream *zstd;
+};
+
+struct decoder *decoder_new(void)
+{
+  return calloc(1, sizeof(struct decoder));
+}
+
+void decoder_free(struct decoder *d)
+{
+  if (!d)
+    return;
+  free(d->gzip);
+  ZSTD_freeDStream(d->zstd);
+  free(d);
+}
+
+static void advance(struct decoder_io *io, size_t used, size_t made)
+{
+  io->in += used;
+  io->in_len -= used;
+  io->out += made;
+  io->out_len -= made;
+}
+
+/* ---- one function per format: uses up the input or the room ---- */
+
+static int decode_plain(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  (void)d, (void)f;
+  const size_t n = io->in_len < io->out_len ? io->in_len : io->out_len;
+  if (n > 0)
+    memcpy(io->out, io->in, n);
+  advance(io, n, n);
+  return 0;
+}
+
+static void begin_member(struct decoder *d)
+{
+  isal_inflate_reset(d->gzip);
+  d->gzip->crc_flag = ISAL_GZIP; /* with the header read, checksum and length verified */
+  d->inside = 1;
+}
+
+static int decode_gzip(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  struct inflate_state *z = d->gzip;
+  while (io->out_len > 0 && (d->inside || io->in_len > 0)) {
+    if (!d->inside && io->in[0] != 0x1f) /* not a member, however short: ISA-L would wait for a whole header */
+      return fail(f, "gzip", EBADMSG, NULL);
+    if (!d->inside)
+      begin_member(d);
+    const struct decoder_io before = *io;
+    z->next_in = (uint8_t *)(uintptr_t)io->in;
+    z->avail_in = (uint32_t)io->in_len;
+    z->next_out = io->out;
+    z->avail_out = (uint32_t)io->out_len;
+    const int status = isal_inflate(z);
+    advance(io, io->in_len - z->avail_in, io->out_len - z->avail_out);
+    if (status != ISAL_DECOMP_OK && status != ISAL_END_INPUT && status != ISAL_OUT_OVERFLOW)
+      return fail(f, "gzip", EBADMSG, NULL);
+    if (z->block_state == ISAL_BLOCK_FINISH)
+      d->inside = 0;
+    else if (io->in_len == before.in_len && io->out_len == before.out_len)
+      return io->in_len > 0 ? fail(f, "gzip", EBADMSG, NULL) : 0;
+  }
+  return 0;
+}
+
+static int is_zstd_frame(const uint8_t magic[FRAME_MAGIC_BYTES])
+{
+  static const uint8_t frame[] = {0x28, 0xb5, 0x2f, 0xfd}, skippable[] = {0x2a, 0x4d, 0x18};
+  return memcmp(magic, frame, 4) == 0 || ((magic[0] & 0xf0) == 0x50 && memcmp(magic + 1, skippable, 3) == 0);
+}
+
+static int zstd_failed(size_t status, struct failure *f)
+{
+  switch (ZSTD_getErrorCode(status)) {
+  case ZSTD_error_memory_allocation: return fail(f, "memory", ENOMEM, NULL);
+  case ZSTD_error_frameParameter_windowTooLarge: return fail(f, "zstd-window", E2BIG, NULL);
+  default: return fail(f, "zstd", EBADMSG, NULL);
+  }
+}
+
+static int zstd_step(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  ZSTD_inBuffer in = {io->in, io->in_len, 0};
+  ZSTD_outBuffer out = {io->out, io->out_len, 0};
+  const size_t status = ZSTD_decompressStream(d->zstd, &out, &in);
+  advance(io, in.pos, out.pos);
+  if (ZSTD_isError(status))
+    return zstd_failed(status, f);
+  if (status == 0)
+    d->inside = 0;
+  return in.pos > 0 || out.pos > 0;
+}
+
+/*
+ * The magic of every frame is looked at here, before libzstd sees it: what it knows
+ * beside these two kinds, formats from before zstd 1.0, is not for strangers' bytes.
+ */
+static int decode_zstd(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  int more = 1;
+  while (more > 0 && io->out_len > 0) {
+    if (!d->inside) {
+      while (io->in_len > 0 && d->frame_len < FRAME_MAGIC_BYTES)
+        d->frame[d->frame_len++] = *io->in++, io->in_len--;
+      if (d->frame_len < FRAME_MAGIC_BYTES)
+        return 0;
+      if (!is_zstd_frame(d->frame))
+        return fail(f, "zstd", EBADMSG, NULL);
+      struct decoder_io magic = {d->frame, FRAME_MAGIC_BYTES, io->out, io->out_len};
+      d->inside = 1, d->frame_len = 0;
+      if (zstd_step(d, &magic, f) < 0)
+        return -1;
+    }
+    more = zstd_step(d, io, f);
+  }
+  return more < 0 ? -1 : 0;
+}
+
+/* ---- telling them apart ---- */
+
+static int start_gzip(struct decoder *d, struct failure *f)
+{
+  d->gzip = malloc(sizeof *d->gzip);
+  if (!d->gzip)
+    return fail(f, "memory", ENOMEM, NULL);
+  isal_inflate_init(d->gzip);
+  d->decode = decode_gzip;
+  return 0;
+}
+
+static int start_zstd(struct decoder *d, struct failure *f)
+{
+  d->zstd = ZSTD_createDStream();
+  if (!d->zstd || ZSTD_isError(ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, WINDOW_LOG_MAX)))
+    return fail(f, "memory", ENOMEM, NULL);
+  d->decode = decode_zstd;
+  return 0;
+}
+
+static int choose(struct decoder *d, struct failure *f)
+{
+  static const struct {
+    const char *name, *bytes;
+    size_t len;
+  } others[] = {{"xz", "\xfd" "7zXZ", 5}, {"bzip2", "BZh", 3}};
+  if (d->head_len >= 2 && d->head[0] == 0x1f && d->head[1] == 0x8b)
+    return start_gzip(d, f);
+  if (d->head_len >= FRAME_MAGIC_BYTES && is_zstd_frame(d->head))
+    return start_zstd(d, f);
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    if (d->head_len >= others[i].len && memcmp(d->head, others[i].bytes, others[i].len) == 0)
+      return fail(f, "compression", EOPNOTSUPP, others[i].name);
+  d->decode = decode_plain;
+  return 0;
+}
+
+/* Sees to it that there is a format; the bytes that decided are the decoder's. 1 when there is, 0 when more must come first. */
+static int look_at_head(struct decoder *d, struct decoder_io *io, int last, struct failure *f)
+{
+  while (io->in_len > 0 && d->head_len < MAGIC_BYTES)
+    d->head[d->head_len++] = *io->in++, io->in_len--;
+  if (d->head_len < MAGIC_BYTES && !last)
+    return 0;
+  return choose(d, f) < 0 ? -1 : 1;
+}
+
+int decoder_run(struct decoder *d, struct decoder_io *io, int last, struct failure *f)
+{
+  const int known = d->decode ? 1 : look_at_head(d, io, last, f);
+  if (known <= 0)
+    return known;
+  if (d->head_used < d->head_len) {
+    struct decoder_io head = {d->head + d->head_used, d->head_len - d->head_used, io->out, io->out_len};
+    if (d->decode(d, &head, f) < 0)
+      return -1;
+    d->head_used = d->head_len - head.in_len;
+    advance(io, 0, io->out_len - head.out_len);
+  }
+  if (d->decode(d, io, f) < 0)
+    return -1;
+  const int unfinished = d->inside || d->frame_len > 0;
+  return last && unfinished && io->out_len > 0 ? fail(f, "truncated", EBADMSG, NULL) : 0;
+}
