@@ -5,11 +5,17 @@ import type { Context } from '../base/context';
 import { BerthError, kindOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Store, Table } from '../store/store';
+import type { ArchiveImage } from './archive';
+import { DirectoryOutput, TarOutput } from './archive-output';
+import { configOf } from './config-changes';
 import { Content } from './content/content';
 import type { Digest } from './digest';
 import { type ImageConfig } from './documents';
 import { resolveLayout } from './import';
+import { fileSystemImage } from './import-file-system';
+import { Incoming, type Chunks } from './incoming';
 import { LayoutSource } from './layout';
+import { givenName, loadArchive, type LoadRequest } from './load';
 import { Pins } from './pins';
 import { nodePlatform, type Platform } from './platform';
 import { fetchImage, type FetchedImage, type LayerProgress, type OnProgress, type PullParts } from './pull';
@@ -20,6 +26,7 @@ import type { RegistryAuth } from './registry/auth';
 import { RegistryClient } from './registry/client';
 import { Transport } from './registry/transport';
 import { collectUnused, findImage, withoutName } from './remove';
+import { saveImages, type Saved } from './save';
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
 import { Layers, type LayerRecord } from './snapshot/layers';
@@ -87,13 +94,14 @@ export async function openImages(options: ImageOptions): Promise<Images> {
   await mkdir(root, { recursive: true, mode: 0o700 });
   const records = store.table<ImageRecord>('images', 1);
   const content = await Content.open(join(root, 'content'));
+  const incoming = await Incoming.open(join(root, 'incoming'));
   const layers = await Layers.open(join(root, 'layers'), store.table<LayerRecord>('layers', 1), removeDirectory, log);
   for (const record of records.list()) {
     if (record.layerKeys.every(key => layers.get(key))) continue;
     log.warn(`image ${record.id} has lost a layer and is forgotten; pull it again`, { tags: record.tags });
     await records.remove(record.id);
   }
-  const images = new Images(options, records, content, layers);
+  const images = new Images(options, records, content, layers, incoming);
   await images.collect();
   return images;
 }
@@ -115,6 +123,7 @@ export class Images {
     private readonly records: Table<ImageRecord>,
     private readonly content: Content,
     private readonly layers: Layers,
+    private readonly incoming: Incoming,
   ) {
     this.book = options.book ?? new PullBook();
     this.pulls = new SharedFlight(options.log);
@@ -155,12 +164,7 @@ export class Images {
             if (this.entries.get(key) === entry) this.entries.delete(key);
           },
         };
-        const source = await RegistryClient.open(reference, auth, {
-          transport: this.transport,
-          hostsDir: this.options.hostsDir,
-          plainHttp: this.options.plainHttp ?? [],
-          ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
-        });
+        const source = await this.registry(reference, auth);
         return await this.bring(own, source, reference, wanted(reference), event => {
           latest.set(event.layer, event);
           entry.take(event);
@@ -186,6 +190,67 @@ export class Images {
     const source = await LayoutSource.open(path);
     const digest = await resolveLayout(source, this.parts.platform, path);
     return this.bring(ctx, source, reference, digest, onProgress);
+  }
+
+  /** Takes the images of an archive, each with the names that the archive has for it; `onImage` is told of each. */
+  async load(
+    ctx: Context,
+    request: LoadRequest,
+    onImage: (image: PulledImage, names: readonly string[]) => Promise<void>,
+    onProgress: OnProgress = () => undefined,
+  ): Promise<void> {
+    await loadArchive(ctx, this.incoming, this.parts.platform, request, async offered => {
+      const image = await this.adopt(ctx, offered, 'load', request.what, onProgress);
+      await onImage(image, offered.names.map(canonicalForm));
+    });
+  }
+
+  /** Makes an image of a file system in a tar; its layer's blob is kept, since no registry has it. */
+  async importFileSystem(
+    ctx: Context,
+    request: { chunks: Chunks; what: string; name?: string; changes: readonly string[]; message: string },
+    onProgress: OnProgress = () => undefined,
+  ): Promise<PulledImage> {
+    const { chunks, what, name, changes, message } = request;
+    const names = name === undefined ? [] : [givenName(name)];
+    const about = { node: this.parts.platform, config: configOf(changes), message, createdAtMs: Date.now() };
+    return this.incoming.during(async dir => {
+      const { layer, ...made } = await fileSystemImage(ctx, dir, chunks, what, about);
+      return this.adopt(ctx, { ...made, names }, 'import', what, onProgress, layer);
+    });
+  }
+
+  /**
+   * Writes the images of these names, whole, as an archive: into a directory, or piece by piece to `send`. An image that
+   * is named by a tag has this tag in it, one that is named otherwise has none.
+   */
+  async save(
+    ctx: Context,
+    names: readonly string[],
+    to: { readonly directory: string } | { readonly send: (bytes: Buffer) => Promise<void> },
+    onProgress: OnProgress = () => undefined,
+  ): Promise<void> {
+    await this.pins.during(async pin => {
+      const saved = this.saved(names);
+      for (const { record } of saved) for (const { digest } of record.content) pin(digest);
+      await this.incoming.during(async dir => {
+        const output = 'send' in to ? new TarOutput(to.send) : await DirectoryOutput.open(to.directory);
+        const registryOf = (place: string) => this.registry(parseReference(place), undefined);
+        await saveImages({ content: this.content, registryOf }, ctx, saved, dir, output, onProgress);
+      });
+    });
+  }
+
+  /** Gives an image one more name; another image that had it loses it. Returns the name in full. */
+  async tag(refOrId: string, name: string): Promise<string> {
+    const tag = canonicalForm(givenName(name));
+    await this.options.store.transaction(() => {
+      const found = findImage(this.records.list(), refOrId);
+      if (!found) throw new BerthError('not_found', `no image is called ${JSON.stringify(refOrId)}`);
+      this.moveTags(found.id, [tag]);
+      void this.records.put(found.id, { ...found, tags: [...new Set([...found.tags, tag])] });
+    });
+    return tag;
   }
 
   /** By name, by id, or by the beginning of an id; undefined when there is none, `invalid_argument` when there are several. */
@@ -232,6 +297,18 @@ export class Images {
       if (!found) throw new BerthError('not_found', `there is no image ${id}`);
       void this.records.put(id, { ...found, pinned });
     });
+  }
+
+  /**
+   * Removes the images of these ids with all their names, and says which names those were and what that has freed on the
+   * disk: layers that other images share stay, and count for nothing.
+   */
+  async prune(ids: readonly Digest[]): Promise<{ untagged: string[]; freedBytes: bigint }> {
+    const before = this.usage().usedBytes;
+    const found = ids.flatMap(id => this.records.get(id) ?? []);
+    for (const { id } of found) await this.records.remove(id);
+    await this.collect();
+    return { untagged: found.flatMap(({ tags }) => tags), freedBytes: before - this.usage().usedBytes };
   }
 
   /** What images take on the disk, from what was counted while unpacking. */
@@ -281,24 +358,92 @@ export class Images {
   ): Promise<PulledImage> {
     return this.pins.during(async pin => {
       const fetched = await fetchImage(this.parts, ctx, source, reference, which, pin, onProgress);
-      const record = await this.name(reference, fetched);
-      await this.options.store.flushed();
-      return { ...this.toImage(record), digest: fetched.digest };
+      const tag = tagForm(reference);
+      const names = { tags: tag === undefined ? [] : [tag], digests: [digestForm(reference, fetched.digest)] };
+      return this.named(names, fetched);
     });
   }
 
+  /** Takes an image that an archive offers; `kept` is a layer whose blob stays, a file that is given away. */
+  private async adopt(
+    ctx: Context,
+    { source, digest, names, isOriginal }: ArchiveImage,
+    operation: 'load' | 'import',
+    what: string,
+    onProgress: OnProgress,
+    kept?: { digest: Digest; sizeBytes: number; path: string },
+  ): Promise<PulledImage> {
+    const [first] = names;
+    const own: Reference = first ?? { host: operation, repository: 'image', digest };
+    const shown = first ? canonicalForm(first) : what;
+    return this.book.during(ctx, { reference: shown, operation }, async entry => {
+      entry.askedBy('person');
+      try {
+        return await this.pins.during(async pin => {
+          if (kept) pin(kept.digest);
+          const progress: OnProgress = event => {
+            entry.take(event);
+            onProgress(event);
+          };
+          const fetched = await fetchImage(this.parts, ctx, source, own, digest, pin, progress);
+          if (kept) await this.content.adopt(kept.digest, kept.path);
+          const tags = names.map(canonicalForm);
+          const digests = isOriginal ? names.map(name => digestForm(name, fetched.digest)) : [];
+          return this.named({ tags, digests }, kept ? { ...fetched, content: [...fetched.content, kept] } : fetched);
+        });
+      } catch (error) {
+        if (kindOf(error) === 'resource_exhausted') await this.collect();
+        throw ofArchive(error, what);
+      }
+    });
+  }
+
+  private async named(names: Names, fetched: FetchedImage): Promise<PulledImage> {
+    const record = await this.name(names, fetched);
+    await this.options.store.flushed();
+    return { ...this.toImage(record), digest: fetched.digest };
+  }
+
+  private registry(reference: Reference, auth: RegistryAuth | undefined): Promise<RegistryClient> {
+    return RegistryClient.open(reference, auth, {
+      transport: this.transport,
+      hostsDir: this.options.hostsDir,
+      plainHttp: this.options.plainHttp ?? [],
+      ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
+    });
+  }
+
+  /** Once each, with the tags that were written. */
+  private saved(names: readonly string[]): Saved[] {
+    const found = new Map<Digest, { record: ImageRecord; tags: string[] }>();
+    for (const name of names) {
+      const record = findImage(this.records.list(), name);
+      if (!record) throw new BerthError('not_found', `no image is called ${JSON.stringify(name)}`);
+      const entry = found.get(record.id) ?? { record, tags: [] };
+      const tag = tagIn(record, name);
+      if (tag !== undefined && !entry.tags.includes(tag)) entry.tags.push(tag);
+      found.set(record.id, entry);
+    }
+    return [...found.values()];
+  }
+
   /** Writes the records, all or none; a tag that another image had moves to this one. */
-  private name(reference: Reference, fetched: FetchedImage): Promise<ImageRecord> {
-    const tag = tagForm(reference);
+  private name(names: Names, fetched: FetchedImage): Promise<ImageRecord> {
     return this.options.store.transaction(() => {
-      for (const other of this.records.list())
-        if (tag !== undefined && other.id !== fetched.id && other.tags.includes(tag))
-          void this.records.put(other.id, withoutName(other, tag));
-      const record = merged(this.records.get(fetched.id), fetched, tag, digestForm(reference, fetched.digest));
+      this.moveTags(fetched.id, names.tags);
+      const record = merged(this.records.get(fetched.id), fetched, names);
       this.layers.record(fetched.layers);
       void this.records.put(record.id, record);
       return record;
     });
+  }
+
+  /** Within a transaction. */
+  private moveTags(to: Digest, tags: readonly string[]): void {
+    for (const other of this.records.list()) {
+      if (other.id === to || !tags.some(tag => other.tags.includes(tag))) continue;
+      void this.records.put(other.id, tags.reduce(withoutName, other));
+    }
   }
 
   private toImage(record: ImageRecord): Image {
@@ -312,23 +457,47 @@ export class Images {
   }
 }
 
-function merged(
-  before: ImageRecord | undefined,
-  fetched: FetchedImage,
-  tag: string | undefined,
-  digest: string,
-): ImageRecord {
-  const content = new Map([...(before?.content ?? []), ...fetched.content].map(blob => [blob.digest, blob]));
+interface Names {
+  readonly tags: readonly string[];
+  readonly digests: readonly string[];
+}
+
+function merged(before: ImageRecord | undefined, fetched: FetchedImage, names: Names): ImageRecord {
+  const content = new Map(
+    [...(before?.content ?? []), ...fetched.content].map(({ digest, sizeBytes }) => [digest, { digest, sizeBytes }]),
+  );
   return {
     version: 1,
     id: fetched.id,
-    tags: [...new Set([...(before?.tags ?? []), ...(tag === undefined ? [] : [tag])])],
-    digests: [...new Set([...(before?.digests ?? []), digest])],
+    tags: [...new Set([...(before?.tags ?? []), ...names.tags])],
+    digests: [...new Set([...(before?.digests ?? []), ...names.digests])],
     config: fetched.config,
     layerKeys: fetched.layers.map(layer => layer.key),
     content: [...content.values()],
     pinned: before?.pinned ?? false,
   };
+}
+
+/** The tag of the image that `text` is; undefined for an id or a digest. */
+function tagIn(record: ImageRecord, text: string): string | undefined {
+  try {
+    const tag = tagForm(parseReference(text));
+    return record.tags.find(other => other === tag);
+  } catch {
+    return undefined; // ids are no references
+  }
+}
+
+/** What unpacking says is meant for images of registries. */
+function ofArchive(error: unknown, what: string): unknown {
+  if (!(error instanceof BerthError) || error.kind === 'cancelled') return error;
+  const { kind, message, hint } = error;
+  const why = hint === undefined ? message : message.slice(0, -`; ${hint}`.length);
+  const own = kind === 'data_loss' ? 'the archive is damaged or was changed; save it again' : hint;
+  return new BerthError(kind, `${what}: ${why.replace(/^pull \S+: /, '')}`, {
+    cause: error,
+    ...(own === undefined ? {} : { hint: own }),
+  });
 }
 
 /** Credentials are part of it: who may not see an image must not ride along with one who may. */

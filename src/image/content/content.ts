@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { randomHexId } from '../../base/ids';
 import { BerthError, isAbsent } from '../../base/errors';
@@ -42,6 +42,28 @@ export class Content {
     try {
       const bytes = await readFile(this.pathOf(digest));
       return digestOf(bytes, algorithmOf(digest)) === digest ? bytes : undefined;
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Takes a file of the same file system over, whose contents have this digest: somebody has compared them. */
+  async adopt(digest: Digest, path: string): Promise<void> {
+    const file = await open(path, 'r');
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(path, this.pathOf(digest));
+    await syncDirectory(this.dirOf(digest));
+  }
+
+  /** The blob, however large, for reading by the caller, who closes it; undefined when it is not kept. */
+  async open(digest: Digest): Promise<FileHandle | undefined> {
+    try {
+      return await open(this.pathOf(digest), 'r');
     } catch (error) {
       if (isAbsent(error)) return undefined;
       throw error;
