@@ -51,22 +51,27 @@ static int decode_plain(struct decoder *d, struct decoder_io *io, struct failure
 {
   (void)d, (void)f;
   const size_t n = io->in_len < io->out_len ? io->in_len : io->out_len;
-  memcpy(io->out, io->in, n);
+  if (n > 0)
+    memcpy(io->out, io->in, n);
   advance(io, n, n);
   return 0;
 }
 
-static int begin_member(struct decoder *d)
+static void begin_member(struct decoder *d)
 {
   isal_inflate_reset(d->gzip);
   d->gzip->crc_flag = ISAL_GZIP; /* with the header read, checksum and length verified */
-  return d->inside = 1;
+  d->inside = 1;
 }
 
 static int decode_gzip(struct decoder *d, struct decoder_io *io, struct failure *f)
 {
   struct inflate_state *z = d->gzip;
-  while (io->out_len > 0 && (d->inside || (io->in_len > 0 && begin_member(d)))) {
+  while (io->out_len > 0 && (d->inside || io->in_len > 0)) {
+    if (!d->inside && io->in[0] != 0x1f) /* not a member, however short: ISA-L would wait for a whole header */
+      return fail(f, "gzip", EBADMSG, NULL);
+    if (!d->inside)
+      begin_member(d);
     const struct decoder_io before = *io;
     z->next_in = (uint8_t *)(uintptr_t)io->in;
     z->avail_in = (uint32_t)io->in_len;

@@ -17,6 +17,8 @@ export interface Replies<Reply> extends AsyncIterable<Reply> {
 export interface Conversation<Request, Reply> extends Replies<Reply> {
   /** Resolves when there is room for more; once the call has ended, what is said is dropped. */
   say(request: Request): Promise<void>;
+  /** That was all. */
+  end(): void;
 }
 
 /** The daemon behind one socket. Nothing is dialled before the first call. All failures are `BerthError`s. */
@@ -68,7 +70,10 @@ export class Daemon {
   converse<Request, Reply>(method: MethodDefinition<Request, Reply>): Conversation<Request, Reply> {
     const { path, requestSerialize, responseDeserialize } = method;
     const call = this.client.makeBidiStreamRequest<Request, Reply>(path, requestSerialize, responseDeserialize);
-    return Object.assign(this.replies(call), { say: (request: Request) => say(call, request) });
+    return Object.assign(this.replies(call), {
+      say: (request: Request) => say(call, request),
+      end: () => void call.end(),
+    });
   }
 
   private replies<Reply>(call: ReadableCall<Reply>): Replies<Reply> {

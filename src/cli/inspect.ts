@@ -14,13 +14,16 @@ export function define(command: Command, daemon: () => Daemon): void {
     .argument('<name...>', 'containers or images; a container comes first where both have the name')
     .option('--type <type>', 'look among these only: container or image', parseKind)
     .addHelpText('after', '\nExample: berth inspect web\n         berth inspect --type image alpine')
-    .action(async (names: string[], { type }: { type?: Kind }) => {
-      const found = await Promise.allSettled(names.map(name => inspect(daemon(), name, type)));
-      // The texts go out as they came: parsed, their 64-bit numbers would lose digits.
-      const texts = found.flatMap(result => (result.status === 'fulfilled' ? [result.value.trim()] : []));
-      await print(`[${texts.length === 0 ? '' : `\n${texts.join(',\n')}\n`}]\n`);
-      for (const result of found) if (result.status === 'rejected') complain(result.reason);
-    });
+    .action((names: string[], { type }: { type?: Kind }) => inspectAll(daemon(), names, type));
+}
+
+/** Prints what is known of all that were found as one JSON list, and says of each of the others why not. */
+export async function inspectAll(daemon: Daemon, names: readonly string[], type: Kind | undefined): Promise<void> {
+  const found = await Promise.allSettled(names.map(name => inspect(daemon, name, type)));
+  // The texts go out as they came: parsed, their 64-bit numbers would lose digits.
+  const texts = found.flatMap(result => (result.status === 'fulfilled' ? [result.value.trim()] : []));
+  await print(`[${texts.length === 0 ? '' : `\n${texts.join(',\n')}\n`}]\n`);
+  for (const result of found) if (result.status === 'rejected') complain(result.reason);
 }
 
 async function inspect(daemon: Daemon, name: string, kind: Kind | undefined): Promise<string> {

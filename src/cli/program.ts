@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import type { Daemon } from './client';
 import { oneSentence } from './errors';
 import { ownVersion } from './own-version';
-import { verbs, type Verb } from './verbs';
+import { verbs, type Group, type Verb } from './verbs';
 
 const defaultHost = 'unix:///run/berth/berth.sock';
 
@@ -29,17 +29,34 @@ export function makeProgram(onVerb: (verb: Verb) => void): Command {
     .configureOutput({ outputError: (text, write) => write(oneSentence(text, help)) })
     .addHelpText('after', '\nA verb has help of its own: berth run --help\nExample: berth run --rm alpine echo hello');
 
-  for (const [name, verb] of Object.entries(verbs)) {
-    program.command(name).summary(verb.summary).description(`${verb.summary}.`);
-  }
-  program.hook('preSubcommand', async (_, command) => {
-    const verb = verbs[command.name()];
-    if (!verb) return;
-    help = `berth ${command.name()} --help`;
+  addVerbs(program, verbs, async (command, verb) => {
+    help = `berth ${pathOf(command)} --help`;
     onVerb(verb);
     await complete(command, verb, () => program.opts<{ host: string }>().host);
   });
   return program;
+}
+
+/** The verbs of the program or of a group of it; `onVerb` completes the one that is asked for. */
+function addVerbs(
+  parent: Command,
+  those: Readonly<Record<string, Verb | Group>>,
+  onVerb: (command: Command, verb: Verb) => Promise<void>,
+): void {
+  for (const [name, verb] of Object.entries(those)) {
+    const command = parent.command(name).summary(verb.summary).description(`${verb.summary}.`);
+    if ('verbs' in verb) addVerbs(command.usage('VERB …').helpCommand(false), verb.verbs, onVerb);
+  }
+  parent.hook('preSubcommand', async (_, command) => {
+    const verb = those[command.name()];
+    if (verb && 'load' in verb) await onVerb(command, verb);
+  });
+}
+
+/** `image ls` */
+function pathOf(command: Command): string {
+  const above = command.parent?.parent ? `${command.parent.name()} ` : '';
+  return above + command.name();
 }
 
 /** Gives the command its options and its action. */
@@ -52,5 +69,5 @@ async function complete(command: Command, verb: Verb, host: () => string): Promi
 /** `berth help run` is `berth run --help`, and `berth help` is `berth --help`. */
 export function withoutHelpVerb(args: readonly string[]): string[] {
   const [first, ...rest] = args;
-  return first === 'help' ? [...rest.slice(0, 1), '--help'] : [...args];
+  return first === 'help' ? [...rest.slice(0, 2), '--help'] : [...args];
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { BerthError } from '../base/errors';
 import { BerthService, type PullDone, type PullResponse } from '../cri/generated/berth/v1/berth';
-import type { Daemon, Replies } from './client';
+import type { Daemon } from './client';
 import { familiar } from './format/names';
 import { progressDisplay } from './format/progress';
 import { print } from './output';
@@ -20,9 +20,13 @@ export function define(command: Command, daemon: () => Daemon): void {
     });
 }
 
-/** Shows the progress of a pull or an import on stdout, and returns how it ended. */
-export async function showPull(replies: Replies<PullResponse>, quiet: boolean): Promise<PullDone> {
-  const display = progressDisplay(process.stdout, quiet);
+/** Shows the progress of a pull or an import, and returns how it ended. */
+export async function showPull(
+  replies: AsyncIterable<PullResponse>,
+  quiet: boolean,
+  screen: NodeJS.WriteStream = process.stdout,
+): Promise<PullDone> {
+  const display = progressDisplay(screen, quiet);
   let end: PullDone | undefined;
   for await (const { progress, done } of replies) {
     if (progress) display.update(progress);

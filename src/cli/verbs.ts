@@ -17,8 +17,31 @@ export interface Verb {
   load(): Promise<VerbModule>;
 }
 
+/** Verbs with a word before them: `berth image ls`. */
+export interface Group {
+  summary: string;
+  verbs: Readonly<Record<string, Verb>>;
+}
+
+/** What `berth image` does, under the names that docker has for it. */
+const imageVerbs: Readonly<Record<string, Verb>> = {
+  ls: { summary: 'List images', errorCode: 1, load: () => import('./images.js') },
+  pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
+  load: { summary: 'Take images out of an archive', errorCode: 1, load: () => import('./load.js') },
+  save: { summary: 'Write images as an archive', errorCode: 1, load: () => import('./save.js') },
+  import: { summary: 'Make an image of a file system in a tar', errorCode: 1, load: () => import('./image-import.js') },
+  inspect: { summary: 'Show all that is known of images', errorCode: 1, load: () => import('./image-inspect.js') },
+  tag: { summary: 'Give an image one more name', errorCode: 1, load: () => import('./tag.js') },
+  rm: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
+  prune: { summary: 'Remove images that no container uses', errorCode: 1, load: () => import('./prune.js') },
+};
+
+const systemVerbs: Readonly<Record<string, Verb>> = {
+  df: { summary: 'Show what images take on the disk', errorCode: 1, load: () => import('./df.js') },
+};
+
 /** In the order of the help. For `run`, 1 is a code that the container's command may well have. */
-export const verbs: Readonly<Record<string, Verb>> = {
+export const verbs: Readonly<Record<string, Verb | Group>> = {
   run: { summary: 'Create a container from an image and start it', errorCode: 125, load: () => import('./run.js') },
   exec: { summary: 'Run one more command in a running container', errorCode: 1, load: () => import('./exec.js') },
   ps: { summary: "List containers, the kubelet's too", errorCode: 1, load: () => import('./ps.js') },
@@ -33,13 +56,18 @@ export const verbs: Readonly<Record<string, Verb>> = {
     errorCode: 1,
     load: () => import('./import.js'),
   },
+  load: { summary: 'Take images out of an archive', errorCode: 1, load: () => import('./load.js') },
+  save: { summary: 'Write images as an archive', errorCode: 1, load: () => import('./save.js') },
   images: { summary: 'List images', errorCode: 1, load: () => import('./images.js') },
+  tag: { summary: 'Give an image one more name', errorCode: 1, load: () => import('./tag.js') },
   rmi: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
   inspect: {
     summary: 'Show all that is known of containers and images',
     errorCode: 1,
     load: () => import('./inspect.js'),
   },
+  image: { summary: 'Work with images', verbs: imageVerbs },
+  system: { summary: 'Look at the whole', verbs: systemVerbs },
   version: {
     summary: 'Show the versions of berth and of the daemon',
     errorCode: 1,

@@ -5,16 +5,25 @@ import { Context } from '../base/context';
 import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Store, Table } from '../store/store';
+<<<<<<< HEAD
 import { KeyedLock } from '../base/keyed-lock';
 import { readBootMark, type BootMark } from './boot';
 import { checkStore } from './check-store';
 import type { Check, CheckOptions } from './check';
+=======
+import type { ArchiveImage } from './archive';
+import { DirectoryOutput, TarOutput } from './archive-output';
+import { configOf } from './config-changes';
+>>>>>>> main
 import { Content } from './content/content';
 import { Partials } from './content/partials';
 import type { Digest } from './digest';
 import { type ImageConfig } from './documents';
 import { resolveLayout } from './import';
+import { fileSystemImage } from './import-file-system';
+import { Incoming, type Chunks } from './incoming';
 import { LayoutSource } from './layout';
+import { givenName, loadArchive, type LoadRequest } from './load';
 import { Pins } from './pins';
 import { nodePlatform, type Platform } from './platform';
 import {
@@ -41,8 +50,13 @@ import {
 import type { RegistryAuth } from './registry/auth';
 import { RegistryClient } from './registry/client';
 import { Transport } from './registry/transport';
+<<<<<<< HEAD
 import { collectUnused, findImage, withoutName, type Collected } from './remove';
 import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
+=======
+import { collectUnused, findImage, withoutName } from './remove';
+import { saveImages, type Saved } from './save';
+>>>>>>> main
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
 import { Layers, upgradeLayer, type LayerRecord, type LayerState } from './snapshot/layers';
@@ -120,20 +134,30 @@ export async function openImages(options: ImageOptions): Promise<Images> {
   const boot = readBootMark(root, options.bootId);
   const records = store.table<ImageRecord>('images', 2, upgradeImage);
   const content = await Content.open(join(root, 'content'));
+<<<<<<< HEAD
   const partials = await Partials.open(join(root, 'content', 'partial'));
   const table = store.table<LayerRecord>('layers', 2, upgradeLayer);
   const { sameBoot } = boot;
   const layers = await Layers.open({ root: join(root, 'layers'), table, remove: removeDirectory, sameBoot, log });
+=======
+  const incoming = await Incoming.open(join(root, 'incoming'));
+  const layers = await Layers.open(join(root, 'layers'), store.table<LayerRecord>('layers', 1), removeDirectory, log);
+>>>>>>> main
   for (const record of records.list()) {
     if (record.layerKeys.every(key => layers.get(key))) continue;
     log.warn(`image ${record.id} has lost a layer and is forgotten; pull it again`, { tags: record.tags });
     await records.remove(record.id);
   }
+<<<<<<< HEAD
   if (boot.unclean) await suspectAll(layers, log);
   await store.flushed();
   boot.begin();
   const images = new Images(options, records, content, partials, layers, boot);
   await images.start();
+=======
+  const images = new Images(options, records, content, layers, incoming);
+  await images.collect();
+>>>>>>> main
   return images;
 }
 
@@ -169,7 +193,11 @@ export class Images {
     private readonly content: Content,
     private readonly partials: Partials,
     private readonly layers: Layers,
+<<<<<<< HEAD
     private readonly boot: BootMark,
+=======
+    private readonly incoming: Incoming,
+>>>>>>> main
   ) {
     this.reserve = new Reserve(options.root, options.log);
     this.healer = new Healer(layers, (ctx, layer) => this.refetchLayer(ctx, layer.key), options.log);
@@ -225,9 +253,13 @@ export class Images {
           },
         };
         const source = await this.registry(reference, auth);
+<<<<<<< HEAD
         const which = wanted(reference);
         const repository = repositoryForm(reference);
         return await this.bring(own, { source, repository, reference, which }, runtimeHandler, event => {
+=======
+        return await this.bring(own, source, reference, wanted(reference), event => {
+>>>>>>> main
           latest.set(event.layer, event);
           entry.take(event);
           emit(event);
@@ -252,6 +284,67 @@ export class Images {
     const source = await LayoutSource.open(path);
     const digest = await resolveLayout(source, this.parts.platform, path);
     return this.bring(ctx, { source, repository: undefined, reference, which: digest }, '', onProgress);
+  }
+
+  /** Takes the images of an archive, each with the names that the archive has for it; `onImage` is told of each. */
+  async load(
+    ctx: Context,
+    request: LoadRequest,
+    onImage: (image: PulledImage, names: readonly string[]) => Promise<void>,
+    onProgress: OnProgress = () => undefined,
+  ): Promise<void> {
+    await loadArchive(ctx, this.incoming, this.parts.platform, request, async offered => {
+      const image = await this.adopt(ctx, offered, 'load', request.what, onProgress);
+      await onImage(image, offered.names.map(canonicalForm));
+    });
+  }
+
+  /** Makes an image of a file system in a tar; its layer's blob is kept, since no registry has it. */
+  async importFileSystem(
+    ctx: Context,
+    request: { chunks: Chunks; what: string; name?: string; changes: readonly string[]; message: string },
+    onProgress: OnProgress = () => undefined,
+  ): Promise<PulledImage> {
+    const { chunks, what, name, changes, message } = request;
+    const names = name === undefined ? [] : [givenName(name)];
+    const about = { node: this.parts.platform, config: configOf(changes), message, createdAtMs: Date.now() };
+    return this.incoming.during(async dir => {
+      const { layer, ...made } = await fileSystemImage(ctx, dir, chunks, what, about);
+      return this.adopt(ctx, { ...made, names }, 'import', what, onProgress, layer);
+    });
+  }
+
+  /**
+   * Writes the images of these names, whole, as an archive: into a directory, or piece by piece to `send`. An image that
+   * is named by a tag has this tag in it, one that is named otherwise has none.
+   */
+  async save(
+    ctx: Context,
+    names: readonly string[],
+    to: { readonly directory: string } | { readonly send: (bytes: Buffer) => Promise<void> },
+    onProgress: OnProgress = () => undefined,
+  ): Promise<void> {
+    await this.pins.during(async pin => {
+      const saved = this.saved(names);
+      for (const { record } of saved) for (const { digest } of record.content) pin(digest);
+      await this.incoming.during(async dir => {
+        const output = 'send' in to ? new TarOutput(to.send) : await DirectoryOutput.open(to.directory);
+        const registryOf = (place: string) => this.registry(parseReference(place), undefined);
+        await saveImages({ content: this.content, registryOf }, ctx, saved, dir, output, onProgress);
+      });
+    });
+  }
+
+  /** Gives an image one more name; another image that had it loses it. Returns the name in full. */
+  async tag(refOrId: string, name: string): Promise<string> {
+    const tag = canonicalForm(givenName(name));
+    await this.options.store.transaction(() => {
+      const found = findImage(this.records.list(), refOrId);
+      if (!found) throw new BerthError('not_found', `no image is called ${JSON.stringify(refOrId)}`);
+      this.moveTags(found.id, [tag]);
+      void this.records.put(found.id, { ...found, tags: [...new Set([...found.tags, tag])] });
+    });
+    return tag;
   }
 
   /** By name, by id, or by the beginning of an id; undefined when there is none, `invalid_argument` when there are several. */
@@ -302,6 +395,7 @@ export class Images {
     });
   }
 
+<<<<<<< HEAD
   /** Resolves once all layers of the image are as they were unpacked; fetches those again that are not, or throws `data_loss`. */
   async ready(ctx: Context, image: Image): Promise<void> {
     await Promise.all(image.layers.map(({ key }) => this.healer.ensure(ctx, key)));
@@ -325,6 +419,21 @@ export class Images {
   }
 
   /** What images take on the disk, from what was counted while unpacking; what is being deleted counts until it is gone. */
+=======
+  /**
+   * Removes the images of these ids with all their names, and says which names those were and what that has freed on the
+   * disk: layers that other images share stay, and count for nothing.
+   */
+  async prune(ids: readonly Digest[]): Promise<{ untagged: string[]; freedBytes: bigint }> {
+    const before = this.usage().usedBytes;
+    const found = ids.flatMap(id => this.records.get(id) ?? []);
+    for (const { id } of found) await this.records.remove(id);
+    await this.collect();
+    return { untagged: found.flatMap(({ tags }) => tags), freedBytes: before - this.usage().usedBytes };
+  }
+
+  /** What images take on the disk, from what was counted while unpacking. */
+>>>>>>> main
   usage(): { usedBytes: bigint; inodesUsed: bigint } {
     const { bytes, inodes } = this.layers.usage();
     const blobs = new Map(
@@ -401,14 +510,85 @@ export class Images {
     onProgress: OnProgress,
   ): Promise<PulledImage> {
     return this.pins.during(async pin => {
+<<<<<<< HEAD
       const fetched = await fetchImage(this.parts, ctx, asked, pin, onProgress);
       const record = await this.name(asked.reference, fetched, runtimeHandler);
       await this.options.store.flushed();
       return { ...this.toImage(record), digest: fetched.digest };
+=======
+      const fetched = await fetchImage(this.parts, ctx, source, reference, which, pin, onProgress);
+      const tag = tagForm(reference);
+      const names = { tags: tag === undefined ? [] : [tag], digests: [digestForm(reference, fetched.digest)] };
+      return this.named(names, fetched);
+>>>>>>> main
     });
   }
 
+  /** Takes an image that an archive offers; `kept` is a layer whose blob stays, a file that is given away. */
+  private async adopt(
+    ctx: Context,
+    { source, digest, names, isOriginal }: ArchiveImage,
+    operation: 'load' | 'import',
+    what: string,
+    onProgress: OnProgress,
+    kept?: { digest: Digest; sizeBytes: number; path: string },
+  ): Promise<PulledImage> {
+    const [first] = names;
+    const own: Reference = first ?? { host: operation, repository: 'image', digest };
+    const shown = first ? canonicalForm(first) : what;
+    return this.book.during(ctx, { reference: shown, operation }, async entry => {
+      entry.askedBy('person');
+      try {
+        return await this.pins.during(async pin => {
+          if (kept) pin(kept.digest);
+          const progress: OnProgress = event => {
+            entry.take(event);
+            onProgress(event);
+          };
+          const fetched = await fetchImage(this.parts, ctx, source, own, digest, pin, progress);
+          if (kept) await this.content.adopt(kept.digest, kept.path);
+          const tags = names.map(canonicalForm);
+          const digests = isOriginal ? names.map(name => digestForm(name, fetched.digest)) : [];
+          return this.named({ tags, digests }, kept ? { ...fetched, content: [...fetched.content, kept] } : fetched);
+        });
+      } catch (error) {
+        if (kindOf(error) === 'resource_exhausted') await this.collect();
+        throw ofArchive(error, what);
+      }
+    });
+  }
+
+  private async named(names: Names, fetched: FetchedImage): Promise<PulledImage> {
+    const record = await this.name(names, fetched);
+    await this.options.store.flushed();
+    return { ...this.toImage(record), digest: fetched.digest };
+  }
+
+  private registry(reference: Reference, auth: RegistryAuth | undefined): Promise<RegistryClient> {
+    return RegistryClient.open(reference, auth, {
+      transport: this.transport,
+      hostsDir: this.options.hostsDir,
+      plainHttp: this.options.plainHttp ?? [],
+      ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
+    });
+  }
+
+  /** Once each, with the tags that were written. */
+  private saved(names: readonly string[]): Saved[] {
+    const found = new Map<Digest, { record: ImageRecord; tags: string[] }>();
+    for (const name of names) {
+      const record = findImage(this.records.list(), name);
+      if (!record) throw new BerthError('not_found', `no image is called ${JSON.stringify(name)}`);
+      const entry = found.get(record.id) ?? { record, tags: [] };
+      const tag = tagIn(record, name);
+      if (tag !== undefined && !entry.tags.includes(tag)) entry.tags.push(tag);
+      found.set(record.id, entry);
+    }
+    return [...found.values()];
+  }
+
   /** Writes the records, all or none; a tag that another image had moves to this one. */
+<<<<<<< HEAD
   private name(reference: Reference, fetched: FetchedImage, runtimeHandler: string): Promise<ImageRecord> {
     const tag = tagForm(reference);
     return this.options.store.transaction(() => {
@@ -422,10 +602,24 @@ export class Images {
         digestForm(reference, fetched.digest),
         runtimeHandler,
       );
+=======
+  private name(names: Names, fetched: FetchedImage): Promise<ImageRecord> {
+    return this.options.store.transaction(() => {
+      this.moveTags(fetched.id, names.tags);
+      const record = merged(this.records.get(fetched.id), fetched, names);
+>>>>>>> main
       this.layers.record(fetched.layers);
       void this.records.put(record.id, record);
       return record;
     });
+  }
+
+  /** Within a transaction. */
+  private moveTags(to: Digest, tags: readonly string[]): void {
+    for (const other of this.records.list()) {
+      if (other.id === to || !tags.some(tag => other.tags.includes(tag))) continue;
+      void this.records.put(other.id, tags.reduce(withoutName, other));
+    }
   }
 
   private toImage(record: ImageRecord): Image {
@@ -441,6 +635,7 @@ export class Images {
   }
 }
 
+<<<<<<< HEAD
 function merged(
   before: ImageRecord | undefined,
   fetched: FetchedImage,
@@ -449,11 +644,22 @@ function merged(
   runtimeHandler: string,
 ): ImageRecord {
   const content = new Map([...(before?.content ?? []), ...fetched.content].map(blob => [blob.digest, blob]));
+=======
+interface Names {
+  readonly tags: readonly string[];
+  readonly digests: readonly string[];
+}
+
+function merged(before: ImageRecord | undefined, fetched: FetchedImage, names: Names): ImageRecord {
+  const content = new Map(
+    [...(before?.content ?? []), ...fetched.content].map(({ digest, sizeBytes }) => [digest, { digest, sizeBytes }]),
+  );
+>>>>>>> main
   return {
     version: 2,
     id: fetched.id,
-    tags: [...new Set([...(before?.tags ?? []), ...(tag === undefined ? [] : [tag])])],
-    digests: [...new Set([...(before?.digests ?? []), digest])],
+    tags: [...new Set([...(before?.tags ?? []), ...names.tags])],
+    digests: [...new Set([...(before?.digests ?? []), ...names.digests])],
     config: fetched.config,
     layerKeys: fetched.layers.map(layer => layer.key),
     runtimeHandler,
@@ -462,12 +668,34 @@ function merged(
   };
 }
 
+<<<<<<< HEAD
 /** A full disk has many words; the one who asked hears the same. */
 function asDiskFull(error: unknown, name: string): unknown {
   if (error instanceof BerthError || !isFull(error)) return error;
   return new BerthError('resource_exhausted', `pull ${name}: no space left on device`, {
     cause: error,
     hint: 'free some space and pull again',
+=======
+/** The tag of the image that `text` is; undefined for an id or a digest. */
+function tagIn(record: ImageRecord, text: string): string | undefined {
+  try {
+    const tag = tagForm(parseReference(text));
+    return record.tags.find(other => other === tag);
+  } catch {
+    return undefined; // ids are no references
+  }
+}
+
+/** What unpacking says is meant for images of registries. */
+function ofArchive(error: unknown, what: string): unknown {
+  if (!(error instanceof BerthError) || error.kind === 'cancelled') return error;
+  const { kind, message, hint } = error;
+  const why = hint === undefined ? message : message.slice(0, -`; ${hint}`.length);
+  const own = kind === 'data_loss' ? 'the archive is damaged or was changed; save it again' : hint;
+  return new BerthError(kind, `${what}: ${why.replace(/^pull \S+: /, '')}`, {
+    cause: error,
+    ...(own === undefined ? {} : { hint: own }),
+>>>>>>> main
   });
 }
 

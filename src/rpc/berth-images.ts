@@ -1,6 +1,7 @@
 import { isAbsolute } from 'node:path';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
+import { nearest } from '../config/nearest';
 import type { Containers } from '../container/containers';
 import type {
   BerthServer,
@@ -10,7 +11,7 @@ import type {
   RemoveImageResponse,
 } from '../cri/generated/berth/v1/berth';
 import type { Image, Images, OnProgress, PulledImage } from '../image/images';
-import { digestForm, parseReference, tagForm } from '../image/reference';
+import { digestForm, familiarForm, parseReference, tagForm } from '../image/reference';
 import type { BerthParts } from './berth-service';
 import { ProgressFeed } from './berth-progress';
 import { serverStream, unary } from './handler';
@@ -28,13 +29,35 @@ export function imageRpcs({ log, images, containers }: BerthParts) {
       const bring = (onProgress: OnProgress) => images.importLayout(ctx, path, reference, onProgress);
       await send({ done: await bringForPerson(images, reference, progress => send({ progress }), bring) });
     }),
-    listImages: unary(log, 'ListImages', () => ({
-      images: images.list().map(berthImage).sort(byAge),
+    listImages: unary(log, 'ListImages', ({ labels }) => ({
+      images: images
+        .list()
+        .filter(image => labels.every(label => hasLabel(image, label)))
+        .map(berthImage)
+        .sort(byAge),
     })),
     inspectImage: unary(log, 'InspectImage', ({ image }) => ({
       json: jsonText(inspected(imageByName(images, image))),
     })),
     removeImage: unary(log, 'RemoveImage', ({ image, force }) => removeImage(images, containers, image, force)),
+    tagImage: unary(log, 'TagImage', async ({ image, reference }) => {
+      const { id } = imageByName(images, image);
+      const tag = await images.tag(id, reference);
+      await images.setPinned(id, true);
+      return { reference: tag };
+    }),
+    pruneImages: unary(log, 'PruneImages', async ({ all }) => {
+      const ids = unused(images, containers)
+        .filter(({ tags }) => all || tags.length === 0)
+        .map(({ id }) => id);
+      const { untagged, freedBytes } = await images.prune(ids);
+      return { untagged, deleted: ids, freedBytes };
+    }),
+    imageUsage: unary(log, 'ImageUsage', () => {
+      const { usedBytes, inodesUsed } = images.usage();
+      const unusedBytes = bytesOnlyOf(images, unused(images, containers));
+      return { usedBytes, inodes: inodesUsed, images: BigInt(images.list().length), unusedBytes };
+    }),
   } satisfies Partial<BerthServer>;
 }
 
@@ -74,12 +97,47 @@ async function bringForPerson(
   };
 }
 
-/** The image that a person means; `not_found` when there is none. */
+/** The image that a person means; `not_found`, with the nearest name, when there is none. */
 export function imageByName(images: Images, text: string): Image {
   if (text === '') throw new BerthError('invalid_argument', 'no image is named');
   const image = images.find(text);
   if (image) return image;
-  throw new BerthError('not_found', `no image is called ${JSON.stringify(text)}`);
+  const near = nearName(images, text);
+  throw new BerthError('not_found', `no image is called ${JSON.stringify(text)}`, {
+    hint: near === undefined ? 'berth images lists those that are here' : `did you mean ${near}?`,
+  });
+}
+
+/** Another tag of the same repository, else the name that is nearest, as people write it. */
+function nearName(images: Images, text: string): string | undefined {
+  const tags = images.list().flatMap(image => image.tags.map(tag => familiarForm(parseReference(tag))));
+  const repository = (name: string) => name.replace(/@.*$/, '').replace(/:[^/:]*$/, '');
+  const same = tags.filter(tag => repository(tag) === repository(text));
+  const candidates = same.length > 0 ? same : tags;
+  return nearest(text.includes(':') ? text : `${text}:latest`, candidates) ?? same[0];
+}
+
+/** `key` or `key=value`. */
+function hasLabel({ config: { labels } }: Image, wanted: string): boolean {
+  const equals = wanted.indexOf('=');
+  if (equals < 0) return Object.hasOwn(labels, wanted);
+  const key = wanted.slice(0, equals);
+  return Object.hasOwn(labels, key) && labels[key] === wanted.slice(equals + 1);
+}
+
+/** Those that no container was made of. */
+function unused(images: Images, containers: Containers): Image[] {
+  const used = new Set<string>(containers.list().map(({ record }) => record.imageId));
+  return images.list().filter(({ id }) => !used.has(id));
+}
+
+/** What the layers take that no other image has. */
+function bytesOnlyOf(images: Images, some: readonly Image[]): bigint {
+  const ids = new Set(some.map(({ id }) => id));
+  const others = images.list().filter(({ id }) => !ids.has(id));
+  const shared = new Set(others.flatMap(({ layers }) => layers.map(({ key }) => key)));
+  const own = new Map(some.flatMap(({ layers }) => layers.map(({ key, sizeBytes }) => [key, sizeBytes] as const)));
+  return [...own].reduce((sum, [key, bytes]) => sum + (shared.has(key) ? 0n : BigInt(bytes)), 0n);
 }
 
 /** Takes a name from an image, or all with `force`; with its last name goes the image, unless a container needs it. */

@@ -8,7 +8,7 @@ const MIN_INTERVAL_MS = 100;
  * layers that changed; the first comes at once, with all of them. A client who
  * reads slowly gets fewer.
  */
-export class ProgressFeed {
+export class ProgressFeed implements AsyncDisposable {
   private readonly changed = new Map<string, LayerProgress>();
   private timer: NodeJS.Timeout | undefined;
   private sending: Promise<void> = Promise.resolve();
@@ -25,6 +25,10 @@ export class ProgressFeed {
   /** Sends what was not sent yet. The pull has ended, well or not. */
   async end(): Promise<void> {
     await this.flush();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end();
   }
 
   private async flush(): Promise<void> {

@@ -7,6 +7,7 @@ import { BerthService, type BerthServer, type VersionResponse } from '../cri/gen
 import type { Images } from '../image/images';
 import { nodePlatform } from '../image/platform';
 import type { Sandboxes } from '../sandbox/sandboxes';
+import { archiveRpcs } from './berth-archives';
 import { containerRpcs } from './berth-containers';
 import { createRpc } from './berth-create';
 import { execRpc } from './berth-exec';
@@ -33,6 +34,7 @@ export function berthService(parts: BerthParts): UntypedServiceImplementation {
     version: unary(parts.log, 'Version', () => version(parts.version, startedAtNs)),
     ...imageRpcs(parts),
     ...pullRpcs(parts),
+    ...archiveRpcs(parts),
     ...createRpc(parts, new Names(parts.containers)),
     ...containerRpcs(parts),
     ...logRpcs(parts),

@@ -1,5 +1,9 @@
+<<<<<<< HEAD
 import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+=======
+import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
+>>>>>>> main
 import { join } from 'node:path';
 import { randomHexId } from '../../base/ids';
 import { BerthError, isAbsent } from '../../base/errors';
@@ -49,8 +53,25 @@ export class Content {
     }
   }
 
+<<<<<<< HEAD
   /** A blob that may be large, for reading; undefined when it is not here. Its digest is for the reader to compare. */
   async openBlob(digest: Digest): Promise<FileHandle | undefined> {
+=======
+  /** Takes a file of the same file system over, whose contents have this digest: somebody has compared them. */
+  async adopt(digest: Digest, path: string): Promise<void> {
+    const file = await open(path, 'r');
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(path, this.pathOf(digest));
+    await syncDirectory(this.dirOf(digest));
+  }
+
+  /** The blob, however large, for reading by the caller, who closes it; undefined when it is not kept. */
+  async open(digest: Digest): Promise<FileHandle | undefined> {
+>>>>>>> main
     try {
       return await open(this.pathOf(digest), 'r');
     } catch (error) {
@@ -59,6 +80,7 @@ export class Content {
     }
   }
 
+<<<<<<< HEAD
   /** Its size, or undefined when it is not here. */
   async sizeOf(digest: Digest): Promise<number | undefined> {
     try {
@@ -83,6 +105,8 @@ export class Content {
     return (await this.sizeOf(digest)) !== undefined;
   }
 
+=======
+>>>>>>> main
   async remove(digest: Digest): Promise<void> {
     await rm(this.pathOf(digest), { force: true });
   }

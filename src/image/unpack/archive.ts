@@ -1,0 +1,71 @@
+import { createReadStream } from 'node:fs';
+import { BerthError } from '../../base/errors';
+import { runUnpack, UnpackFailure } from '../../native/unpack-process';
+import { sha256, type Digest } from '../digest';
+
+/** An archive in a file of ours; plain, gzip or zstd. */
+export interface ArchiveFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+}
+
+/** What an archive is, seen from outside. */
+export interface Measured {
+  /** Of the bytes as they are in the file. */
+  readonly digest: Digest;
+  /** Of the tar within. */
+  readonly diffId: Digest;
+}
+
+/** More than this many times its size, and more than a gigabyte, is a bomb. */
+const plainBytesMax = 1024 ** 3;
+const ratioMax = 200;
+
+/** Unpacks an archive below `dir`, which is empty and private, by the program that unpacks layers; `what` names it in errors. */
+export async function unpackArchive(
+  archive: ArchiveFile,
+  dir: string,
+  what: string,
+  signal: AbortSignal,
+): Promise<Measured> {
+  const max = Math.max(plainBytesMax, archive.sizeBytes * ratioMax);
+  try {
+    const input = createReadStream(archive.path, { highWaterMark: 1024 * 1024 });
+    const summary = await runUnpack(['layer', dir, String(max), 'base'], { input, signal });
+    return { digest: sha256(summary.get('compressed-sha256') ?? ''), diffId: sha256(summary.get('sha256') ?? '') };
+  } catch (error) {
+    throw error instanceof UnpackFailure ? explain(error, what) : error;
+  }
+}
+
+const refusals: Partial<Record<string, string>> = {
+  truncated: 'it ends early',
+  checksum: 'it is no tar archive, or a damaged one',
+  garbage: 'something follows its end',
+  gzip: 'its compressed data is damaged',
+  zstd: 'its compressed data is damaged',
+  escapes: 'the name leads out of it',
+  'link-escapes': 'the link leads out of it',
+  'link-target': 'the file that it links to does not exist',
+  'too-large': `it grows to more than ${ratioMax} times its size`,
+};
+
+function explain(failure: UnpackFailure, what: string): BerthError {
+  const { step, errno, path } = failure;
+  if (errno === 'ENOSPC' || errno === 'EDQUOT')
+    return new BerthError('resource_exhausted', `${what}: no space left on device`, {
+      cause: failure,
+      hint: 'free some space and try again',
+    });
+  if (step === 'compression')
+    return new BerthError('failed_precondition', `${what} is compressed with ${path}, which this berth cannot read`, {
+      cause: failure,
+      hint: 'plain tar, gzip and zstd are read',
+    });
+  const entry = path === '' ? '' : ` entry ${JSON.stringify(path)}:`;
+  const why = refusals[step] ?? `it cannot be unpacked (${step})`;
+  return new BerthError('failed_precondition', `${what}:${entry} ${why}`, {
+    cause: failure,
+    hint: 'nothing of it was taken',
+  });
+}
