@@ -5,16 +5,13 @@ import { Context } from '../base/context';
 import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Store, Table } from '../store/store';
-<<<<<<< HEAD
 import { KeyedLock } from '../base/keyed-lock';
 import { readBootMark, type BootMark } from './boot';
 import { checkStore } from './check-store';
 import type { Check, CheckOptions } from './check';
-=======
 import type { ArchiveImage } from './archive';
 import { DirectoryOutput, TarOutput } from './archive-output';
 import { configOf } from './config-changes';
->>>>>>> main
 import { Content } from './content/content';
 import { Partials } from './content/partials';
 import type { Digest } from './digest';
@@ -50,13 +47,9 @@ import {
 import type { RegistryAuth } from './registry/auth';
 import { RegistryClient } from './registry/client';
 import { Transport } from './registry/transport';
-<<<<<<< HEAD
 import { collectUnused, findImage, withoutName, type Collected } from './remove';
 import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
-=======
-import { collectUnused, findImage, withoutName } from './remove';
 import { saveImages, type Saved } from './save';
->>>>>>> main
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
 import { Layers, upgradeLayer, type LayerRecord, type LayerState } from './snapshot/layers';
@@ -134,30 +127,21 @@ export async function openImages(options: ImageOptions): Promise<Images> {
   const boot = readBootMark(root, options.bootId);
   const records = store.table<ImageRecord>('images', 2, upgradeImage);
   const content = await Content.open(join(root, 'content'));
-<<<<<<< HEAD
   const partials = await Partials.open(join(root, 'content', 'partial'));
+  const incoming = await Incoming.open(join(root, 'incoming'));
   const table = store.table<LayerRecord>('layers', 2, upgradeLayer);
   const { sameBoot } = boot;
   const layers = await Layers.open({ root: join(root, 'layers'), table, remove: removeDirectory, sameBoot, log });
-=======
-  const incoming = await Incoming.open(join(root, 'incoming'));
-  const layers = await Layers.open(join(root, 'layers'), store.table<LayerRecord>('layers', 1), removeDirectory, log);
->>>>>>> main
   for (const record of records.list()) {
     if (record.layerKeys.every(key => layers.get(key))) continue;
     log.warn(`image ${record.id} has lost a layer and is forgotten; pull it again`, { tags: record.tags });
     await records.remove(record.id);
   }
-<<<<<<< HEAD
   if (boot.unclean) await suspectAll(layers, log);
   await store.flushed();
   boot.begin();
-  const images = new Images(options, records, content, partials, layers, boot);
+  const images = new Images(options, records, content, partials, layers, boot, incoming);
   await images.start();
-=======
-  const images = new Images(options, records, content, layers, incoming);
-  await images.collect();
->>>>>>> main
   return images;
 }
 
@@ -193,11 +177,8 @@ export class Images {
     private readonly content: Content,
     private readonly partials: Partials,
     private readonly layers: Layers,
-<<<<<<< HEAD
     private readonly boot: BootMark,
-=======
     private readonly incoming: Incoming,
->>>>>>> main
   ) {
     this.reserve = new Reserve(options.root, options.log);
     this.healer = new Healer(layers, (ctx, layer) => this.refetchLayer(ctx, layer.key), options.log);
@@ -253,13 +234,9 @@ export class Images {
           },
         };
         const source = await this.registry(reference, auth);
-<<<<<<< HEAD
         const which = wanted(reference);
         const repository = repositoryForm(reference);
         return await this.bring(own, { source, repository, reference, which }, runtimeHandler, event => {
-=======
-        return await this.bring(own, source, reference, wanted(reference), event => {
->>>>>>> main
           latest.set(event.layer, event);
           entry.take(event);
           emit(event);
@@ -395,7 +372,6 @@ export class Images {
     });
   }
 
-<<<<<<< HEAD
   /** Resolves once all layers of the image are as they were unpacked; fetches those again that are not, or throws `data_loss`. */
   async ready(ctx: Context, image: Image): Promise<void> {
     await Promise.all(image.layers.map(({ key }) => this.healer.ensure(ctx, key)));
@@ -418,24 +394,25 @@ export class Images {
     );
   }
 
-  /** What images take on the disk, from what was counted while unpacking; what is being deleted counts until it is gone. */
-=======
   /**
-   * Removes the images of these ids with all their names, and says which names those were and what that has freed on the
+   * Removes the images of these ids with all their names, and says which names those were and what that frees on the
    * disk: layers that other images share stay, and count for nothing.
    */
   async prune(ids: readonly Digest[]): Promise<{ untagged: string[]; freedBytes: bigint }> {
-    const before = this.usage().usedBytes;
+    const before = this.space('kept').usedBytes;
     const found = ids.flatMap(id => this.records.get(id) ?? []);
-    for (const { id } of found) await this.records.remove(id);
-    await this.collect();
-    return { untagged: found.flatMap(({ tags }) => tags), freedBytes: before - this.usage().usedBytes };
+    for (const { id } of found) await this.reserve.spend(() => this.records.remove(id));
+    await this.freed();
+    return { untagged: found.flatMap(({ tags }) => tags), freedBytes: before - this.space('kept').usedBytes };
   }
 
-  /** What images take on the disk, from what was counted while unpacking. */
->>>>>>> main
+  /** What images take on the disk, from what was counted while unpacking; what is being deleted counts until it is gone. */
   usage(): { usedBytes: bigint; inodesUsed: bigint } {
-    const { bytes, inodes } = this.layers.usage();
+    return this.space('all');
+  }
+
+  private space(which: 'all' | 'kept'): { usedBytes: bigint; inodesUsed: bigint } {
+    const { bytes, inodes } = this.layers.usage(which);
     const blobs = new Map(
       this.records.list().flatMap(({ content }) => content.map(blob => [blob.digest, blob.sizeBytes])),
     );
@@ -496,10 +473,16 @@ export class Images {
     try {
       return await this.fetchAndName(...args);
     } catch (error) {
-      await this.collect(isFull(error) ? 'all' : 'old').catch((failure: unknown) =>
-        this.options.log.warn(`could not tidy up after a pull: ${messageOf(failure)}`),
-      );
-      throw asDiskFull(error, canonicalForm(args[1].reference));
+      await this.tidy(error);
+      throw asDiskFull(error, `pull ${canonicalForm(args[1].reference)}`);
+    }
+  }
+
+  private async tidy(failure: unknown): Promise<void> {
+    try {
+      await this.collect(isFull(failure) ? 'all' : 'old');
+    } catch (error) {
+      this.options.log.warn(`could not tidy up after a failure: ${messageOf(error)}`);
     }
   }
 
@@ -510,17 +493,10 @@ export class Images {
     onProgress: OnProgress,
   ): Promise<PulledImage> {
     return this.pins.during(async pin => {
-<<<<<<< HEAD
       const fetched = await fetchImage(this.parts, ctx, asked, pin, onProgress);
-      const record = await this.name(asked.reference, fetched, runtimeHandler);
-      await this.options.store.flushed();
-      return { ...this.toImage(record), digest: fetched.digest };
-=======
-      const fetched = await fetchImage(this.parts, ctx, source, reference, which, pin, onProgress);
-      const tag = tagForm(reference);
-      const names = { tags: tag === undefined ? [] : [tag], digests: [digestForm(reference, fetched.digest)] };
-      return this.named(names, fetched);
->>>>>>> main
+      const tag = tagForm(asked.reference);
+      const digests = [digestForm(asked.reference, fetched.digest)];
+      return this.named({ tags: tag === undefined ? [] : [tag], digests, runtimeHandler }, fetched);
     });
   }
 
@@ -545,15 +521,24 @@ export class Images {
             entry.take(event);
             onProgress(event);
           };
-          const fetched = await fetchImage(this.parts, ctx, source, own, digest, pin, progress);
+          const fetched = await fetchImage(
+            this.parts,
+            ctx,
+            { source, repository: undefined, reference: own, which: digest },
+            pin,
+            progress,
+          );
           if (kept) await this.content.adopt(kept.digest, kept.path);
           const tags = names.map(canonicalForm);
           const digests = isOriginal ? names.map(name => digestForm(name, fetched.digest)) : [];
-          return this.named({ tags, digests }, kept ? { ...fetched, content: [...fetched.content, kept] } : fetched);
+          return this.named(
+            { tags, digests, runtimeHandler: '' },
+            kept ? { ...fetched, content: [...fetched.content, kept] } : fetched,
+          );
         });
       } catch (error) {
-        if (kindOf(error) === 'resource_exhausted') await this.collect();
-        throw ofArchive(error, what);
+        await this.tidy(error);
+        throw ofArchive(asDiskFull(error, what), what);
       }
     });
   }
@@ -562,15 +547,6 @@ export class Images {
     const record = await this.name(names, fetched);
     await this.options.store.flushed();
     return { ...this.toImage(record), digest: fetched.digest };
-  }
-
-  private registry(reference: Reference, auth: RegistryAuth | undefined): Promise<RegistryClient> {
-    return RegistryClient.open(reference, auth, {
-      transport: this.transport,
-      hostsDir: this.options.hostsDir,
-      plainHttp: this.options.plainHttp ?? [],
-      ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
-    });
   }
 
   /** Once each, with the tags that were written. */
@@ -588,26 +564,10 @@ export class Images {
   }
 
   /** Writes the records, all or none; a tag that another image had moves to this one. */
-<<<<<<< HEAD
-  private name(reference: Reference, fetched: FetchedImage, runtimeHandler: string): Promise<ImageRecord> {
-    const tag = tagForm(reference);
-    return this.options.store.transaction(() => {
-      for (const other of this.records.list())
-        if (tag !== undefined && other.id !== fetched.id && other.tags.includes(tag))
-          void this.records.put(other.id, withoutName(other, tag));
-      const record = merged(
-        this.records.get(fetched.id),
-        fetched,
-        tag,
-        digestForm(reference, fetched.digest),
-        runtimeHandler,
-      );
-=======
   private name(names: Names, fetched: FetchedImage): Promise<ImageRecord> {
     return this.options.store.transaction(() => {
       this.moveTags(fetched.id, names.tags);
       const record = merged(this.records.get(fetched.id), fetched, names);
->>>>>>> main
       this.layers.record(fetched.layers);
       void this.records.put(record.id, record);
       return record;
@@ -635,26 +595,16 @@ export class Images {
   }
 }
 
-<<<<<<< HEAD
-function merged(
-  before: ImageRecord | undefined,
-  fetched: FetchedImage,
-  tag: string | undefined,
-  digest: string,
-  runtimeHandler: string,
-): ImageRecord {
-  const content = new Map([...(before?.content ?? []), ...fetched.content].map(blob => [blob.digest, blob]));
-=======
 interface Names {
   readonly tags: readonly string[];
   readonly digests: readonly string[];
+  readonly runtimeHandler: string;
 }
 
 function merged(before: ImageRecord | undefined, fetched: FetchedImage, names: Names): ImageRecord {
   const content = new Map(
     [...(before?.content ?? []), ...fetched.content].map(({ digest, sizeBytes }) => [digest, { digest, sizeBytes }]),
   );
->>>>>>> main
   return {
     version: 2,
     id: fetched.id,
@@ -662,20 +612,21 @@ function merged(before: ImageRecord | undefined, fetched: FetchedImage, names: N
     digests: [...new Set([...(before?.digests ?? []), ...names.digests])],
     config: fetched.config,
     layerKeys: fetched.layers.map(layer => layer.key),
-    runtimeHandler,
+    runtimeHandler: names.runtimeHandler,
     content: [...content.values()],
     pinned: before?.pinned ?? false,
   };
 }
 
-<<<<<<< HEAD
 /** A full disk has many words; the one who asked hears the same. */
-function asDiskFull(error: unknown, name: string): unknown {
+function asDiskFull(error: unknown, what: string): unknown {
   if (error instanceof BerthError || !isFull(error)) return error;
-  return new BerthError('resource_exhausted', `pull ${name}: no space left on device`, {
+  return new BerthError('resource_exhausted', `${what}: no space left on device`, {
     cause: error,
     hint: 'free some space and pull again',
-=======
+  });
+}
+
 /** The tag of the image that `text` is; undefined for an id or a digest. */
 function tagIn(record: ImageRecord, text: string): string | undefined {
   try {
@@ -695,7 +646,6 @@ function ofArchive(error: unknown, what: string): unknown {
   return new BerthError(kind, `${what}: ${why.replace(/^pull \S+: /, '')}`, {
     cause: error,
     ...(own === undefined ? {} : { hint: own }),
->>>>>>> main
   });
 }
 

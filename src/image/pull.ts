@@ -383,7 +383,7 @@ async function fromContent(
   ctx: Context,
   request: BlobRequest,
 ): Promise<Layer | typeof needsChain | undefined> {
-  const file = await parts.content.openBlob(request.descriptor.digest);
+  const file = await parts.content.open(request.descriptor.digest);
   if (!file) return undefined;
   try {
     return await unpackInto(parts, ctx, request, { offset: 0, file, close: () => file.close() });

@@ -1,9 +1,5 @@
-<<<<<<< HEAD
 import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
-=======
-import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
->>>>>>> main
 import { join } from 'node:path';
 import { randomHexId } from '../../base/ids';
 import { BerthError, isAbsent } from '../../base/errors';
@@ -53,10 +49,6 @@ export class Content {
     }
   }
 
-<<<<<<< HEAD
-  /** A blob that may be large, for reading; undefined when it is not here. Its digest is for the reader to compare. */
-  async openBlob(digest: Digest): Promise<FileHandle | undefined> {
-=======
   /** Takes a file of the same file system over, whose contents have this digest: somebody has compared them. */
   async adopt(digest: Digest, path: string): Promise<void> {
     const file = await open(path, 'r');
@@ -71,7 +63,6 @@ export class Content {
 
   /** The blob, however large, for reading by the caller, who closes it; undefined when it is not kept. */
   async open(digest: Digest): Promise<FileHandle | undefined> {
->>>>>>> main
     try {
       return await open(this.pathOf(digest), 'r');
     } catch (error) {
@@ -80,7 +71,6 @@ export class Content {
     }
   }
 
-<<<<<<< HEAD
   /** Its size, or undefined when it is not here. */
   async sizeOf(digest: Digest): Promise<number | undefined> {
     try {
@@ -93,7 +83,7 @@ export class Content {
 
   /** Whether it is here and has the digest of its name. */
   async isWhole(digest: Digest): Promise<boolean> {
-    await using file = await this.openBlob(digest);
+    await using file = await this.open(digest);
     if (!file) return false;
     const hash = createHash(algorithmOf(digest));
     for await (const chunk of file.createReadStream({ autoClose: false, highWaterMark: 256 * 1024 }))
@@ -105,8 +95,6 @@ export class Content {
     return (await this.sizeOf(digest)) !== undefined;
   }
 
-=======
->>>>>>> main
   async remove(digest: Digest): Promise<void> {
     await rm(this.pathOf(digest), { force: true });
   }

@@ -204,10 +204,10 @@ export class Layers {
     return dirs.length > 0 ? dirs.reverse() : [join(this.root, empty)];
   }
 
-  /** What layers take on the disk, those included that are on their way out. */
-  usage(): Space {
+  /** What layers take on the disk; `all` includes those that are on their way out. */
+  usage(which: 'all' | 'kept'): Space {
     const spaces = [
-      ...this.going.values(),
+      ...(which === 'all' ? this.going.values() : []),
       ...this.list().map(layer => ({ bytes: layer.diskBytes, inodes: layer.inodes })),
     ];
     return spaces.reduce((sum, one) => ({ bytes: sum.bytes + one.bytes, inodes: sum.inodes + one.inodes }), {
