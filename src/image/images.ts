@@ -16,8 +16,10 @@ import { fetchImage, type FetchedImage, type LayerProgress, type OnProgress, typ
 import type { ImageRecord } from './record';
 import { canonicalForm, digestForm, parseReference, tagForm, wanted, type Reference } from './reference';
 import type { RegistryAuth } from './registry/auth';
-import { RegistryClient } from './registry/client';
-import { Transport } from './registry/transport';
+import { RegistryClient, type RegistryOptions } from './registry/client';
+import { storedAuth, type DockerConfigOptions } from './registry/docker-config';
+import { explainPull, type EndpointReport } from './registry/explain';
+import { Transport, type TransportOptions } from './registry/transport';
 import { collectUnused, findImage, withoutName } from './remove';
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
@@ -27,6 +29,7 @@ import { removeDirectory } from './unpack/unpack';
 
 export type { RegistryAuth } from './registry/auth';
 export type { ImageConfig } from './documents';
+export type { EndpointReport } from './registry/explain';
 export type { LayerProgress, OnProgress } from './pull';
 
 export interface ImageOptions {
@@ -38,6 +41,9 @@ export interface ImageOptions {
   readonly hostsDir?: string;
   /** Hosts, besides loopback, that speak plain HTTP. */
   readonly plainHttp?: readonly string[];
+  /** Without it, the node's own credentials are not looked for. */
+  readonly dockerConfig?: DockerConfigOptions;
+  readonly transport?: TransportOptions;
   readonly maxConcurrentDownloads?: number;
   /** Keys of layers that containers stand on; their images may be gone. */
   readonly layersInUse: () => Iterable<string>;
@@ -96,7 +102,7 @@ export async function openImages(options: ImageOptions): Promise<Images> {
 
 export class Images {
   private readonly pins = new Pins();
-  private readonly transport = new Transport();
+  private readonly transport: Transport;
   private readonly pulls: SharedFlight<PulledImage, LayerProgress>;
   /** How far the layers of each pull under way are, for those who join it. */
   private readonly progress = new Map<string, Map<Digest, LayerProgress>>();
@@ -109,6 +115,7 @@ export class Images {
     private readonly content: Content,
     private readonly layers: Layers,
   ) {
+    this.transport = new Transport(options.transport);
     this.pulls = new SharedFlight(options.log);
     this.parts = {
       root: options.root,
@@ -138,17 +145,28 @@ export class Images {
       const latest = new Map<Digest, LayerProgress>();
       this.progress.set(key, latest);
       using _ended = { [Symbol.dispose]: () => this.progress.get(key) === latest && this.progress.delete(key) };
-      const source = await RegistryClient.open(reference, auth, {
-        transport: this.transport,
-        hostsDir: this.options.hostsDir,
-        plainHttp: this.options.plainHttp ?? [],
-        ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
-      });
+      const source = await RegistryClient.open(reference, auth, this.registryOptions());
       return await this.bring(own, source, reference, wanted(reference), event => {
         latest.set(event.layer, event);
         emit(event);
       });
     });
+  }
+
+  /** What a pull would ask, in which order, and what it would be told. */
+  async explain(ctx: Context, text: string, auth?: RegistryAuth): Promise<EndpointReport[]> {
+    return explainPull(ctx, parseReference(text), auth, this.registryOptions());
+  }
+
+  private registryOptions(): RegistryOptions {
+    const { hostsDir, plainHttp = [], retryDelayMs, dockerConfig } = this.options;
+    return {
+      transport: this.transport,
+      hostsDir,
+      plainHttp,
+      ...(dockerConfig ? { storedFor: host => storedAuth(host, dockerConfig) } : {}),
+      ...(retryDelayMs === undefined ? {} : { retryDelayMs }),
+    };
   }
 
   /** Takes the image for this node out of an OCI image layout directory, and gives it the name `text`. */

@@ -1,5 +1,6 @@
 import { Context } from '../base/context';
 import { BerthError, messageOf } from '../base/errors';
+import { streamOf } from './blob-stream';
 import type { Content } from './content/content';
 import { chainIdOf, digestOf, isDigest, type Digest } from './digest';
 import { choose, parseImageConfig, parseManifest, type Descriptor, type ImageConfig, type Manifest } from './documents';
@@ -287,7 +288,7 @@ async function unpackOnce(
   source: ImageSource,
   { key, descriptor, diffId, where, onBytes }: Attempt,
 ): Promise<Layer | typeof needsChain> {
-  const bytes = await source.blob(ctx, descriptor.digest);
+  const bytes = streamOf(await source.blob(ctx, descriptor.digest, 0), ctx.signal);
   const dir = await parts.layers.begin();
   let done = false;
   try {
