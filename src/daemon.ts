@@ -50,6 +50,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     log,
     hostsDir: config.registry.hostsDir,
     plainHttp: config.registry.plainHttp,
+    dockerConfig: { file: config.registry.dockerConfig, helperDirs: config.registry.credentialHelperDirs },
+    transport: { progressTimeoutMs: config.registry.progressTimeoutSeconds * 1000 },
     maxConcurrentDownloads: config.registry.maxConcurrentDownloads,
     layersInUse: () => layersInUse(),
     book: new PullBook(measured.metrics),

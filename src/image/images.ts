@@ -45,11 +45,13 @@ import {
   type Reference,
 } from './reference';
 import type { RegistryAuth } from './registry/auth';
-import { RegistryClient } from './registry/client';
-import { Transport } from './registry/transport';
 import { collectUnused, findImage, withoutName, type Collected } from './remove';
 import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
 import { saveImages, type Saved } from './save';
+import { RegistryClient, type RegistryOptions } from './registry/client';
+import { storedAuth, type DockerConfigOptions } from './registry/docker-config';
+import { explainPull, type EndpointReport } from './registry/explain';
+import { Transport, type TransportOptions } from './registry/transport';
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
 import { Layers, upgradeLayer, type LayerRecord, type LayerState } from './snapshot/layers';
@@ -57,6 +59,7 @@ import { removeDirectory, syncFileSystem } from './unpack/unpack';
 
 export type { RegistryAuth } from './registry/auth';
 export type { ImageConfig } from './documents';
+export type { EndpointReport } from './registry/explain';
 export type { LayerProgress, OnProgress } from './pull';
 
 export interface ImageOptions {
@@ -68,6 +71,9 @@ export interface ImageOptions {
   readonly hostsDir?: string;
   /** Hosts, besides loopback, that speak plain HTTP. */
   readonly plainHttp?: readonly string[];
+  /** Without it, the node's own credentials are not looked for. */
+  readonly dockerConfig?: DockerConfigOptions;
+  readonly transport?: TransportOptions;
   readonly maxConcurrentDownloads?: number;
   /** Keeps the compressed layers, too. */
   readonly keepLayerBlobs?: boolean;
@@ -160,7 +166,7 @@ export class Images {
   /** The pulls that run, and those that have just ended. */
   readonly book: PullBook;
   private readonly pins = new Pins();
-  private readonly transport = new Transport();
+  private readonly transport: Transport;
   private readonly pulls: SharedFlight<PulledImage, LayerProgress>;
   /** How far the layers of each pull under way are, for those who join it. */
   private readonly progress = new Map<string, Map<Digest, LayerProgress>>();
@@ -183,6 +189,7 @@ export class Images {
     this.reserve = new Reserve(options.root, options.log);
     this.healer = new Healer(layers, (ctx, layer) => this.refetchLayer(ctx, layer.key), options.log);
     this.book = options.book ?? new PullBook();
+    this.transport = new Transport(options.transport);
     this.pulls = new SharedFlight(options.log);
     this.parts = {
       root: options.root,
@@ -243,6 +250,22 @@ export class Images {
         });
       }),
     );
+  }
+
+  /** What a pull would ask, in which order, and what it would be told. */
+  async explain(ctx: Context, text: string, auth?: RegistryAuth): Promise<EndpointReport[]> {
+    return explainPull(ctx, parseReference(text), auth, this.registryOptions());
+  }
+
+  private registryOptions(): RegistryOptions {
+    const { hostsDir, plainHttp = [], retryDelayMs, dockerConfig } = this.options;
+    return {
+      transport: this.transport,
+      hostsDir,
+      plainHttp,
+      ...(dockerConfig ? { storedFor: host => storedAuth(host, dockerConfig) } : {}),
+      ...(retryDelayMs === undefined ? {} : { retryDelayMs }),
+    };
   }
 
   /** Takes the image for this node out of an OCI image layout directory, and gives it the name `text`. */
@@ -437,12 +460,7 @@ export class Images {
   }
 
   private registry(reference: Reference, auth: RegistryAuth | undefined): Promise<RegistryClient> {
-    return RegistryClient.open(reference, auth, {
-      transport: this.transport,
-      hostsDir: this.options.hostsDir,
-      plainHttp: this.options.plainHttp ?? [],
-      ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
-    });
+    return RegistryClient.open(reference, auth, this.registryOptions());
   }
 
   private refetchLayer(ctx: Context, key: string): Promise<void> {
