@@ -13,8 +13,8 @@ PROTOS := $(shell find proto -name '*.proto')
 SOURCES := $(shell find src test bench -name '*.ts' -not -path 'src/cri/generated/*' 2>/dev/null)
 GENERATED := src/cri/generated/.stamp
 NODE_MODULES := node_modules/.package-lock.json
-# gcc and libc6-dev for the addon, musl-tools and linux-libc-dev for the helper, libisal-dev, libzstd-dev and nettle-dev for unpack.
-BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzstd-dev nettle-dev protobuf-compiler
+# gcc and libc6-dev for the addon, musl-tools and linux-libc-dev for the helper, libisal-dev, libzstd-dev, nettle-dev and libxxhash-dev for unpack.
+BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzstd-dev nettle-dev libxxhash-dev protobuf-compiler
 # What goes into the image made on the spot.
 RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
 # A registry to pull from with and without passwords, and a look at the network.

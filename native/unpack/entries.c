@@ -33,6 +33,8 @@ void tree_end(struct tree *t)
   free(t->implied_set);
   free(t->dir_times);
   free(t->dir_paths);
+  manifest_free(t->manifest);
+  content_free(t->hash);
 }
 
 /* ---- removing ---- */
@@ -155,7 +157,14 @@ int tree_finish(struct tree *t)
     if (done < 0)
       return fail(t->failure, "times", err, path);
   }
-  return 0;
+  return t->manifest ? manifest_write(t->manifest, t->root, t->failure) : 0;
+}
+
+int tree_keep_manifest(struct tree *t, int fd)
+{
+  t->manifest = manifest_start(fd);
+  t->hash = content_new();
+  return t->manifest && t->hash ? 0 : fail(t->failure, "memory", ENOMEM, NULL);
 }
 
 /* ---- one function per type ---- */
@@ -220,14 +229,33 @@ static int write_contents(struct tree *t, struct tar *tar, int fd, const char *p
       continue;
     if (n < 0)
       return fail(t->failure, "write", errno, path);
+    if (t->manifest)
+      content_data(t->hash, p, (size_t)n);
     tar_consume(tar, (size_t)n);
   }
+}
+
+/* Tells the manifest what the new file holds. */
+static int keep_contents(struct tree *t, int fd, const char *path, const struct tar_entry *e)
+{
+  uint8_t content[CONTENT_BYTES];
+  uint64_t xattrs = 0;
+  struct stat st;
+  content_end(t->hash, content);
+  if (fstat(fd, &st) < 0 || (e->xattr_count > 0 && content_of_xattrs(fd, &xattrs) < 0))
+    return fail(t->failure, "stat", errno, path);
+  manifest_keep(t->manifest, st.st_ino, content, xattrs);
+  return 0;
 }
 
 static int fill_file(struct tree *t, struct tar *tar, int fd, const char *path, const struct tar_entry *e)
 {
   const struct timespec times[2] = {mtime_of(e), mtime_of(e)};
+  if (t->manifest)
+    content_start(t->hash);
   if (write_contents(t, tar, fd, path) < 0 || set_attributes(t, fd, e) < 0)
+    return -1;
+  if (t->manifest && keep_contents(t, fd, path, e) < 0)
     return -1;
   return futimens(fd, times) < 0 ? fail(t->failure, "times", errno, path) : 0;
 }

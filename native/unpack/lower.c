@@ -131,12 +131,17 @@ static int copy_contents(int from, int to)
   }
 }
 
-static int copy_file(int holder, const char *name, int parent, const struct stat *st)
+static int copy_file(struct tree *t, int holder, const char *name, int parent, const struct stat *st)
 {
   const struct timespec times[2] = {st->st_mtim, st->st_mtim};
   int from = openat(holder, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
   int to = from < 0 ? -1 : openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   int result = to < 0 || copy_contents(from, to) < 0 || copy_attributes(from, to, st) < 0 ? -1 : futimens(to, times);
+  if (result == 0 && t->manifest) {
+    struct stat copy;
+    if ((result = fstat(to, &copy)) == 0)
+      manifest_forget(t->manifest, copy.st_ino); /* a file that had this inode before is gone */
+  }
   const int err = errno;
   if (from >= 0)
     close(from);
@@ -169,7 +174,7 @@ int lower_copy_up(struct tree *t, const char *path)
   int parent = tree_parent(t, path, &name);
   int done = parent < 0 ? -1 : 0;
   if (done == 0 && S_ISREG(st.st_mode))
-    done = copy_file(holder, name, parent, &st);
+    done = copy_file(t, holder, name, parent, &st);
   else if (done == 0 && S_ISLNK(st.st_mode))
     done = copy_link(holder, name, parent, &st);
   else if (done == 0)

@@ -2,7 +2,11 @@
  * berth-unpack: turns a layer's bytes into files; native/README.md has the contract.
  *
  *   berth-unpack layer --dir D --size S --max-bytes N --digest sha256|sha512 [--diff-id sha256|sha512]
- *                      --mode base|alone|above [--blob FD] [--lower DIR]...
+ *                      --mode base|alone|above [--blob FD] [--manifest FD] [--lower DIR]...
+ *       The manifest (manifest.h) of what was unpacked is written to FD.
+ *   berth-unpack verify --dir D --manifest FD
+ *       compares D with its manifest. Prints at most 20 lines `damage <word> <path>`, maybe `manifest damaged`,
+ *       and `checked`, `damaged` (objects) and `bytes` (read). Succeeds whenever it could look.
  *   berth-unpack sync D      puts the file system that holds D on disk
  *   berth-unpack remove D    removes it with all that is below
  *
@@ -31,7 +35,7 @@ struct arguments {
   uint64_t size, max_bytes;
   enum hash_name digest, diff_id;
   enum mode mode;
-  int blob;
+  int blob, manifest;
   const char **lowers; /* top first */
   size_t lower_count;
 };
@@ -86,12 +90,14 @@ static int parse_flag(struct arguments *a, const char *flag, const char *value)
     return parse_mode(value, &a->mode);
   if (strcmp(flag, "--blob") == 0)
     return parse_fd(value, &a->blob);
+  if (strcmp(flag, "--manifest") == 0)
+    return parse_fd(value, &a->manifest);
   return -1;
 }
 
 static int parse_arguments(int argc, char **argv, struct arguments *a, struct failure *f)
 {
-  *a = (struct arguments){.size = UINT64_MAX, .max_bytes = UINT64_MAX, .blob = -1};
+  *a = (struct arguments){.size = UINT64_MAX, .max_bytes = UINT64_MAX, .blob = -1, .manifest = -1};
   a->lowers = calloc((size_t)argc + 1, sizeof *a->lowers);
   if (!a->lowers)
     return fail(f, "memory", ENOMEM, NULL);
@@ -180,6 +186,8 @@ static int unpack(const struct arguments *a, struct failure *f)
     return -1;
   if (tree_start(&tree, root, lowers, a->lower_count, a->mode == MODE_BASE, f) < 0)
     return -1;
+  if (a->manifest >= 0 && tree_keep_manifest(&tree, a->manifest) < 0)
+    return -1;
   struct source *source = source_start(&(struct source_options){.fd = STDIN_FILENO,
                                                                 .kept = a->blob,
                                                                 .bytes = a->size,
@@ -215,12 +223,23 @@ static int remove_all(const char *path, struct failure *f)
   return remove_tree(AT_FDCWD, path) < 0 ? fail(f, "remove", errno, path) : 0;
 }
 
+static int verify(char **argv, struct failure *f)
+{
+  int manifest;
+  if (strcmp(argv[2], "--dir") != 0 || strcmp(argv[4], "--manifest") != 0 || parse_fd(argv[5], &manifest) < 0)
+    return fail(f, "usage", EINVAL, "verify");
+  const int dir = open_dir(argv[3], f);
+  return dir < 0 || confine(f) < 0 ? -1 : manifest_verify(dir, manifest, f);
+}
+
 int main(int argc, char **argv)
 {
   static struct failure f;
   int result;
   if (argc >= 2 && strcmp(argv[1], "layer") == 0)
     result = layer(argc, argv, &f);
+  else if (argc == 6 && strcmp(argv[1], "verify") == 0)
+    result = verify(argv, &f);
   else if (argc == 3 && strcmp(argv[1], "sync") == 0)
     result = sync_all(argv[2], &f);
   else if (argc == 3 && strcmp(argv[1], "remove") == 0)

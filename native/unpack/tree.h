@@ -14,6 +14,7 @@
 #define BERTH_UNPACK_TREE_H
 
 #include "failure.h"
+#include "manifest.h"
 #include "tar.h"
 
 #include <stddef.h>
@@ -39,6 +40,8 @@ struct tree {
   size_t implied; /* directories no entry has described yet */
 
   /* private */
+  struct manifest *manifest; /* NULL: none is kept */
+  struct content_hash *hash;
   char parent_path[PATH_LIMIT + 1];
   int parent; /* of parent_path, or -1 */
   int parent_stale;
@@ -58,7 +61,10 @@ int tree_start(struct tree *t, int root, const int *lowers, size_t lower_count, 
 /* Applies one entry; takes its contents from `tar`. 0 or -1. Stops early with links_below set. */
 int tree_apply(struct tree *t, struct tar *tar, const struct tar_entry *e);
 
-/* Sets the directories' times, which writing into them has changed. */
+/* Before the first entry: tree_finish is to write the layer's manifest to `fd`. 0 or -1. */
+int tree_keep_manifest(struct tree *t, int fd);
+
+/* Sets the directories' times, which writing into them has changed, and writes the manifest. */
 int tree_finish(struct tree *t);
 
 void tree_end(struct tree *t);

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { BerthError } from '../base/errors';
 import { isDigest, type Digest } from './digest';
-import { describePlatform, pickPlatform, type Platform } from './platform';
+import { describePlatform, rankedPlatforms, type Platform } from './platform';
+import { parseStrictJson } from './strict-json';
 
 /** No manifest, index or image config may be longer. */
 export const documentBytesMax = 4 * 1024 * 1024;
@@ -9,17 +10,28 @@ export const documentBytesMax = 4 * 1024 * 1024;
 /** overlayfs takes 500 lower directories (fs/overlayfs/params.h, OVL_MAX_STACK). */
 const layersMax = 500;
 
+/** Far above what images are: an announcement of more is a mistake or an attack. */
+const layerBytesMax = 128 * 1024 ** 3;
+const indexEntriesMax = 1000;
+const historyMax = 10_000;
+const labelsMax = 2000;
+const labelBytesMax = 1024 ** 2;
+const pathBytesMax = 4095;
+
 export const mediaTypes = {
   ociIndex: 'application/vnd.oci.image.index.v1+json',
   ociManifest: 'application/vnd.oci.image.manifest.v1+json',
   ociConfig: 'application/vnd.oci.image.config.v1+json',
   ociLayer: 'application/vnd.oci.image.layer.v1.tar',
   ociLayerGzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
+  ociLayerZstd: 'application/vnd.oci.image.layer.v1.tar+zstd',
+  ociEmpty: 'application/vnd.oci.empty.v1+json',
   dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
   dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
   dockerLayerGzip: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
   dockerLayer: 'application/vnd.docker.image.rootfs.diff.tar',
+  dockerLayerZstd: 'application/vnd.docker.image.rootfs.diff.tar.zstd',
 } as const;
 
 const indexTypes: readonly string[] = [mediaTypes.ociIndex, mediaTypes.dockerList];
@@ -28,9 +40,22 @@ const configTypes: readonly string[] = [mediaTypes.ociConfig, mediaTypes.dockerC
 const layerTypes: readonly string[] = [
   mediaTypes.ociLayer,
   mediaTypes.ociLayerGzip,
+  mediaTypes.ociLayerZstd,
   mediaTypes.dockerLayer,
   mediaTypes.dockerLayerGzip,
+  mediaTypes.dockerLayerZstd,
 ];
+
+/** Layers that their owner forbids to hand on; registries mostly have them no less. */
+const foreignLayerTypes: readonly string[] = [
+  'application/vnd.oci.image.layer.nondistributable.v1.tar',
+  'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+  'application/vnd.oci.image.layer.nondistributable.v1.tar+zstd',
+  'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+];
+
+/** What BuildKit marks the entries of an index with that describe an image and are none. */
+const referenceType = 'vnd.docker.reference.type';
 
 /** What a registry is told that we can read, best first. */
 export const acceptedManifests = [...manifestTypes, ...indexTypes].join(', ');
@@ -95,6 +120,7 @@ const descriptor = z
 
 const manifestShape = z.object({
   schemaVersion: z.literal(2),
+  artifactType: z.string().nullish(),
   config: descriptor,
   layers: z.array(descriptor).max(layersMax, `has more than ${layersMax} layers`),
 });
@@ -108,56 +134,105 @@ const indexShape = z.object({
         digest,
         size,
         platform: platform.nullish(),
-        artifactType: z.string().optional(),
+        artifactType: z.string().nullish(),
+        annotations: z.record(z.string(), z.string()).nullish(),
       }),
     )
-    .max(10_000),
+    .max(indexEntriesMax, `has more than ${indexEntriesMax} entries`),
 });
 
 const orEmpty = <T extends z.ZodType>(type: T, empty: z.output<T>) => type.nullish().transform(value => value ?? empty);
-const strings = orEmpty(z.union([z.array(z.string()), z.string().transform(one => [one])]), []);
-const keysOf = z
-  .record(z.string(), z.unknown())
-  .nullish()
-  .transform(value => Object.keys(value ?? {}));
-const text = orEmpty(z.string(), '');
+
+/** execve(2) ends a string at its NUL: what stands behind it would be hidden from whoever looks. */
+const argument = z.string().refine(text => !text.includes('\0'), 'holds a NUL character');
+/** For what stands on one line, in a file or on a screen. */
+const line = z.string().refine(text => !/[\0-\x1f\x7f]/.test(text), 'holds a control character');
+const path = line.refine(text => Buffer.byteLength(text) <= pathBytesMax, `is longer than ${pathBytesMax} bytes`);
+const argumentsOf = orEmpty(z.union([z.array(argument), argument.transform(one => [one])]), []);
+
+/** A value may have several lines; a name may not, nor may HOME, which others write into files (CVE-2026-15809). */
+const variable = argument
+  .refine(text => !text.startsWith('='), 'has no name')
+  .refine(text => !/[\0-\x1f\x7f]/.test(nameOf(text)), 'has a control character in its name')
+  .refine(text => nameOf(text) !== 'HOME' || !/[\0-\x1f\x7f]/.test(text), 'holds a control character');
+
+/** Whether it is a user at all is asked when it is used: a pod that names another user does without. */
+const user = argument.refine(text => text.length <= 512, 'is longer than 512 characters');
+
+const labels = z
+  .record(line, argument)
+  .refine(all => Object.keys(all).length <= labelsMax, `are more than ${labelsMax}`)
+  .refine(
+    all => Object.entries(all).reduce((sum, [key, value]) => sum + key.length + value.length, 0) <= labelBytesMax,
+    `are more than ${labelBytesMax} characters`,
+  );
+
+const keysOf = <T extends z.ZodType<string, string>>(key: T) =>
+  z
+    .record(key, z.unknown())
+    .nullish()
+    .transform(value => Object.keys(value ?? {}));
 
 const configShape = z.object({
-  architecture: z.string().min(1),
-  os: z.string().min(1),
-  variant: z.string().nullish(),
+  architecture: line.min(1),
+  os: line.min(1),
+  variant: line.nullish(),
   created: z.string().nullish(),
   config: orEmpty(
     z.object({
-      Env: strings,
-      Entrypoint: strings,
-      Cmd: strings,
-      User: text,
-      WorkingDir: text,
-      Volumes: keysOf,
-      ExposedPorts: keysOf,
-      Labels: orEmpty(z.record(z.string(), z.string()), {}),
-      StopSignal: z.string().nullish(),
+      Env: orEmpty(z.array(variable), []),
+      Entrypoint: argumentsOf,
+      Cmd: argumentsOf,
+      User: orEmpty(user, ''),
+      WorkingDir: orEmpty(path, ''),
+      Volumes: keysOf(path),
+      ExposedPorts: keysOf(line),
+      Labels: orEmpty(labels, {}),
+      StopSignal: z
+        .string()
+        .regex(/^[A-Za-z0-9+-]{0,16}$/, 'is not a signal')
+        .nullish(),
     }),
     { Env: [], Entrypoint: [], Cmd: [], User: '', WorkingDir: '', Volumes: [], ExposedPorts: [], Labels: {} },
   ),
   rootfs: z.object({ type: z.literal('layers'), diff_ids: orEmpty(z.array(digest), []) }),
   history: orEmpty(
-    z.array(
-      z.object({ created_by: z.string().nullish(), comment: z.string().nullish(), empty_layer: z.boolean().nullish() }),
-    ),
+    z
+      .array(
+        z.object({
+          created_by: z.string().nullish(),
+          comment: z.string().nullish(),
+          empty_layer: z.boolean().nullish(),
+        }),
+      )
+      .max(historyMax, `has more than ${historyMax} entries`),
     [],
   ),
 });
 
+function nameOf(text: string): string {
+  const end = text.indexOf('=');
+  return end < 0 ? text : text.slice(0, end);
+}
+
 /* ---- parsing ---- */
+
+export interface ManifestRules {
+  /** Foreign layers are fetched like others, from the registry of the image; their `urls` are never asked. */
+  readonly allowForeignLayers?: boolean;
+}
 
 /**
  * Reads a manifest or an index. `mediaType` is what the one who handed it over
  * calls it (the Content-Type, or the descriptor's); the document must agree, so
  * that nobody can show it as one thing here and as another there (CVE-2021-41190).
  */
-export function parseManifest(bytes: Uint8Array, mediaType: string | undefined, what: string): Manifest | Index {
+export function parseManifest(
+  bytes: Uint8Array,
+  mediaType: string | undefined,
+  what: string,
+  { allowForeignLayers = false }: ManifestRules = {},
+): Manifest | Index {
   const json = parseJson(bytes, what);
   if (json['schemaVersion'] === 1 || 'fsLayers' in json)
     throw new BerthError(
@@ -169,39 +244,64 @@ export function parseManifest(bytes: Uint8Array, mediaType: string | undefined, 
     );
   const own = json['mediaType'];
   if ('layers' in json && 'manifests' in json) throw malformed(what, 'it is a manifest and an index at once');
+  if ('config' in json && 'manifests' in json)
+    throw malformed(what, 'it has a config like a manifest, and is an index');
   if (own !== undefined && typeof own !== 'string') throw malformed(what, 'mediaType is not a text');
   const given = isManifestType(mediaType) ? mediaType : undefined;
   if (given !== undefined && own !== undefined && own !== given)
-    throw malformed(what, `it calls itself ${own}, but was handed over as ${given}`);
+    throw malformed(what, `it calls itself ${shown(own)}, but was handed over as ${given}`);
   const type = given ?? own ?? ('manifests' in json ? mediaTypes.ociIndex : mediaTypes.ociManifest);
   if (indexTypes.includes(type)) return toIndex(check(indexShape, json, what));
-  if (manifestTypes.includes(type)) return toManifest(check(manifestShape, json, what), what);
-  throw new BerthError('failed_precondition', `${what} is of type ${type}, which is not an image`);
+  if (manifestTypes.includes(type)) return toManifest(check(manifestShape, json, what), what, allowForeignLayers);
+  throw new BerthError('failed_precondition', `${what} is of type ${shown(type)}, which is not an image`);
 }
 
 function isManifestType(type: string | undefined): boolean {
   return type !== undefined && (indexTypes.includes(type) || manifestTypes.includes(type));
 }
 
-function toManifest({ config, layers }: z.output<typeof manifestShape>, what: string): Manifest {
-  if (!configTypes.includes(config.mediaType))
-    throw new BerthError('failed_precondition', `${what} holds ${config.mediaType}, which is not a container image`);
+function toManifest(
+  { artifactType, config, layers }: z.output<typeof manifestShape>,
+  what: string,
+  allowForeignLayers: boolean,
+): Manifest {
+  if (!configTypes.includes(config.mediaType)) {
+    const type = config.mediaType === mediaTypes.ociEmpty ? (artifactType ?? 'no type') : config.mediaType;
+    throw new BerthError(
+      'failed_precondition',
+      `${what} is an artefact (${shown(type)}), which is not a container image`,
+    );
+  }
   if (config.sizeBytes > documentBytesMax) throw tooLarge(`the config of ${what}`, config.sizeBytes);
-  for (const layer of layers)
-    if (!layerTypes.includes(layer.mediaType))
-      throw new BerthError(
-        'failed_precondition',
-        `${what} has a layer of type ${layer.mediaType}, which this berth cannot unpack`,
-        {
-          hint: 'tar and tar+gzip layers are supported',
-        },
-      );
+  for (const layer of layers) refuseLayer(layer, what, allowForeignLayers);
   return { kind: 'manifest', config, layers };
+}
+
+function refuseLayer({ mediaType, digest: name, sizeBytes }: Descriptor, what: string, allowForeign: boolean): void {
+  if (sizeBytes > layerBytesMax)
+    throw malformed(what, `layer ${name} is said to have ${sizeBytes} bytes, and ${layerBytesMax} is the limit`);
+  if (layerTypes.includes(mediaType)) return;
+  if (!foreignLayerTypes.includes(mediaType))
+    throw new BerthError(
+      'failed_precondition',
+      `${what} has a layer of type ${shown(mediaType)}, which this berth cannot unpack`,
+      { hint: 'tar, tar+gzip and tar+zstd layers are supported' },
+    );
+  if (allowForeign) return;
+  throw new BerthError('failed_precondition', `${what} has a foreign layer, ${name}, which is refused`, {
+    hint: 'registry.allow_foreign_layers = true fetches it from the registry of the image; its own URLs are never asked',
+  });
 }
 
 function toIndex({ manifests }: z.output<typeof indexShape>): Index {
   const entries = manifests
-    .filter(entry => isManifestType(entry.mediaType) && entry.platform?.os !== 'unknown')
+    .filter(
+      ({ mediaType, platform: own, artifactType, annotations }) =>
+        isManifestType(mediaType) &&
+        own?.os !== 'unknown' &&
+        annotations?.[referenceType] === undefined &&
+        (!artifactType || configTypes.includes(artifactType)),
+    )
     .map(entry => ({
       descriptor: { mediaType: entry.mediaType, digest: entry.digest, sizeBytes: entry.size },
       platform: entry.platform ? toPlatform(entry.platform) : undefined,
@@ -213,16 +313,36 @@ function toPlatform({ os, architecture, variant }: z.output<typeof platform>): P
   return { os, architecture, ...(variant === undefined ? {} : { variant }) };
 }
 
-/** The entry for `node`, or `failed_precondition` that names what the image offers; an entry without a platform fits if alone. */
-export function choose(index: Index, node: Platform, what: string): Descriptor {
+/**
+ * The entries that `node` may run, best first: those of its platform, then indexes that do not say what they hold;
+ * an image that does not say fits if it is alone.
+ */
+export function candidates(index: Index, node: Platform): Descriptor[] {
   const named = index.entries.flatMap(entry => (entry.platform ? [{ ...entry, platform: entry.platform }] : []));
-  const best = pickPlatform(named, entry => entry.platform, node);
-  const fit = best ?? (index.entries.length === 1 && named.length === 0 ? index.entries[0] : undefined);
-  if (fit) return fit.descriptor;
-  const offers = [...new Set(named.map(entry => describePlatform(entry.platform)))].join(', ') || 'nothing';
-  throw new BerthError(
+  const unnamed = index.entries.filter(
+    ({ platform: own, descriptor: { mediaType } }) =>
+      own === undefined && (index.entries.length === 1 || indexTypes.includes(mediaType)),
+  );
+  return [...rankedPlatforms(named, entry => entry.platform, node), ...unnamed].map(entry => entry.descriptor);
+}
+
+/** The best entry for `node`, or `failed_precondition` that names what the image offers. */
+export function choose(index: Index, node: Platform, what: string): Descriptor {
+  const [best] = candidates(index, node);
+  if (best) return best;
+  throw notForNode(offersOf(index), node, what);
+}
+
+/** What an index holds, in words. */
+export function offersOf(index: Index): string[] {
+  return index.entries.flatMap(entry => (entry.platform ? [describePlatform(entry.platform)] : []));
+}
+
+export function notForNode(offers: readonly string[], node: Platform, what: string): BerthError {
+  const shownOffers = [...new Set(offers)].slice(0, 20).map(shown).join(', ') || 'nothing';
+  return new BerthError(
     'failed_precondition',
-    `${what} is not for this node: it offers ${offers}, and this node is ${describePlatform(node)}`,
+    `${what} is not for this node: it offers ${shownOffers}, and this node is ${describePlatform(node)}`,
   );
 }
 
@@ -234,10 +354,7 @@ export function parseImageConfig(bytes: Uint8Array, layerCount: number, node: Pl
     throw malformed(what, `it names ${diffIds.length} layers, and the manifest ${layerCount}`);
   const own = toPlatform({ os: json.os, architecture: json.architecture, variant: json.variant ?? undefined });
   if (own.os !== node.os || own.architecture !== node.architecture)
-    throw new BerthError(
-      'failed_precondition',
-      `${what} is not for this node: it offers ${describePlatform(own)}, and this node is ${describePlatform(node)}`,
-    );
+    throw notForNode([describePlatform(own)], node, what);
   return toImageConfig(json, own);
 }
 
@@ -253,7 +370,7 @@ function toImageConfig(json: z.output<typeof configShape>, own: Platform): Image
     user: config.User,
     workingDir: config.WorkingDir,
     volumes: config.Volumes,
-    exposedPorts: config.ExposedPorts,
+    exposedPorts: config.ExposedPorts.filter(isPort),
     labels: config.Labels,
     ...(config.StopSignal ? { stopSignal: config.StopSignal } : {}),
     diffIds: json.rootfs.diff_ids,
@@ -263,6 +380,12 @@ function toImageConfig(json: z.output<typeof configShape>, own: Platform): Image
       emptyLayer: entry.empty_layer ?? false,
     })),
   };
+}
+
+/** `80`, `80/tcp`, `8000-8010/udp`. They are for people only, so that a wrong one is left out and no reason to refuse. */
+function isPort(text: string): boolean {
+  const [, first, last] = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(?:tcp|udp|sctp))?$/.exec(text) ?? [];
+  return first !== undefined && Number(first) <= 65_535 && Number(last ?? first) <= 65_535;
 }
 
 /** Nanoseconds since 1970, or undefined for what is not a date: a wrong date is no reason to refuse an image. */
@@ -275,22 +398,20 @@ function parseRfc3339(date: string): bigint | undefined {
 
 function parseJson(bytes: Uint8Array, what: string): Record<string, unknown> {
   if (bytes.length > documentBytesMax) throw tooLarge(what, bytes.length);
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (error) {
-    throw malformed(what, 'it is not JSON', error);
-  }
-  if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw malformed(what, 'it is not a JSON object');
-  return json as Record<string, unknown>;
+  return parseStrictJson(bytes, why => malformed(what, why));
+}
+
+/** What a stranger wrote, fit for one line of a message. */
+function shown(text: string): string {
+  const clean = text.replace(/[^\x20-\x7e]/g, '?');
+  return clean.length > 100 ? `${clean.slice(0, 100)}…` : clean;
 }
 
 function check<T extends z.ZodType>(shape: T, json: unknown, what: string): z.output<T> {
   const result = shape.safeParse(json);
   if (result.success) return result.data;
   const [first] = result.error.issues;
-  const where = first?.path.map(String).join('.') ?? '';
+  const where = shown(first?.path.map(String).join('.') ?? '');
   throw malformed(what, `${where}${where ? ': ' : ''}${first?.message ?? 'it has the wrong shape'}`);
 }
 
@@ -298,6 +419,6 @@ export function tooLarge(what: string, bytes: number): BerthError {
   return new BerthError('failed_precondition', `${what} is ${bytes} bytes long, and ${documentBytesMax} is the limit`);
 }
 
-function malformed(what: string, why: string, cause?: unknown): BerthError {
-  return new BerthError('failed_precondition', `${what} is malformed: ${why}`, { cause });
+function malformed(what: string, why: string): BerthError {
+  return new BerthError('failed_precondition', `${what} is malformed: ${why}`);
 }

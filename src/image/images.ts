@@ -1,14 +1,19 @@
 import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Context } from '../base/context';
-import { BerthError, kindOf } from '../base/errors';
+import { Context } from '../base/context';
+import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Store, Table } from '../store/store';
 import type { ArchiveImage } from './archive';
 import { DirectoryOutput, TarOutput } from './archive-output';
 import { configOf } from './config-changes';
+import { KeyedLock } from '../base/keyed-lock';
+import { readBootMark, type BootMark } from './boot';
+import { checkStore } from './check-store';
+import type { Check, CheckOptions } from './check';
 import { Content } from './content/content';
+import { Partials } from './content/partials';
 import type { Digest } from './digest';
 import { type ImageConfig } from './documents';
 import { resolveLayout } from './import';
@@ -18,20 +23,37 @@ import { LayoutSource } from './layout';
 import { givenName, loadArchive, type LoadRequest } from './load';
 import { Pins } from './pins';
 import { nodePlatform, type Platform } from './platform';
-import { fetchImage, type FetchedImage, type LayerProgress, type OnProgress, type PullParts } from './pull';
+import {
+  fetchImage,
+  type FetchedImage,
+  type LayerProgress,
+  type OnProgress,
+  type PullParts,
+  type Wanted,
+} from './pull';
 import { PullBook, type Asker, type Pull } from './pulls';
-import type { ImageRecord } from './record';
-import { canonicalForm, digestForm, parseReference, tagForm, wanted, type Reference } from './reference';
+import { upgradeImage, type ImageRecord } from './record';
+import { Healer } from './heal';
+import { isFull, Reserve } from './reserve';
+import {
+  canonicalForm,
+  digestForm,
+  parseReference,
+  repositoryForm,
+  tagForm,
+  wanted,
+  type Reference,
+} from './reference';
 import type { RegistryAuth } from './registry/auth';
 import { RegistryClient } from './registry/client';
 import { Transport } from './registry/transport';
-import { collectUnused, findImage, withoutName } from './remove';
+import { collectUnused, findImage, withoutName, type Collected } from './remove';
+import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
 import { saveImages, type Saved } from './save';
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
-import { Layers, type LayerRecord } from './snapshot/layers';
-import type { ImageSource } from './source';
-import { removeDirectory } from './unpack/unpack';
+import { Layers, upgradeLayer, type LayerRecord, type LayerState } from './snapshot/layers';
+import { removeDirectory, syncFileSystem } from './unpack/unpack';
 
 export type { RegistryAuth } from './registry/auth';
 export type { ImageConfig } from './documents';
@@ -47,6 +69,9 @@ export interface ImageOptions {
   /** Hosts, besides loopback, that speak plain HTTP. */
   readonly plainHttp?: readonly string[];
   readonly maxConcurrentDownloads?: number;
+  /** Keeps the compressed layers, too. */
+  readonly keepLayerBlobs?: boolean;
+  readonly allowForeignLayers?: boolean;
   /** Keys of layers that containers stand on; their images may be gone. */
   readonly layersInUse: () => Iterable<string>;
   /** Where pulls are entered while they run. */
@@ -54,6 +79,7 @@ export interface ImageOptions {
   /** For tests. */
   readonly platform?: Platform;
   readonly retryDelayMs?: number;
+  readonly bootId?: string;
 }
 
 export interface ImageLayer {
@@ -61,6 +87,9 @@ export interface ImageLayer {
   readonly dir: string;
   readonly diffId: Digest;
   readonly sizeBytes: number;
+  readonly state: LayerState;
+  /** Compressed; undefined when it is not known any more. */
+  readonly digest: Digest | undefined;
 }
 
 export interface Image {
@@ -74,6 +103,8 @@ export interface Image {
   /** From the base up; see `Images.lowerDirs` for mounting. */
   readonly layers: readonly ImageLayer[];
   readonly pinned: boolean;
+  /** The runtime handler that it was pulled for; empty for any. */
+  readonly runtimeHandler: string;
 }
 
 /** An image as a pull or an import brought it. */
@@ -86,24 +117,43 @@ export interface PullOptions {
   readonly auth?: RegistryAuth;
   readonly onProgress?: OnProgress;
   readonly askedBy?: Asker;
+  readonly runtimeHandler?: string;
 }
 
 /** Opens the images below `root`; half-made layers and records whose layers are gone are cleaned away. */
 export async function openImages(options: ImageOptions): Promise<Images> {
   const { root, store, log } = options;
   await mkdir(root, { recursive: true, mode: 0o700 });
-  const records = store.table<ImageRecord>('images', 1);
+  const boot = readBootMark(root, options.bootId);
+  const records = store.table<ImageRecord>('images', 2, upgradeImage);
   const content = await Content.open(join(root, 'content'));
   const incoming = await Incoming.open(join(root, 'incoming'));
-  const layers = await Layers.open(join(root, 'layers'), store.table<LayerRecord>('layers', 1), removeDirectory, log);
+  const partials = await Partials.open(join(root, 'content', 'partial'));
+  const table = store.table<LayerRecord>('layers', 2, upgradeLayer);
+  const { sameBoot } = boot;
+  const layers = await Layers.open({ root: join(root, 'layers'), table, remove: removeDirectory, sameBoot, log });
   for (const record of records.list()) {
     if (record.layerKeys.every(key => layers.get(key))) continue;
     log.warn(`image ${record.id} has lost a layer and is forgotten; pull it again`, { tags: record.tags });
     await records.remove(record.id);
   }
-  const images = new Images(options, records, content, layers, incoming);
-  await images.collect();
+  if (boot.unclean) await suspectAll(layers, log);
+  await store.flushed();
+  boot.begin();
+  const images = new Images(options, records, content, partials, layers, boot, incoming);
+  await images.start();
   return images;
+}
+
+/** Each is looked at before its next use; the record says so, since this daemon may end before it has looked. */
+async function suspectAll(layers: Layers, log: Logger): Promise<void> {
+  const sound = layers.list().filter(({ state }) => state === 'sound');
+  if (sound.length === 0) return;
+  log.warn(`the machine did not go down in order: ${sound.length} layers are verified before their next use`);
+  await layers.setState(
+    sound.map(({ key }) => key),
+    'suspect',
+  );
 }
 
 export class Images {
@@ -116,25 +166,44 @@ export class Images {
   private readonly progress = new Map<string, Map<Digest, LayerProgress>>();
   private readonly entries = new Map<string, Pull>();
   private readonly parts: PullParts;
+  private readonly reserve: Reserve;
+  private readonly healer: Healer;
+  private readonly ended = new AbortController();
 
   /** See openImages. */
   constructor(
     private readonly options: ImageOptions,
     private readonly records: Table<ImageRecord>,
     private readonly content: Content,
+    private readonly partials: Partials,
     private readonly layers: Layers,
+    private readonly boot: BootMark,
     private readonly incoming: Incoming,
   ) {
+    this.reserve = new Reserve(options.root, options.log);
+    this.healer = new Healer(layers, (ctx, layer) => this.refetchLayer(ctx, layer.key), options.log);
     this.book = options.book ?? new PullBook();
     this.pulls = new SharedFlight(options.log);
     this.parts = {
       root: options.root,
       content,
+      partials,
       layers,
+      blobLocks: new KeyedLock(),
+      sound: (ctx, layer) => this.healer.verified(ctx, layer.key),
+      keepLayerBlobs: options.keepLayerBlobs ?? false,
+      allowForeignLayers: options.allowForeignLayers ?? false,
       layerFlights: new SharedFlight(options.log),
       slots: new Slots(options.maxConcurrentDownloads ?? 6),
       platform: options.platform ?? nodePlatform(),
     };
+  }
+
+  /** What goes on by itself from the beginning. */
+  async start(): Promise<void> {
+    await this.collect('old');
+    await this.reserve.fill();
+    this.healer.lookAtAll(Context.of(this.options.log, { signal: this.ended.signal }));
   }
 
   /**
@@ -145,7 +214,7 @@ export class Images {
   async pull(
     ctx: Context,
     text: string,
-    { auth, onProgress = () => undefined, askedBy }: PullOptions = {},
+    { auth, onProgress = () => undefined, askedBy, runtimeHandler = '' }: PullOptions = {},
   ): Promise<PulledImage> {
     const reference = parseReference(text);
     ctx.stage(`pull ${canonicalForm(reference)}`);
@@ -165,7 +234,9 @@ export class Images {
           },
         };
         const source = await this.registry(reference, auth);
-        return await this.bring(own, source, reference, wanted(reference), event => {
+        const which = wanted(reference);
+        const repository = repositoryForm(reference);
+        return await this.bring(own, { source, repository, reference, which }, runtimeHandler, event => {
           latest.set(event.layer, event);
           entry.take(event);
           emit(event);
@@ -189,7 +260,7 @@ export class Images {
       );
     const source = await LayoutSource.open(path);
     const digest = await resolveLayout(source, this.parts.platform, path);
-    return this.bring(ctx, source, reference, digest, onProgress);
+    return this.bring(ctx, { source, repository: undefined, reference, which: digest }, '', onProgress);
   }
 
   /** Takes the images of an archive, each with the names that the archive has for it; `onImage` is told of each. */
@@ -272,22 +343,24 @@ export class Images {
   async remove(refOrId: string): Promise<void> {
     const found = findImage(this.records.list(), refOrId);
     if (!found) return;
-    await this.records.remove(found.id);
-    await this.collect();
+    await this.reserve.spend(() => this.records.remove(found.id));
+    await this.freed();
   }
 
   /** Takes one name away; the image goes with its last tag. `not_found` when no image has the name. */
   async untag(text: string): Promise<void> {
     const reference = parseReference(text);
     const name = canonicalForm(reference);
-    await this.options.store.transaction(() => {
-      const found = this.records.list().find(({ tags, digests }) => tags.includes(name) || digests.includes(name));
-      if (!found) throw new BerthError('not_found', `no image is called ${name}`);
-      const left = withoutName(found, name);
-      if (left.tags.length === 0) void this.records.remove(found.id);
-      else void this.records.put(found.id, left);
-    });
-    await this.collect();
+    await this.reserve.spend(() =>
+      this.options.store.transaction(() => {
+        const found = this.records.list().find(({ tags, digests }) => tags.includes(name) || digests.includes(name));
+        if (!found) throw new BerthError('not_found', `no image is called ${name}`);
+        const left = withoutName(found, name);
+        if (left.tags.length === 0) void this.records.remove(found.id);
+        else void this.records.put(found.id, left);
+      }),
+    );
+    await this.freed();
   }
 
   /** Marks an image as one that the kubelet must not collect. */
@@ -306,61 +379,122 @@ export class Images {
   async prune(ids: readonly Digest[]): Promise<{ untagged: string[]; freedBytes: bigint }> {
     const before = this.usage().usedBytes;
     const found = ids.flatMap(id => this.records.get(id) ?? []);
-    for (const { id } of found) await this.records.remove(id);
-    await this.collect();
+    await this.reserve.spend(async () => {
+      for (const { id } of found) await this.records.remove(id);
+    });
+    await this.freed();
+    await this.layers.settled();
     return { untagged: found.flatMap(({ tags }) => tags), freedBytes: before - this.usage().usedBytes };
   }
 
-  /** What images take on the disk, from what was counted while unpacking. */
+  /** Resolves once all layers of the image are as they were unpacked; fetches those again that are not, or throws `data_loss`. */
+  async ready(ctx: Context, image: Image): Promise<void> {
+    await Promise.all(image.layers.map(({ key }) => this.healer.ensure(ctx, key)));
+  }
+
+  /** Looks at everything that images have on the disk; the layers' files with all their bytes. */
+  check(ctx: Context, options: CheckOptions): Check {
+    return checkStore(
+      {
+        ...this.collected(),
+        usage: () => this.usage(),
+        verify: async layer => this.healer.look(ctx, layer),
+        refetchLayer: key => this.healer.replace(ctx, key),
+        refetchDocument: (record, digest) =>
+          fetchDocumentAgain(ctx, record, digest, this.content, reference => this.registry(reference, undefined)),
+        sweep: () => this.collect('all'),
+      },
+      ctx,
+      options,
+    );
+  }
+
+  /** What images take on the disk, from what was counted while unpacking; what is being deleted counts until it is gone. */
   usage(): { usedBytes: bigint; inodesUsed: bigint } {
-    let bytes = 0;
-    let inodes = 0;
-    for (const layer of this.layers.list()) {
-      bytes += layer.diskBytes;
-      inodes += layer.inodes;
-    }
-    const documents = new Map(
+    const { bytes, inodes } = this.layers.usage();
+    const blobs = new Map(
       this.records.list().flatMap(({ content }) => content.map(blob => [blob.digest, blob.sizeBytes])),
     );
-    for (const size of documents.values()) bytes += Math.ceil(size / 4096) * 4096;
-    return { usedBytes: BigInt(bytes), inodesUsed: BigInt(inodes + documents.size) };
+    const blobBytes = [...blobs.values()].reduce((sum, size) => sum + Math.ceil(size / 4096) * 4096, 0);
+    return { usedBytes: BigInt(bytes + blobBytes), inodesUsed: BigInt(inodes + blobs.size) };
   }
 
   /** Removes layers and documents that nothing needs any more; call it when a container is gone. */
-  async collect(): Promise<void> {
-    await collectUnused(() => this.records.list(), this.layers, this.content, this.pins, this.options.layersInUse);
+  async collect(leftovers: 'all' | 'old' = 'old'): Promise<void> {
+    await collectUnused(this.collected(), leftovers);
+  }
+
+  /** Something was removed, perhaps because the disk is full: what was left behind goes, too, and the reserve is made anew. */
+  private async freed(): Promise<void> {
+    await this.reserve.spend(() => this.collect('all'));
+    void this.layers.settled().then(() => this.reserve.fill());
+  }
+
+  private collected(): Collected {
+    const { layers, content, partials, pins, options } = this;
+    return { records: () => this.records.list(), layers, content, partials, pins, layersInUse: options.layersInUse };
+  }
+
+  private registry(reference: Reference, auth: RegistryAuth | undefined): Promise<RegistryClient> {
+    return RegistryClient.open(reference, auth, {
+      transport: this.transport,
+      hostsDir: this.options.hostsDir,
+      plainHttp: this.options.plainHttp ?? [],
+      ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
+    });
+  }
+
+  private refetchLayer(ctx: Context, key: string): Promise<void> {
+    const lower = (keys: readonly string[]) => Promise.all(keys.map(below => this.healer.ensure(ctx, below)));
+    return fetchLayerAgain(this.parts, ctx, key, this.records.list(), lower, reference =>
+      this.registry(reference, undefined),
+    );
   }
 
   /** Waits for what goes on by itself, and closes connections. Pulls must have ended. */
   async close(): Promise<void> {
+    this.ended.abort();
     await this.pulls.settled();
+    await this.healer.settled();
     await this.parts.layerFlights.settled();
     await this.layers.settled();
     await this.transport.close();
+    await syncFileSystem(this.options.root);
+    await this.options.store.flushed();
+    this.boot.end();
   }
 
-  /** After a failure finished layers wait for the next try, but for a full disk, which has better uses for the space. */
+  /**
+   * After a failure the documents go at once; what there is of layers waits for the next try, but for a full disk,
+   * which has better uses for the space.
+   */
   private async bring(...args: Parameters<Images['fetchAndName']>): Promise<PulledImage> {
     try {
       return await this.fetchAndName(...args);
     } catch (error) {
-      if (kindOf(error) === 'resource_exhausted') await this.collect();
-      throw error;
+      await this.tidyUp(error);
+      throw asDiskFull(error, canonicalForm(args[1].reference));
     }
+  }
+
+  private async tidyUp(after: unknown): Promise<void> {
+    await this.collect(isFull(after) ? 'all' : 'old').catch((failure: unknown) =>
+      this.options.log.warn(`could not tidy up after a pull: ${messageOf(failure)}`),
+    );
   }
 
   private async fetchAndName(
     ctx: Context,
-    source: ImageSource,
-    reference: Reference,
-    which: string,
+    asked: Wanted,
+    runtimeHandler: string,
     onProgress: OnProgress,
   ): Promise<PulledImage> {
     return this.pins.during(async pin => {
-      const fetched = await fetchImage(this.parts, ctx, source, reference, which, pin, onProgress);
+      const fetched = await fetchImage(this.parts, ctx, asked, pin, onProgress);
+      const { reference } = asked;
       const tag = tagForm(reference);
       const names = { tags: tag === undefined ? [] : [tag], digests: [digestForm(reference, fetched.digest)] };
-      return this.named(names, fetched);
+      return this.named(names, fetched, runtimeHandler);
     });
   }
 
@@ -385,32 +519,25 @@ export class Images {
             entry.take(event);
             onProgress(event);
           };
-          const fetched = await fetchImage(this.parts, ctx, source, own, digest, pin, progress);
+          const asked = { source, repository: undefined, reference: own, which: digest };
+          const fetched = await fetchImage(this.parts, ctx, asked, pin, progress);
           if (kept) await this.content.adopt(kept.digest, kept.path);
           const tags = names.map(canonicalForm);
           const digests = isOriginal ? names.map(name => digestForm(name, fetched.digest)) : [];
-          return this.named({ tags, digests }, kept ? { ...fetched, content: [...fetched.content, kept] } : fetched);
+          const content = [...fetched.content, ...(kept ? [kept] : [])];
+          return this.named({ tags, digests }, { ...fetched, content }, '');
         });
       } catch (error) {
-        if (kindOf(error) === 'resource_exhausted') await this.collect();
-        throw ofArchive(error, what);
+        await this.tidyUp(error);
+        throw ofArchive(asDiskFull(error, what), what);
       }
     });
   }
 
-  private async named(names: Names, fetched: FetchedImage): Promise<PulledImage> {
-    const record = await this.name(names, fetched);
+  private async named(names: Names, fetched: FetchedImage, runtimeHandler: string): Promise<PulledImage> {
+    const record = await this.name(names, fetched, runtimeHandler);
     await this.options.store.flushed();
     return { ...this.toImage(record), digest: fetched.digest };
-  }
-
-  private registry(reference: Reference, auth: RegistryAuth | undefined): Promise<RegistryClient> {
-    return RegistryClient.open(reference, auth, {
-      transport: this.transport,
-      hostsDir: this.options.hostsDir,
-      plainHttp: this.options.plainHttp ?? [],
-      ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
-    });
   }
 
   /** Once each, with the tags that were written. */
@@ -428,10 +555,10 @@ export class Images {
   }
 
   /** Writes the records, all or none; a tag that another image had moves to this one. */
-  private name(names: Names, fetched: FetchedImage): Promise<ImageRecord> {
+  private name(names: Names, fetched: FetchedImage, runtimeHandler: string): Promise<ImageRecord> {
     return this.options.store.transaction(() => {
       this.moveTags(fetched.id, names.tags);
-      const record = merged(this.records.get(fetched.id), fetched, names);
+      const record = merged(this.records.get(fetched.id), fetched, names, runtimeHandler);
       this.layers.record(fetched.layers);
       void this.records.put(record.id, record);
       return record;
@@ -449,11 +576,13 @@ export class Images {
   private toImage(record: ImageRecord): Image {
     const layers = record.layerKeys.flatMap(key => {
       const layer = this.layers.get(key);
-      return layer ? [{ key, dir: layer.dir, diffId: layer.diffId, sizeBytes: layer.diskBytes }] : [];
+      if (!layer) return [];
+      const { dir, diffId, diskBytes, state, blob } = layer;
+      return [{ key, dir, diffId, sizeBytes: diskBytes, state, digest: blob?.digest }];
     });
     const bytes = [...layers, ...record.content].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-    const { id, tags, digests, config, pinned } = record;
-    return { id, tags, digests, config, layers, pinned, sizeBytes: BigInt(bytes) };
+    const { id, tags, digests, config, pinned, runtimeHandler } = record;
+    return { id, tags, digests, config, layers, pinned, runtimeHandler, sizeBytes: BigInt(bytes) };
   }
 }
 
@@ -462,17 +591,23 @@ interface Names {
   readonly digests: readonly string[];
 }
 
-function merged(before: ImageRecord | undefined, fetched: FetchedImage, names: Names): ImageRecord {
+function merged(
+  before: ImageRecord | undefined,
+  fetched: FetchedImage,
+  names: Names,
+  runtimeHandler: string,
+): ImageRecord {
   const content = new Map(
     [...(before?.content ?? []), ...fetched.content].map(({ digest, sizeBytes }) => [digest, { digest, sizeBytes }]),
   );
   return {
-    version: 1,
+    version: 2,
     id: fetched.id,
     tags: [...new Set([...(before?.tags ?? []), ...names.tags])],
     digests: [...new Set([...(before?.digests ?? []), ...names.digests])],
     config: fetched.config,
     layerKeys: fetched.layers.map(layer => layer.key),
+    runtimeHandler,
     content: [...content.values()],
     pinned: before?.pinned ?? false,
   };
@@ -497,6 +632,15 @@ function ofArchive(error: unknown, what: string): unknown {
   return new BerthError(kind, `${what}: ${why.replace(/^pull \S+: /, '')}`, {
     cause: error,
     ...(own === undefined ? {} : { hint: own }),
+  });
+}
+
+/** A full disk has many words; the one who asked hears the same. */
+function asDiskFull(error: unknown, name: string): unknown {
+  if (error instanceof BerthError || !isFull(error)) return error;
+  return new BerthError('resource_exhausted', `pull ${name}: no space left on device`, {
+    cause: error,
+    hint: 'free some space and pull again',
   });
 }
 

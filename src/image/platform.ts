@@ -21,17 +21,19 @@ export function describePlatform({ os, architecture, variant }: Platform): strin
   return [os, architecture, ...(variant === undefined ? [] : [variant])].join('/');
 }
 
-/** The candidate that fits `node` best: the same variant, else none, else the highest lower one (arm v6 runs on v7). */
-export function pickPlatform<T>(
+/**
+ * The candidates that fit `node`, best first: the same variant, then none, then the highest lower one (arm v6 runs on v7).
+ */
+export function rankedPlatforms<T>(
   candidates: readonly T[],
   platformOf: (candidate: T) => Platform,
   node: Platform,
-): T | undefined {
-  const ranked = candidates
+): T[] {
+  return candidates
     .map(candidate => ({ candidate, rank: rankFor(platformOf(candidate), node) }))
     .filter(({ rank }) => rank > 0)
-    .sort((a, b) => b.rank - a.rank);
-  return ranked[0]?.candidate;
+    .sort((a, b) => b.rank - a.rank)
+    .map(({ candidate }) => candidate);
 }
 
 function rankFor(platform: Platform, node: Platform): number {

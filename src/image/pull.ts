@@ -1,17 +1,36 @@
+import { closeSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { Context } from '../base/context';
 import { BerthError, messageOf } from '../base/errors';
+import { KeyedLock } from '../base/keyed-lock';
 import type { Content } from './content/content';
-import { chainIdOf, digestOf, isDigest, type Digest } from './digest';
-import { choose, parseImageConfig, parseManifest, type Descriptor, type ImageConfig, type Manifest } from './documents';
+import type { Partials } from './content/partials';
+import { algorithmOf, chainIdOf, digestOf, isDigest, type Digest } from './digest';
+import {
+  candidates,
+  notForNode,
+  offersOf,
+  parseImageConfig,
+  parseManifest,
+  type Descriptor,
+  type ImageConfig,
+  type Manifest,
+} from './documents';
 import type { Platform } from './platform';
 import { canonicalForm, type Reference } from './reference';
-import { readableBytes } from './readable-bytes';
 import { networkReason } from './registry/client';
 import type { SharedFlight } from './shared-flight';
 import type { Slots } from './slots';
-import { chainKey, layerKey, type Layer, type Layers } from './snapshot/layers';
+import { chainKey, layerKey, type Begun, type Layer, type LayerRecord, type Layers } from './snapshot/layers';
 import type { ImageSource } from './source';
-import { needsChain, syncFileSystem, unpackLayer, type UnpackRequest } from './unpack/unpack';
+import { readableBytes } from './readable-bytes';
+import {
+  needsChain,
+  syncFileSystem,
+  unpackLayer,
+  type LayerBytes as BlobBytes,
+  type UnpackRequest,
+} from './unpack/unpack';
 
 export interface LayerProgress {
   readonly layer: Digest;
@@ -26,7 +45,14 @@ export type OnProgress = (event: LayerProgress) => void;
 export interface PullParts {
   readonly root: string;
   readonly content: Content;
+  readonly partials: Partials;
   readonly layers: Layers;
+  /** One unpack of a blob at a time, whatever it is unpacked for. */
+  readonly blobLocks: KeyedLock;
+  /** Resolves with the layer once it is known to be whole; with undefined when it is not. */
+  readonly sound: (ctx: Context, layer: Layer) => Promise<Layer | undefined>;
+  readonly keepLayerBlobs: boolean;
+  readonly allowForeignLayers: boolean;
   readonly layerFlights: SharedFlight<Layer | typeof needsChain, LayerProgress>;
   readonly slots: Slots;
   readonly platform: Platform;
@@ -42,7 +68,25 @@ export interface FetchedImage {
   readonly content: readonly { readonly digest: Digest; readonly sizeBytes: number }[];
 }
 
+/** Which image, and where it is. */
+export interface Wanted {
+  readonly source: ImageSource;
+  /** Where its blobs can be asked for another time; undefined for a file. */
+  readonly repository: string | undefined;
+  readonly reference: Reference;
+  /** A tag or a digest. */
+  readonly which: string;
+}
+
+/** So often without a step forward. */
 const downloadsMax = 3;
+
+/** An index may hold an index, and so on; and so many documents in all are looked at. */
+const depthMax = 4;
+const documentsMax = 16;
+
+/** The beginning of a smaller blob is not worth a file. */
+const partialBytesMin = 1024 * 1024;
 
 /**
  * Brings an image here: its documents, then its layers side by side, each
@@ -52,20 +96,18 @@ const downloadsMax = 3;
 export async function fetchImage(
   parts: PullParts,
   ctx: Context,
-  source: ImageSource,
-  reference: Reference,
-  which: string,
+  { source, repository, reference, which }: Wanted,
   pin: (name: string) => void,
   onProgress: OnProgress,
 ): Promise<FetchedImage> {
   ctx.stage(`read the manifest of ${canonicalForm(reference)}`);
   const documents = await fetchDocuments(parts, ctx, source, reference, which);
   const { manifest, config } = documents;
-  for (const { digest } of documents.kept) pin(digest);
+  for (const { digest } of [...documents.kept, ...manifest.layers]) pin(digest);
   await keepDocuments(parts, reference, documents.kept);
 
   ctx.stage(`fetch the layers of ${canonicalForm(reference)}`);
-  const layers = await fetchLayers(parts, ctx, source, reference, manifest, config, pin, onProgress);
+  const layers = await fetchLayers(parts, ctx, { source, repository, reference, which }, documents, pin, onProgress);
 
   ctx.stage(`write ${canonicalForm(reference)} to disk`);
   await syncFileSystem(parts.root);
@@ -74,8 +116,16 @@ export async function fetchImage(
     digest: documents.digest,
     config,
     layers,
-    content: documents.kept.map(({ digest, bytes }) => ({ digest, sizeBytes: bytes.length })),
+    content: [
+      ...documents.kept.map(({ digest, bytes }) => ({ digest, sizeBytes: bytes.length })),
+      ...(parts.keepLayerBlobs ? await keptBlobs(parts, manifest) : []),
+    ],
   };
+}
+
+async function keptBlobs(parts: PullParts, { layers }: Manifest): Promise<FetchedImage['content']> {
+  const here = await Promise.all(layers.map(async layer => ((await parts.content.has(layer.digest)) ? [layer] : [])));
+  return here.flat().map(({ digest, sizeBytes }) => ({ digest, sizeBytes }));
 }
 
 interface Documents {
@@ -93,30 +143,55 @@ async function fetchDocuments(
   which: string,
 ): Promise<Documents> {
   const name = canonicalForm(reference);
-  const kept: Documents['kept'] = [];
-  let found = await fetchManifest(ctx, source, which, undefined, name, kept);
-  const top = found.digest;
-  for (let depth = 0; found.manifest.kind === 'index'; depth++) {
-    if (depth > 1) throw new BerthError('failed_precondition', `the index of ${name} nests deeper than one level`);
-    const entry = choose(found.manifest, parts.platform, name);
-    found = await fetchManifest(ctx, source, entry.digest, entry, name, kept);
-  }
-  const { manifest } = found;
+  const search: Search = { parts, ctx, source, name, looked: 0, offers: [] };
+  const top = await fetchManifest(search, which, undefined);
+  const found = await findManifest(search, top, 0);
+  if (!found) throw notForNode(search.offers, parts.platform, name);
+  const { manifest, kept } = found;
   const bytes = await documentOf(parts, manifest.config, () => source.smallBlob(ctx, manifest.config.digest));
   assertDescribed(manifest.config, bytes, `the config of ${name}`);
   const config = parseImageConfig(bytes, manifest.layers.length, parts.platform, `the config of ${name}`);
-  kept.push({ digest: manifest.config.digest, bytes });
-  return { digest: top, manifest, config, kept };
+  return { digest: top.digest, manifest, config, kept: [...kept, { digest: manifest.config.digest, bytes }] };
 }
 
-async function fetchManifest(
-  ctx: Context,
-  source: ImageSource,
-  which: string,
-  described: Descriptor | undefined,
-  name: string,
-  kept: Documents['kept'],
-): Promise<{ digest: Digest; manifest: ReturnType<typeof parseManifest> }> {
+/** What a walk through nested indexes carries along. */
+interface Search {
+  readonly parts: PullParts;
+  readonly ctx: Context;
+  readonly source: ImageSource;
+  readonly name: string;
+  looked: number;
+  readonly offers: string[];
+}
+
+interface FoundDocument {
+  readonly digest: Digest;
+  readonly document: ReturnType<typeof parseManifest>;
+  readonly bytes: Buffer;
+}
+
+/** The first image for this node, depth first, with the documents that lead to it; undefined when there is none. */
+async function findManifest(
+  search: Search,
+  { digest, document, bytes }: FoundDocument,
+  depth: number,
+): Promise<{ manifest: Manifest; kept: Documents['kept'] } | undefined> {
+  const kept = [{ digest, bytes }];
+  if (document.kind === 'manifest') return { manifest: document, kept };
+  if (depth === depthMax)
+    throw new BerthError('failed_precondition', `the index of ${search.name} nests deeper than ${depthMax} levels`);
+  search.offers.push(...offersOf(document));
+  for (const entry of candidates(document, search.parts.platform)) {
+    const below = await findManifest(search, await fetchManifest(search, entry.digest, entry), depth + 1);
+    if (below) return { manifest: below.manifest, kept: [...kept, ...below.kept] };
+  }
+  return undefined;
+}
+
+async function fetchManifest(search: Search, which: string, described: Descriptor | undefined): Promise<FoundDocument> {
+  const { parts, ctx, source, name } = search;
+  if (search.looked++ === documentsMax)
+    throw new BerthError('failed_precondition', `the indexes of ${name} lead to more than ${documentsMax} documents`);
   const { digest, mediaType, bytes } = await source.manifest(ctx, which);
   const what = `the manifest ${isDigest(which) ? which : ''} of ${name}`.replace('  ', ' ');
   if (isDigest(which) && digest !== which)
@@ -133,9 +208,8 @@ async function fetchManifest(
       'failed_precondition',
       `${what} is malformed: the index calls it ${described.mediaType}, but it was handed over as ${mediaType}`,
     );
-  const manifest = parseManifest(bytes, described?.mediaType ?? mediaType, what);
-  kept.push({ digest, bytes });
-  return { digest, manifest };
+  const rules = { allowForeignLayers: parts.allowForeignLayers };
+  return { digest, document: parseManifest(bytes, described?.mediaType ?? mediaType, what, rules), bytes };
 }
 
 async function documentOf(parts: PullParts, { digest }: Descriptor, fetch: () => Promise<Buffer>): Promise<Buffer> {
@@ -145,7 +219,7 @@ async function documentOf(parts: PullParts, { digest }: Descriptor, fetch: () =>
 function assertDescribed({ digest, sizeBytes }: Descriptor, bytes: Buffer, what: string): void {
   if (bytes.length !== sizeBytes)
     throw new BerthError('data_loss', `${what} has ${bytes.length} bytes, and ${sizeBytes} were announced`);
-  const found = digestOf(bytes, digest.startsWith('sha256') ? 'sha256' : 'sha512');
+  const found = digestOf(bytes, algorithmOf(digest));
   if (found !== digest) throw new BerthError('data_loss', `${what} has digest ${found}, and ${digest} was announced`);
 }
 
@@ -157,6 +231,7 @@ async function keepDocuments(parts: PullParts, reference: Reference, kept: Docum
 /* ---- layers ---- */
 
 interface LayerRequest {
+  readonly repository: string | undefined;
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly chainId: Digest;
@@ -168,10 +243,8 @@ interface LayerRequest {
 async function fetchLayers(
   parts: PullParts,
   ctx: Context,
-  source: ImageSource,
-  reference: Reference,
-  manifest: Manifest,
-  config: ImageConfig,
+  { source, repository, reference }: Wanted,
+  { manifest, config }: Documents,
   pin: (name: string) => void,
   onProgress: OnProgress,
 ): Promise<Layer[]> {
@@ -182,7 +255,7 @@ async function fetchLayers(
     const diffIds = config.diffIds.slice(0, i + 1);
     const diffId = diffIds[i];
     if (diffId === undefined) throw new BerthError('internal', 'a layer without a diff id');
-    const request = { descriptor, diffId, chainId: chainIdOf(diffIds), below: flights.slice() };
+    const request = { repository, descriptor, diffId, chainId: chainIdOf(diffIds), below: flights.slice() };
     pin(layerKey(diffId));
     pin(chainKey(request.chainId));
     flights.push(fetchLayer(parts, group, source, request, onProgress));
@@ -213,14 +286,18 @@ async function fetchLayer(
   request: LayerRequest,
   onProgress: OnProgress,
 ): Promise<Layer> {
-  const { descriptor, diffId, chainId, below } = request;
+  const { repository, descriptor, diffId, chainId, below } = request;
   const event = (phase: LayerProgress['phase'], doneBytes: number): LayerProgress => ({
     layer: descriptor.digest,
     phase,
     doneBytes,
     totalBytes: descriptor.sizeBytes,
   });
-  const found = parts.layers.find(diffId, chainId);
+  const present = async () => {
+    const found = parts.layers.find(diffId, chainId);
+    return found && (await parts.sound(ctx, found));
+  };
+  const found = await present();
   if (found) {
     onProgress(event('exists', descriptor.sizeBytes));
     return found;
@@ -229,9 +306,14 @@ async function fetchLayer(
   const download = (key: string, where: UnpackRequest['below']) =>
     parts.layerFlights.join(ctx, `${key} ${descriptor.digest} ${below.length === 0}`, onProgress, async (own, emit) => {
       const onBytes = (bytes: number) => emit(event('downloading', bytes));
-      const layer = await parts.slots.run(own, () =>
-        unpackAttempts(parts, own, source, { key, descriptor, diffId, where, onBytes }),
-      );
+      const attempt = { key, descriptor, diffId, repository, where, onBytes };
+      const layer = await parts.blobLocks.run(descriptor.digest, async () => {
+        own.throwIfEnded();
+        // Another image may have brought it while this one waited, on another chain or as its lowest layer.
+        const other = parts.layers.get(key);
+        if (other?.state === 'sound') return other;
+        return parts.slots.run(own, () => unpackBlob(parts, own, source, attempt));
+      });
       if (layer !== needsChain) emit(event('done', descriptor.sizeBytes));
       return layer;
     });
@@ -244,41 +326,72 @@ async function fetchLayer(
   return onTop;
 }
 
-interface Attempt {
+/* ---- one blob ---- */
+
+/** A blob that is to become the layer `key`. */
+export interface BlobRequest {
   readonly key: string;
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
+  readonly repository: string | undefined;
   readonly where: UnpackRequest['below'];
   readonly onBytes: (bytes: number) => void;
 }
 
-/** Downloads again when the connection breaks; whatever else fails is final. */
-async function unpackAttempts(
+/**
+ * Unpacks the blob while it arrives. When the connection breaks it goes on where
+ * it was, as long as there is progress; whatever else fails is final. A layer of
+ * this key that is damaged is replaced.
+ */
+export async function unpackBlob(
   parts: PullParts,
   ctx: Context,
   source: ImageSource,
-  attempt: Attempt,
+  request: BlobRequest,
 ): Promise<Layer | typeof needsChain> {
-  for (let i = 1; ; i++) {
+  const { digest } = request.descriptor;
+  const kept = await fromContent(parts, ctx, request);
+  if (kept) return kept;
+  let failures = 0;
+  for (let had = await parts.partials.sizeOf(digest); ;) {
     try {
-      return await unpackOnce(parts, ctx, source, attempt);
+      return await unpackOnce(parts, ctx, source, request);
     } catch (error) {
       ctx.throwIfEnded();
-      if (error instanceof BerthError) throw error;
-      const why = networkReason(error).reason;
-      if (i === downloadsMax)
+      if (error instanceof BerthError) {
+        // Bytes that were wrong must not be met again; those that were only too few are right so far.
+        if (error.kind === 'data_loss') await parts.partials.remove(digest);
+        throw error;
+      }
+      const have = await parts.partials.sizeOf(digest);
+      failures = have > had ? 1 : failures + 1;
+      had = have;
+      if (failures === downloadsMax)
         throw new BerthError(
           'unavailable',
-          `layer ${attempt.descriptor.digest}: the connection broke ${i} times: ${why}`,
-          {
-            cause: error,
-            hint: "check the node's network",
-          },
+          `layer ${digest}: the connection broke ${failures} times: ${networkReason(error).reason}`,
+          { cause: error, hint: "check the node's network" },
         );
-      ctx.log.warn(
-        `layer ${attempt.descriptor.digest}: the connection broke: ${messageOf(error)}; it is fetched again`,
-      );
+      ctx.log.warn(`layer ${digest}: the connection broke: ${messageOf(error)}; it goes on at byte ${have}`);
     }
+  }
+}
+
+/** From the kept blob, if it is here and right; if it is not, it is as if it were not here. */
+async function fromContent(
+  parts: PullParts,
+  ctx: Context,
+  request: BlobRequest,
+): Promise<Layer | typeof needsChain | undefined> {
+  const file = await parts.content.openBlob(request.descriptor.digest);
+  if (!file) return undefined;
+  try {
+    return await unpackInto(parts, ctx, request, { offset: 0, file, close: () => file.close() });
+  } catch (error) {
+    if (!(error instanceof BerthError) || error.kind !== 'data_loss') throw error;
+    ctx.log.warn(`the kept blob ${request.descriptor.digest} is damaged and fetched again: ${messageOf(error)}`);
+    await parts.content.remove(request.descriptor.digest);
+    return undefined;
   }
 }
 
@@ -286,18 +399,73 @@ async function unpackOnce(
   parts: PullParts,
   ctx: Context,
   source: ImageSource,
-  { key, descriptor, diffId, where, onBytes }: Attempt,
+  request: BlobRequest,
 ): Promise<Layer | typeof needsChain> {
-  const bytes = readableBytes(await source.blob(ctx, descriptor.digest));
-  const dir = await parts.layers.begin();
-  let done = false;
+  const { digest, sizeBytes } = request.descriptor;
+  if (sizeBytes < partialBytesMin && !parts.keepLayerBlobs)
+    return unpackInto(parts, ctx, request, readableBytes(await source.blob(ctx, digest)));
+  const partial = await parts.partials.begin(digest, sizeBytes);
   try {
-    const result = await unpackLayer({ layer: descriptor, diffId, dir, below: where, onBytes }, bytes, ctx.signal);
-    if (result === needsChain) return needsChain;
-    const layer = await parts.layers.keep(dir, { version: 1, key, diffId, ...result });
-    done = true;
+    // A file that is as long as the blob may be all of it: then nothing is fetched.
+    const bytes = partial.sizeBytes === sizeBytes ? nothing(sizeBytes) : readableBytes(await source.blob(ctx, digest));
+    const layer = await unpackInto(parts, ctx, request, bytes, partial.file);
+    if (layer === needsChain) return needsChain; // the bytes are wanted again in a moment
+    if (parts.keepLayerBlobs) await parts.partials.moveTo(digest, parts.content.pathOf(digest));
+    else await parts.partials.remove(digest);
     return layer;
   } finally {
-    if (!done) parts.layers.giveUp(dir);
+    await partial.close();
   }
+}
+
+function nothing(offset: number): BlobBytes {
+  const pipeTo = (fd: number) => Promise.resolve(closeSync(fd));
+  return { offset, pipeTo, close: () => Promise.resolve() };
+}
+
+async function unpackInto(
+  parts: PullParts,
+  ctx: Context,
+  { key, descriptor, diffId, repository, where, onBytes }: BlobRequest,
+  bytes: BlobBytes,
+  blob?: UnpackRequest['blob'],
+): Promise<Layer | typeof needsChain> {
+  const begun = await beginOrClose(parts, bytes);
+  let done = false;
+  try {
+    const manifest = await open(begun.manifestPath, 'wx', 0o600);
+    try {
+      const request = { layer: descriptor, diffId, dir: begun.dir, below: where, manifest, onBytes };
+      const result = await unpackLayer({ ...request, ...(blob ? { blob } : {}) }, bytes, ctx.signal);
+      if (result === needsChain) return needsChain;
+      const { digest, sizeBytes, mediaType } = descriptor;
+      const layer = await place(parts, begun, {
+        ...{ version: 2, key, diffId, ...result, hasManifest: true, state: 'sound' },
+        blob: { digest, sizeBytes, mediaType, repository },
+      });
+      done = true;
+      return layer;
+    } finally {
+      await manifest.close();
+    }
+  } finally {
+    if (!done) parts.layers.giveUp(begun);
+  }
+}
+
+async function beginOrClose(parts: PullParts, bytes: BlobBytes): Promise<Begun> {
+  try {
+    return await parts.layers.begin();
+  } catch (error) {
+    await bytes.close();
+    throw error;
+  }
+}
+
+/** A layer that is damaged has a record, which says sound again only once its new files are on disk. */
+async function place(parts: PullParts, begun: Begun, record: LayerRecord): Promise<Layer> {
+  const present = parts.layers.get(record.key);
+  if (!present || present.state === 'sound') return parts.layers.keep(begun, record);
+  await syncFileSystem(parts.root);
+  return parts.layers.replace(begun, record);
 }

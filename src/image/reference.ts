@@ -46,6 +46,11 @@ export function parseReference(text: string): Reference {
   };
 }
 
+/** Where it is, without which one is meant: `docker.io/library/busybox`. */
+export function repositoryForm({ host, repository }: Reference): string {
+  return `${host}/${repository}`;
+}
+
 /** The reference in full: `docker.io/library/busybox:latest`. */
 export function canonicalForm(reference: Reference): string {
   return `${reference.host}/${reference.repository}${suffix(reference)}`;

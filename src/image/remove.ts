@@ -1,5 +1,6 @@
 import { BerthError } from '../base/errors';
 import type { Content } from './content/content';
+import type { Partials } from './content/partials';
 import type { Pins } from './pins';
 import type { ImageRecord } from './record';
 import { canonicalForm, parseReference } from './reference';
@@ -49,20 +50,46 @@ export function withoutName(record: ImageRecord, name: string): ImageRecord {
   };
 }
 
-/** Removes the layers and documents that no image, no container and no running pull needs. */
-export async function collectUnused(
-  records: () => readonly ImageRecord[],
-  layers: Layers,
-  content: Content,
-  pins: Pins,
-  layersInUse: () => Iterable<string>,
-): Promise<void> {
+/** What a collection looks at. */
+export interface Collected {
+  readonly records: () => readonly ImageRecord[];
+  readonly layers: Layers;
+  readonly content: Content;
+  readonly partials: Partials;
+  readonly pins: Pins;
+  /** Keys of layers that containers stand on. */
+  readonly layersInUse: () => Iterable<string>;
+}
+
+/** What interrupted pulls left may wait so long for the pull that goes on with it. */
+const leftoverAgeMaxMs = 7 * 24 * 60 * 60 * 1000;
+
+/**
+ * Removes the layers and documents that no image, no container and no running
+ * pull needs. `leftovers` says which of the beginnings of blobs, and of the layers
+ * that no image has used yet, go, too: all, or those that are too old.
+ */
+export async function collectUnused(parts: Collected, leftovers: 'all' | 'old'): Promise<void> {
+  const { layers, content, partials, pins, layersInUse } = parts;
   const present = await content.list();
+  const begun = await partials.list();
+  const young = leftovers === 'old' ? await layers.unclaimed(leftoverAgeMaxMs) : new Set<string>();
   // From here to the first await nothing may be pinned, recorded or unpinned.
-  const recorded = records();
-  const usedKeys = new Set([...recorded.flatMap(record => record.layerKeys), ...layersInUse()]);
+  const recorded = parts.records();
+  const standing = new Set(layersInUse());
+  const usedKeys = new Set([...recorded.flatMap(record => record.layerKeys), ...standing, ...young]);
   const usedDigests = new Set<string>(recorded.flatMap(record => record.content.map(blob => blob.digest)));
   const unusedBlobs = present.filter(digest => !usedDigests.has(digest) && !pins.has(digest));
-  const collected = layers.collect(key => usedKeys.has(key) || pins.has(key));
-  await Promise.all([collected, ...unusedBlobs.map(digest => content.remove(digest))]);
+  const unusedPartials = begun.filter(
+    ({ digest, ageMs }) => !pins.has(digest) && (leftovers === 'all' || ageMs > leftoverAgeMaxMs),
+  );
+  const collected = layers.collect(
+    key => usedKeys.has(key) || pins.has(key),
+    key => standing.has(key),
+  );
+  await Promise.all([
+    collected,
+    ...unusedBlobs.map(digest => content.remove(digest)),
+    ...unusedPartials.map(({ digest }) => partials.remove(digest)),
+  ]);
 }

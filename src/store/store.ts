@@ -25,8 +25,15 @@ export interface Table<Record extends Versioned> {
  * bigint, Buffer and nested objects come back as what they were.
  */
 export interface Store {
-  /** The table `name`, whose records have the schema `version`; records of another version are refused when read. */
-  table<Record extends Versioned>(name: string, version: Record['version']): Table<Record>;
+  /**
+   * The table `name`, whose records have the schema `version`. Of records of another version `upgrade` makes one of
+   * this, each time they are read until they are written anew; those that it does not know are refused.
+   */
+  table<Record extends Versioned>(
+    name: string,
+    version: Record['version'],
+    upgrade?: (old: Versioned) => Record | undefined,
+  ): Table<Record>;
   /**
    * Runs `work` alone; its writes, to any tables, become visible together or, if it throws, not at all.
    * `work` does not await: what it calls on tables takes effect in order, and their promises need no catching.
@@ -46,8 +53,11 @@ export function openStore(dir: string, log: Logger): Store {
   const root = openFile(dir, path);
   log.debug('store opened', { path });
   return {
-    table: <Record extends Versioned>(name: string, version: Record['version']) =>
-      new LmdbTable<Record>(openTable(root, path, name), path, name, version),
+    table: <Record extends Versioned>(
+      name: string,
+      version: Record['version'],
+      upgrade: (old: Versioned) => Record | undefined = () => undefined,
+    ) => new LmdbTable<Record>(openTable(root, path, name), path, name, version, upgrade),
     transaction: async work => {
       let result: { value: ReturnType<typeof work> } | undefined;
       await root.childTransaction(() => {
@@ -94,6 +104,7 @@ class LmdbTable<Record extends Versioned> implements Table<Record> {
     private readonly path: string,
     private readonly name: string,
     private readonly version: number,
+    private readonly upgrade: (old: Versioned) => Record | undefined,
   ) {}
 
   get(key: string): Record | undefined {
@@ -127,6 +138,8 @@ class LmdbTable<Record extends Versioned> implements Table<Record> {
     const version = typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined;
     if (version === this.version) return value as Record;
     if (typeof version !== 'number') throw this.damaged(`record ${key}`, 'it is not a record');
+    const upgraded = this.upgrade(value as Versioned);
+    if (upgraded) return upgraded;
     throw new BerthError(
       'failed_precondition',
       `read record ${key} of ${this.name} in the store ${this.path}: it has version ${version}, and this berth knows version ${this.version}`,

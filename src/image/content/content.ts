@@ -1,4 +1,5 @@
-import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { randomHexId } from '../../base/ids';
 import { BerthError, isAbsent } from '../../base/errors';
@@ -60,14 +61,38 @@ export class Content {
     await syncDirectory(this.dirOf(digest));
   }
 
-  /** The blob, however large, for reading by the caller, who closes it; undefined when it is not kept. */
-  async open(digest: Digest): Promise<FileHandle | undefined> {
+  /** A blob that may be large, for reading; undefined when it is not here. Its digest is for the reader to compare. */
+  async openBlob(digest: Digest): Promise<FileHandle | undefined> {
     try {
       return await open(this.pathOf(digest), 'r');
     } catch (error) {
       if (isAbsent(error)) return undefined;
       throw error;
     }
+  }
+
+  /** Its size, or undefined when it is not here. */
+  async sizeOf(digest: Digest): Promise<number | undefined> {
+    try {
+      return (await stat(this.pathOf(digest))).size;
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Whether it is here and has the digest of its name. */
+  async isWhole(digest: Digest): Promise<boolean> {
+    await using file = await this.openBlob(digest);
+    if (!file) return false;
+    const hash = createHash(algorithmOf(digest));
+    for await (const chunk of file.createReadStream({ autoClose: false, highWaterMark: 256 * 1024 }))
+      hash.update(chunk as Buffer);
+    return hash.digest('hex') === hexOf(digest);
+  }
+
+  async has(digest: Digest): Promise<boolean> {
+    return (await this.sizeOf(digest)) !== undefined;
   }
 
   async remove(digest: Digest): Promise<void> {
@@ -87,7 +112,7 @@ export class Content {
     return join(this.root, 'blobs', algorithmOf(digest));
   }
 
-  private pathOf(digest: Digest): string {
+  pathOf(digest: Digest): string {
     return join(this.dirOf(digest), hexOf(digest));
   }
 }

@@ -1,25 +1,55 @@
-import { renameSync } from 'node:fs';
-import { mkdir, readdir, rename } from 'node:fs/promises';
+import { readFileSync, renameSync } from 'node:fs';
+import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../../base/errors';
 import { randomHexId } from '../../base/ids';
 import type { Logger } from '../../base/log';
-import type { Table } from '../../store/store';
+import type { Table, Versioned } from '../../store/store';
 import { algorithmOf, hexOf, type Digest } from '../digest';
 
-/** A layer that is unpacked: what is known of it, once. Its files are in `<root>/<key>/fs`. */
+/** Where a layer came from: enough to fetch it again. */
+export interface LayerBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly mediaType: string;
+  /** `registry.example/app`; undefined when it came out of a file. */
+  readonly repository: string | undefined;
+}
+
+/**
+ * sound: on disk, and as it was unpacked. suspect: the machine went down while the
+ * daemon ran, and nobody has looked since. damaged: not what it was.
+ */
+export type LayerState = 'sound' | 'suspect' | 'damaged';
+
+/**
+ * A layer that is unpacked: what is known of it, once. Its files are in
+ * `<root>/<key>/fs`, beside their `manifest` and, until an image uses it, its
+ * record in `facts`.
+ */
 export interface LayerRecord {
-  readonly version: 1;
+  readonly version: 2;
   readonly key: string;
   readonly diffId: Digest;
   readonly diskBytes: number;
   readonly inodes: number;
   /** It hides all layers below it. */
   readonly opaqueRoot: boolean;
+  /** Unknown of layers that an earlier berth unpacked. */
+  readonly blob: LayerBlob | undefined;
+  readonly hasManifest: boolean;
+  readonly state: LayerState;
+}
+
+/** Version 1 knew neither blobs nor manifests. */
+export function upgradeLayer(old: Versioned): LayerRecord | undefined {
+  if (old.version !== 1) return undefined;
+  return { ...(old as unknown as LayerRecord), version: 2, blob: undefined, hasManifest: false, state: 'sound' };
 }
 
 export interface Layer extends LayerRecord {
   readonly dir: string;
+  readonly manifestPath: string;
 }
 
 /** The key of a layer that is right on top of any other. */
@@ -32,8 +62,31 @@ export function chainKey(chainId: Digest): string {
   return `chain-${algorithmOf(chainId)}-${hexOf(chainId)}`;
 }
 
+/** Where a layer is being unpacked. */
+export interface Begun {
+  readonly dir: string;
+  readonly manifestPath: string;
+}
+
+export interface LayersOptions {
+  readonly root: string;
+  readonly table: Table<LayerRecord>;
+  readonly remove: (dir: string) => Promise<void>;
+  /** Layers that no image has used yet are whole as long as the machine is up. */
+  readonly sameBoot: boolean;
+  readonly log: Logger;
+}
+
+interface Space {
+  readonly bytes: number;
+  readonly inodes: number;
+}
+
 const temporary = 'tmp-';
+/** `trash-<random>-<bytes>-<inodes>`: what is being deleted still takes its space. */
 const trash = 'trash-';
+/** `old-<random>-<bytes>-<inodes>-<key>`: replaced, and perhaps below running containers. */
+const old = 'old-';
 const empty = 'empty';
 
 /**
@@ -43,30 +96,31 @@ const empty = 'empty';
  */
 export class Layers {
   private readonly known = new Map<string, Layer>();
+  private readonly going = new Map<string, Space>();
   private readonly removals = new Set<Promise<void>>();
+  private readonly root: string;
 
-  private constructor(
-    private readonly root: string,
-    private readonly table: Table<LayerRecord>,
-    private readonly remove: (dir: string) => Promise<void>,
-    private readonly log: Logger,
-  ) {}
+  private constructor(private readonly options: LayersOptions) {
+    this.root = options.root;
+  }
 
-  /** Opens the layers below `root`; what an earlier process left half-done, or without a record, is removed. */
-  static async open(
-    root: string,
-    table: Table<LayerRecord>,
-    remove: (dir: string) => Promise<void>,
-    log: Logger,
-  ): Promise<Layers> {
-    const layers = new Layers(root, table, remove, log);
+  /** Opens the layers below `root`; what an earlier process left half-done is removed. */
+  static async open(options: LayersOptions): Promise<Layers> {
+    const layers = new Layers(options);
+    const { root, table } = options;
     await mkdir(join(root, empty), { recursive: true, mode: 0o700 });
     const present = new Set(await readdir(root));
     for (const record of table.list()) {
       if (present.has(record.key)) layers.known.set(record.key, layers.toLayer(record));
       else await table.remove(record.key);
     }
-    for (const name of present) if (name !== empty && !layers.known.has(name)) layers.discard(name);
+    for (const name of present) {
+      if (name === empty || layers.known.has(name)) continue;
+      const record = options.sameBoot ? readFacts(join(root, name), name) : undefined;
+      if (record) layers.known.set(name, layers.toLayer(record));
+      else if (name.startsWith(old)) layers.going.set(name, spaceIn(name));
+      else layers.discard(name, spaceIn(name));
+    }
     return layers;
   }
 
@@ -83,29 +137,64 @@ export class Layers {
     return [...this.known.values()];
   }
 
-  /** An empty directory to unpack into, for `keep` or `giveUp`. */
-  async begin(): Promise<string> {
-    const dir = join(this.root, `${temporary}${randomHexId().slice(0, 16)}`, 'fs');
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    return dir;
+  /** An empty directory to unpack into, for `keep`, `replace` or `giveUp`. */
+  async begin(): Promise<Begun> {
+    const home = join(this.root, `${temporary}${randomHexId().slice(0, 16)}`);
+    await mkdir(join(home, 'fs'), { recursive: true, mode: 0o700 });
+    return { dir: join(home, 'fs'), manifestPath: join(home, 'manifest') };
   }
 
-  /** Gives the finished directory its name. The layer has no record yet: see `record`. */
-  async keep(dir: string, record: LayerRecord): Promise<Layer> {
+  /** Gives the finished directory its name, unless there is one already. The layer has no record yet: see `record`. */
+  async keep(begun: Begun, record: LayerRecord): Promise<Layer> {
+    const present = this.known.get(record.key);
+    if (present) {
+      this.giveUp(begun);
+      return present;
+    }
+    await writeFile(join(begun.dir, '..', 'facts'), JSON.stringify(record), { mode: 0o600 });
+    await rename(join(begun.dir, '..'), join(this.root, record.key));
     const layer = this.toLayer(record);
-    await rename(join(dir, '..'), join(this.root, record.key));
     this.known.set(layer.key, layer);
     return layer;
   }
 
-  giveUp(dir: string): void {
-    this.discard(join(dir, '..').slice(this.root.length + 1));
+  /** Puts the finished directory, which is on disk, in the place of a damaged one; who stands on that one still does. */
+  async replace(begun: Begun, record: LayerRecord): Promise<Layer> {
+    const before = this.known.get(record.key);
+    const space = { bytes: before?.diskBytes ?? 0, inodes: before?.inodes ?? 0 };
+    const aside = `${old}${randomHexId().slice(0, 16)}-${space.bytes}-${space.inodes}-${record.key}`;
+    try {
+      renameSync(join(this.root, record.key), join(this.root, aside));
+      this.going.set(aside, space);
+    } catch (error) {
+      this.options.log.warn(`layer ${record.key} was gone: ${messageOf(error)}`);
+    }
+    renameSync(join(begun.dir, '..'), join(this.root, record.key));
+    const layer = this.toLayer(record);
+    this.known.set(layer.key, layer);
+    await this.options.table.put(record.key, record);
+    return layer;
+  }
+
+  giveUp({ dir }: Begun): void {
+    this.discard(join(dir, '..').slice(this.root.length + 1), { bytes: 0, inodes: 0 });
   }
 
   /** Writes the records that are missing; within a transaction, together with the image's record. */
   record(layers: readonly Layer[]): void {
-    for (const { version, key, diffId, diskBytes, inodes, opaqueRoot } of layers)
-      if (!this.table.get(key)) void this.table.put(key, { version, key, diffId, diskBytes, inodes, opaqueRoot });
+    for (const layer of layers)
+      if (!this.options.table.get(layer.key)) void this.options.table.put(layer.key, toRecord(layer));
+  }
+
+  /** Changes what is known of layers' soundness, on disk when it resolves. */
+  async setState(keys: readonly string[], state: LayerState): Promise<void> {
+    for (const key of keys) {
+      const layer = this.known.get(key);
+      if (!layer || layer.state === state) continue;
+      const changed = { ...layer, state };
+      this.known.set(key, changed);
+      await this.options.table.put(key, toRecord(changed));
+    }
   }
 
   /** The lower directories of an overlay, top first, at least one; `layers` from the base up. */
@@ -115,14 +204,56 @@ export class Layers {
     return dirs.length > 0 ? dirs.reverse() : [join(this.root, empty)];
   }
 
-  /** Removes the layers that `isUsed` says no of. They are gone when it resolves; the disk space follows. */
-  async collect(isUsed: (key: string) => boolean): Promise<void> {
-    const unused = [...this.known.keys()].filter(key => !isUsed(key));
-    for (const key of unused) {
-      this.known.delete(key);
-      this.discard(key); // renames at once, so that the same layer can come back meanwhile
+  /** What layers take on the disk, those included that are on their way out. */
+  usage(): Space {
+    const spaces = [
+      ...this.going.values(),
+      ...this.list().map(layer => ({ bytes: layer.diskBytes, inodes: layer.inodes })),
+    ];
+    return spaces.reduce((sum, one) => ({ bytes: sum.bytes + one.bytes, inodes: sum.inodes + one.inodes }), {
+      bytes: 0,
+      inodes: 0,
+    });
+  }
+
+  /** Keys of layers that no image has used yet and that are younger than this. */
+  async unclaimed(ageMaxMs: number): Promise<Set<string>> {
+    const keys = new Set<string>();
+    for (const { key } of this.list().filter(layer => !this.options.table.get(layer.key))) {
+      const home = await stat(join(this.root, key)).catch(() => undefined);
+      if (home && Date.now() - home.ctimeMs < ageMaxMs) keys.add(key);
     }
-    await Promise.all(unused.map(key => this.table.remove(key)));
+    return keys;
+  }
+
+  /** Directories that nobody knows, by name; those being unpacked into or deleted are known. */
+  async orphans(): Promise<string[]> {
+    const names = await readdir(this.root);
+    return names.filter(
+      name => name !== empty && !this.known.has(name) && !this.going.has(name) && !name.startsWith(temporary),
+    );
+  }
+
+  removeOrphan(name: string): void {
+    this.discard(name, { bytes: 0, inodes: 0 });
+  }
+
+  /**
+   * Removes the layers that `isUsed` says no of, and what was replaced once no
+   * container `standsOn` it. They are gone when it resolves; the disk space follows.
+   */
+  async collect(isUsed: (key: string) => boolean, standsOn: (key: string) => boolean): Promise<void> {
+    const unused = this.list().filter(({ key }) => !isUsed(key));
+    for (const { key, diskBytes, inodes } of unused) {
+      this.known.delete(key);
+      this.discard(key, { bytes: diskBytes, inodes }); // renames at once, so that the same layer can come back meanwhile
+    }
+    for (const [name, space] of this.going)
+      if (name.startsWith(old) && !standsOn(keyIn(name))) {
+        this.going.delete(name);
+        this.discard(name, space);
+      }
+    await Promise.all(unused.map(({ key }) => this.options.table.remove(key)));
   }
 
   /** Waits for removals that are under way. */
@@ -130,23 +261,51 @@ export class Layers {
     await Promise.all(this.removals);
   }
 
-  private discard(name: string): void {
-    const bin = join(this.root, name.startsWith(trash) ? name : `${trash}${randomHexId().slice(0, 16)}`);
+  private discard(name: string, space: Space): void {
+    const { log, remove } = this.options;
+    const gone = name.startsWith(trash) ? name : `${trash}${randomHexId().slice(0, 16)}-${space.bytes}-${space.inodes}`;
     try {
-      if (!name.startsWith(trash)) renameSync(join(this.root, name), bin);
+      if (gone !== name) renameSync(join(this.root, name), join(this.root, gone));
     } catch (error) {
-      this.log.warn(`could not remove the layer directory ${name}: ${messageOf(error)}`);
+      log.warn(`could not remove the layer directory ${name}: ${messageOf(error)}`);
       return;
     }
-    const removal = this.remove(bin)
+    this.going.set(gone, space);
+    const removal = remove(join(this.root, gone))
+      .then(() => this.going.delete(gone))
       .catch((error: unknown) =>
-        this.log.warn(`could not remove ${bin}: ${messageOf(error)}; it is tried again at the next start`),
+        log.warn(`could not remove ${join(this.root, gone)}: ${messageOf(error)}; it is tried again at the next start`),
       )
+      .then(() => undefined)
       .finally(() => this.removals.delete(removal));
     this.removals.add(removal);
   }
 
   private toLayer(record: LayerRecord): Layer {
-    return { ...record, dir: join(this.root, record.key, 'fs') };
+    const home = join(this.root, record.key);
+    return { ...record, dir: join(home, 'fs'), manifestPath: join(home, 'manifest') };
   }
+}
+
+function toRecord({ dir: _dir, manifestPath: _manifestPath, ...record }: Layer): LayerRecord {
+  return record;
+}
+
+/** What `keep` wrote; undefined when it does not belong here. */
+function readFacts(home: string, name: string): LayerRecord | undefined {
+  try {
+    const record = JSON.parse(readFileSync(join(home, 'facts'), 'utf8')) as LayerRecord;
+    return record.version === 2 && record.key === name ? record : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function spaceIn(name: string): Space {
+  const [, bytes, inodes] = /^(?:trash|old)-[0-9a-f]+-(\d+)-(\d+)/.exec(name) ?? [];
+  return { bytes: Number(bytes ?? 0), inodes: Number(inodes ?? 0) };
+}
+
+function keyIn(name: string): string {
+  return /^old-[0-9a-f]+-\d+-\d+-(.*)$/.exec(name)?.[1] ?? '';
 }

@@ -14,6 +14,8 @@ export interface UnpackRequest {
   readonly below: readonly string[] | 'none' | 'unknown';
   /** Open for reading and writing: holds the first bytes of the layer, maybe none, and gets all that come. */
   readonly blob?: FileHandle;
+  /** An empty file, open for writing: gets the manifest of the layer's files (native/unpack/manifest.h). */
+  readonly manifest?: FileHandle;
   /** The compressed bytes that have come so far. */
   readonly onBytes?: (total: number) => void;
 }
@@ -54,12 +56,12 @@ export async function unpackLayer(
   bytes: LayerBytes,
   signal: AbortSignal,
 ): Promise<Unpacked | typeof needsChain> {
-  const { layer, diffId, below, blob, onBytes } = request;
+  const { layer, diffId, below, onBytes } = request;
   try {
     await cutToOffset(request, bytes.offset);
     const summary = await runUnpack(layerArguments(request), {
       input: inputFrom(bytes),
-      fds: blob ? [blob.fd] : [],
+      fds: filesOf(request).map(({ file }) => file.fd),
       signal,
       ...(onBytes && { onProgress: onBytes }),
     });
@@ -82,7 +84,16 @@ async function cutToOffset({ layer, blob }: UnpackRequest, offset: number): Prom
   if (kept > offset) await blob?.truncate(offset);
 }
 
-function layerArguments({ layer, diffId, dir, below, blob }: UnpackRequest): string[] {
+/** In the order in which the process gets them, from descriptor 3 on. */
+function filesOf({ blob, manifest }: UnpackRequest): { flag: string; file: FileHandle }[] {
+  return [
+    ...(blob ? [{ flag: '--blob', file: blob }] : []),
+    ...(manifest ? [{ flag: '--manifest', file: manifest }] : []),
+  ];
+}
+
+function layerArguments(request: UnpackRequest): string[] {
+  const { layer, diffId, dir, below } = request;
   const max = Math.max(plainBytesMax, layer.sizeBytes * ratioMax);
   const mode = below === 'none' ? 'base' : below === 'unknown' ? 'alone' : 'above';
   return [
@@ -90,7 +101,7 @@ function layerArguments({ layer, diffId, dir, below, blob }: UnpackRequest): str
     ...['--dir', dir, '--mode', mode],
     ...['--size', String(layer.sizeBytes), '--max-bytes', String(max)],
     ...['--digest', algorithmOf(layer.digest), '--diff-id', algorithmOf(diffId)],
-    ...(blob ? ['--blob', '3'] : []),
+    ...filesOf(request).flatMap(({ flag }, i) => [flag, String(3 + i)]),
     ...(typeof below === 'string' ? [] : below.flatMap(lower => ['--lower', lower])),
   ];
 }
@@ -104,6 +115,25 @@ function inputFrom(bytes: LayerBytes): UnpackInput {
 /** Removes a directory with all that is below, however much that is, without work for the event loop. */
 export async function removeDirectory(dir: string): Promise<void> {
   await runUnpack(['remove', dir]);
+}
+
+export interface Verified {
+  /** Objects that were looked at. */
+  readonly checked: number;
+  readonly damaged: number;
+  /** The first of what differs, in words; empty when nothing does. */
+  readonly detail: string;
+}
+
+/** Compares the layer's files with their manifest; a manifest that is damaged itself is damage, too. */
+export async function verifyLayer(dir: string, manifest: FileHandle, signal: AbortSignal): Promise<Verified> {
+  const args = ['verify', '--dir', dir, '--manifest', '3'];
+  const summary = await runUnpack(args, { fds: [manifest.fd], signal });
+  const damaged = Number(summary.get('damaged') ?? 1);
+  const [word, path = ''] = (summary.get('damage') ?? '').split(' ');
+  if (summary.has('manifest')) return { checked: 0, damaged: damaged + 1, detail: 'its manifest is damaged' };
+  const detail = damaged === 0 ? '' : `${damaged} of its objects differ, such as ${path} (${word})`;
+  return { checked: Number(summary.get('checked') ?? 0), damaged, detail };
 }
 
 /** Puts the file system that holds `dir` on disk. */

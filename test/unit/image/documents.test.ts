@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { BerthError } from '../../../src/base/errors';
 import {
+  candidates,
   choose,
   documentBytesMax,
   mediaTypes,
@@ -13,6 +14,7 @@ import { nodePlatform } from '../../../src/image/platform';
 
 const node = { os: 'linux', architecture: 'amd64' };
 const digest = `sha256:${'a'.repeat(64)}`;
+const foreign = 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip';
 const bytes = (json: unknown) => Buffer.from(JSON.stringify(json));
 const manifest = {
   schemaVersion: 2,
@@ -84,16 +86,104 @@ describe('documents', () => {
       /helm.* is not a container image/,
     ],
     [
-      'a zstd layer',
-      { ...manifest, layers: [{ ...manifest.layers[0], mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd' }] },
+      'an artefact with an empty config',
+      {
+        ...manifest,
+        artifactType: 'application/vnd.example.sbom',
+        config: { ...manifest.config, mediaType: mediaTypes.ociEmpty },
+      },
       undefined,
-      /tar\+zstd, which this berth cannot unpack/,
+      /an artefact \(application\/vnd\.example\.sbom\)/,
+    ],
+    [
+      'a layer of an unknown type',
+      { ...manifest, layers: [{ ...manifest.layers[0], mediaType: 'application/x-\u001b[2Jxz' }] },
+      undefined,
+      /type application\/x-\?\[2Jxz, which this berth cannot unpack/,
+    ],
+    [
+      'a foreign layer',
+      { ...manifest, layers: [{ ...manifest.layers[0], mediaType: foreign }] },
+      undefined,
+      /has a foreign layer.*allow_foreign_layers/,
+    ],
+    [
+      'a layer of an absurd size',
+      { ...manifest, layers: [{ ...manifest.layers[0], size: 2 ** 50 }] },
+      undefined,
+      /is the limit/,
+    ],
+    [
+      'an index of an absurd length',
+      { schemaVersion: 2, manifests: Array.from({ length: 1001 }, () => entry('amd64')) },
+      mediaTypes.ociIndex,
+      /more than 1000 entries/,
+    ],
+    [
+      'an index with a config',
+      { schemaVersion: 2, manifests: [], config: manifest.config },
+      mediaTypes.ociIndex,
+      /has a config like a manifest/,
     ],
   ];
   for (const [what, json, type, why] of refused)
     it(`are refused: ${what}`, () => {
       assert.throws(() => parse(json, type), { kind: 'failed_precondition', message: why });
     });
+
+  it('are refused when a key stands twice, or they are nested too deep', () => {
+    const text = JSON.stringify(manifest);
+    const read = (json: string) => parseManifest(Buffer.from(json), undefined, 'the manifest of app');
+    assert.throws(() => read(text.replace('{', '{"layers":[],')), /the key "layers" stands twice/);
+    assert.throws(() => read(text.replace('{', '{"l\\u0061yers":[],')), /the key "layers" stands twice/);
+    assert.throws(() => read(text.replace('{', `{"x":${'['.repeat(40)}${']'.repeat(40)},`)), /deeper than 32/);
+    assert.equal(read(text.replace('{', '{"x":[{"a":1},{"a":"\\"{"}],')).kind, 'manifest');
+  });
+
+  it('may have zstd layers, and foreign ones where that is configured', () => {
+    const layers = [
+      { ...manifest.layers[0], mediaType: mediaTypes.ociLayerZstd },
+      { ...manifest.layers[0], mediaType: foreign, urls: ['http://elsewhere.example/'] },
+    ];
+    const read = parseManifest(bytes({ ...manifest, layers }), undefined, 'x', { allowForeignLayers: true });
+    assert.deepEqual(
+      read.kind === 'manifest' && read.layers.map(layer => Object.keys(layer)),
+      layers.map(() => ['mediaType', 'digest', 'sizeBytes']),
+    );
+  });
+
+  const hostile: [what: string, config: Record<string, unknown>, why: RegExp][] = [
+    ['a number among the variables', { Env: ['A=b', 7] }, /config\.Env\.1/],
+    ['a NUL in a variable', { Env: ['A=b\0c'] }, /config\.Env\.0: holds a NUL/],
+    ['a variable without a name', { Env: ['=x'] }, /has no name/],
+    ['a line break in a name', { Env: ['A\nB=c'] }, /control character in its name/],
+    ['a line break in HOME', { Env: ['HOME=/x\nroot2::0:0::/:/bin/sh'] }, /holds a control character/],
+    ['a NUL in the user', { User: 'root\0x' }, /config\.User: holds a NUL/],
+    ['a line break in the working directory', { WorkingDir: '/a\nb' }, /config\.WorkingDir/],
+    ['an endless working directory', { WorkingDir: `/${'a'.repeat(4096)}` }, /longer than 4095/],
+    ['a control character in a volume', { Volumes: { '/a\u001b[2J': {} } }, /config\.Volumes/],
+    ['a label that is no text', { Labels: { a: 1 } }, /config\.Labels\.a/],
+    ['a NUL in a label', { Labels: { a: '\0' } }, /config\.Labels\.a/],
+    [
+      'too many labels',
+      { Labels: Object.fromEntries(Array.from({ length: 2001 }, (_, i) => [`l${i}`, ''])) },
+      /more than 2000/,
+    ],
+    ['a signal that is a sentence', { StopSignal: 'SIGTERM; reboot' }, /is not a signal/],
+    ['a NUL in an argument', { Cmd: ['sh', 'a\0b'] }, /config\.Cmd/],
+  ];
+  for (const [what, own, why] of hostile)
+    it(`of a config are refused for ${what}`, () => {
+      assert.throws(() => parseConfig({ ...config, config: own }), { kind: 'failed_precondition', message: why });
+    });
+
+  it('of a config keep lines in values, and leave out ports that are none', () => {
+    const read = parseConfig({
+      ...config,
+      config: { Env: ['A=b\nc'], ExposedPorts: { '80/tcp': {}, '99999': {}, '1-2/udp': {}, 'x/y': {} } },
+    });
+    assert.deepEqual([read.env, read.exposedPorts], [['A=b\nc'], ['80/tcp', '1-2/udp']]);
+  });
 
   it('are refused when they are longer than the limit', () => {
     assert.throws(() => parseManifest(Buffer.alloc(documentBytesMax + 1, ' '), undefined, 'x'), /4194304 is the limit/);
@@ -115,7 +205,19 @@ describe('documents', () => {
 
   it('leave out attestations', () => {
     const attestation = { ...entry('x'), platform: { os: 'unknown', architecture: 'unknown' } };
-    assert.equal(index(attestation, entry('amd64')).entries.length, 1);
+    const marked = { ...entry('amd64'), annotations: { 'vnd.docker.reference.type': 'attestation-manifest' } };
+    const artefact = { ...entry('amd64'), artifactType: 'application/vnd.example.sbom' };
+    assert.equal(index(attestation, marked, artefact, entry('amd64')).entries.length, 1);
+  });
+
+  it('that nest are looked through in order: what fits first, then indexes that do not say', () => {
+    const nested = { mediaType: mediaTypes.ociIndex, digest, size: 5 };
+    const some = index(nested, entry('amd64'), entry('s390x'));
+    assert.deepEqual(
+      candidates(some, node).map(({ digest: name }) => name),
+      [entry('amd64').digest, digest],
+    );
+    assert.deepEqual(candidates(index(entry('s390x')), node), []);
   });
 
   it('of a config may leave everything out, or say null', () => {
@@ -162,6 +264,35 @@ describe('documents', () => {
     assert.throws(
       () => parseConfig({ ...config, architecture: 'arm64' }),
       /it offers linux\/arm64, and this node is linux\/amd64/,
+    );
+  });
+
+  it('with anything anywhere parse or are refused', () => {
+    const whole = { ...config, config: { Env: ['A=b'], Labels: { a: 'b' }, User: 'u', Volumes: { '/v': {} } } };
+    const put = (document: unknown, path: number[], value: unknown): unknown => {
+      const [step, ...rest] = path;
+      if (step === undefined || typeof document !== 'object' || document === null) return value;
+      const keys = Object.keys(document);
+      const key = keys[step % Math.max(keys.length, 1)];
+      if (key === undefined) return value;
+      const changed = put((document as Record<string, unknown>)[key], rest, value);
+      return Array.isArray(document)
+        ? document.map((old: unknown, i) => (String(i) === key ? changed : old))
+        : { ...document, [key]: changed };
+    };
+    fc.assert(
+      fc.property(fc.array(fc.nat(9), { maxLength: 4 }), fc.jsonValue(), (path, value) => {
+        for (const read of [() => parse(put(manifest, path, value)), () => parseConfig(put(whole, path, value))])
+          try {
+            const found = read();
+            if ('env' in found)
+              for (const text of [...found.env, ...found.cmd, found.user, found.workingDir])
+                assert.ok(typeof text === 'string' && !text.includes('\0'));
+          } catch (error) {
+            assert.ok(error instanceof BerthError, String(error));
+          }
+      }),
+      { numRuns: 2000 },
     );
   });
 
