@@ -22,7 +22,7 @@ TEST_PACKAGES := $(RUN_PACKAGES) docker-registry apache2-utils iproute2
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: $(NODE_MODULES) ## install what building and testing need: Debian packages (as root) and npm modules
@@ -98,16 +98,23 @@ format: dist/.stamp ## prettier, and the README's table of config keys
 	$(BIN)/prettier --write --log-level warn .
 
 # What berth is measured against; a peer that cannot be installed is left out, and the benchmark says so.
-BENCH_PACKAGES := runc crun containerd
+BENCH_PACKAGES := runc crun containerd skopeo umoci zstd
 
-.PHONY: bench
-bench: deps build ## measure berth beside runc, crun and containerd (as root)
+.PHONY: bench-peers
+bench-peers:
 	@missing=; for package in $(BENCH_PACKAGES); do \
 	  [[ $$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null) == installed ]] || missing+=" $$package"; \
 	done; \
 	[[ -z $$missing || $$(id -u) != 0 ]] || DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing || true
+
+.PHONY: bench
+bench: deps build bench-peers ## measure containers and pods beside runc, crun and containerd (as root)
 	@node dist/bench/launch.js
 	@node dist/bench/cri.js
+
+.PHONY: bench-pull
+bench-pull: deps build bench-peers ## measure pulling an image beside containerd, skopeo and umoci (as root)
+	@node dist/bench/pull.js
 
 .PHONY: clean
 clean: ## remove what was built

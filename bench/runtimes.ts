@@ -21,6 +21,7 @@ export interface Runtime {
 /** A daemon of the benchmark's; several runtimes may be its handlers. */
 export interface Daemon {
   runtimes: Runtime[];
+  pid: number;
   stop(): Promise<void>;
 }
 
@@ -53,7 +54,7 @@ export async function startContainerd(
   const handlers = oci.map(({ name }) => ({ name: `containerd, ${name}`, handler: name }));
   const started = await daemon(child, join(home, 'containerd.sock'), home, handlers);
   return {
-    runtimes: started.runtimes,
+    ...started,
     stop: async () => {
       await started.stop();
       await endShims(join(home, 'containerd.sock'));
@@ -88,7 +89,11 @@ async function daemon(
     await stop();
     throw new Error(`a daemon does not answer:\n${readFileSync(join(home, 'log'), 'utf8')}`);
   }
-  return { runtimes: handlers.map(({ name, handler }) => ({ name, handler, runtime, images })), stop };
+  return {
+    runtimes: handlers.map(({ name, handler }) => ({ name, handler, runtime, images })),
+    pid: child.pid ?? 0,
+    stop,
+  };
 }
 
 /** A shim ends with its pod; one that is left, of a pod that could not be removed, is killed. */

@@ -5,9 +5,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -44,25 +46,79 @@ static int is_dots(const char *name)
   return name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0));
 }
 
+enum { REMOVE_DEPTH = 256 };
+
+/*
+ * A directory that is too deep to go into with a descriptor for each level is moved up to the top one, whose name for
+ * it cannot be there already: whoever removes a tree need not follow how deep someone made it.
+ */
+struct removal {
+  int top;
+  unsigned depth, moves;
+  int moved; /* something was: the top has to be listed again */
+};
+
+static int remove_in(struct removal *r, int dir, const char *name);
+
+static int move_up(struct removal *r, int dir, const char *name)
+{
+  char to[32];
+  int done;
+  do
+    snprintf(to, sizeof to, ".berth-removing-%u", r->moves++);
+  while ((done = renameat2(dir, name, r->top, to, RENAME_NOREPLACE)) < 0 && errno == EEXIST);
+  r->moved = 1;
+  return done;
+}
+
+static int remove_contents(struct removal *r, int fd)
+{
+  DIR *list = fdopendir(fd);
+  int result = 0;
+  if (!list) {
+    close(fd);
+    return -1;
+  }
+  r->depth++;
+  for (struct dirent *e; result == 0 && (e = readdir(list));)
+    if (!is_dots(e->d_name))
+      result = remove_in(r, fd, e->d_name);
+  r->depth--;
+  const int err = errno;
+  closedir(list);
+  errno = err;
+  return result;
+}
+
+static int remove_in(struct removal *r, int dir, const char *name)
+{
+  if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
+    return 0;
+  if (errno != EISDIR && errno != EPERM)
+    return -1;
+  if (r->depth == REMOVE_DEPTH)
+    return unlinkat(dir, name, AT_REMOVEDIR) == 0 ? 0 : move_up(r, dir, name);
+  int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  return fd < 0 || remove_contents(r, fd) < 0 ? -1 : unlinkat(dir, name, AT_REMOVEDIR);
+}
+
 int remove_tree(int dir, const char *name)
 {
   if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
     return 0;
   if (errno != EISDIR && errno != EPERM)
     return -1;
-  int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  DIR *list = fd < 0 ? NULL : fdopendir(fd);
-  if (!list) {
-    if (fd >= 0)
-      close(fd);
+  struct removal r = {.top = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+  if (r.top < 0)
     return -1;
-  }
-  int result = 0;
-  for (struct dirent *e; result == 0 && (e = readdir(list));)
-    if (!is_dots(e->d_name))
-      result = remove_tree(fd, e->d_name);
+  int result;
+  do {
+    const int fd = openat(r.top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    r.moved = 0;
+    result = fd < 0 ? -1 : remove_contents(&r, fd);
+  } while (result == 0 && r.moved);
   const int err = errno;
-  closedir(list);
+  close(r.top);
   errno = err;
   return result < 0 ? -1 : unlinkat(dir, name, AT_REMOVEDIR);
 }
@@ -76,6 +132,12 @@ static int clear(struct tree *t, int parent, const char *name, const char *path)
 
 /* ---- attributes ---- */
 
+static int has_space(int fd)
+{
+  struct statfs fs;
+  return fstatfs(fd, &fs) == 0 && fs.f_bfree > 0;
+}
+
 static int set_xattr(int fd, const struct tar_entry *e, const struct tar_xattr *x)
 {
   const int user = strncmp(x->name, "user.", 5) == 0 && strncmp(x->name, "user.overlay.", 13) != 0;
@@ -84,6 +146,8 @@ static int set_xattr(int fd, const struct tar_entry *e, const struct tar_xattr *
     return 0; /* trusted.* would speak to overlayfs, other security.* to the host's policy */
   if (fsetxattr(fd, x->name, x->value, x->len, 0) == 0)
     return 0;
+  if (errno == ENOSPC && has_space(fd))
+    errno = E2BIG; /* ext4's word for attributes that are too large for their block */
   return user && errno == ENOTSUP ? 0 : -1;
 }
 
@@ -215,15 +279,16 @@ static int apply_directory(struct tree *t, int parent, const char *name, const c
   return result;
 }
 
-static int write_contents(struct tree *t, struct tar *tar, int fd, const char *path)
+/* Writes the next `left` bytes of the entry's contents. */
+static int write_bytes(struct tree *t, struct tar *tar, int fd, const char *path, uint64_t left)
 {
-  for (;;) {
+  while (left > 0) {
     size_t len;
     const uint8_t *p = tar_peek(tar, &len);
     if (!p)
       return -1;
-    if (len == 0)
-      return 0;
+    if (len > left)
+      len = (size_t)left;
     ssize_t n = write(fd, p, len);
     if (n < 0 && errno == EINTR)
       continue;
@@ -232,7 +297,44 @@ static int write_contents(struct tree *t, struct tar *tar, int fd, const char *p
     if (t->manifest)
       content_data(t->hash, p, (size_t)n);
     tar_consume(tar, (size_t)n);
+    left -= (uint64_t)n;
   }
+  return 0;
+}
+
+static void hash_hole(struct tree *t, uint64_t len)
+{
+  if (t->manifest)
+    content_hole(t->hash, len);
+}
+
+static int write_sparse(struct tree *t, struct tar *tar, int fd, const char *path, const struct tar_entry *e)
+{
+  uint64_t at = 0;
+  for (size_t i = 0; i < e->segment_count; i++) {
+    const struct tar_segment *s = &e->segments[i];
+    hash_hole(t, s->at - at);
+    if (lseek(fd, (off_t)s->at, SEEK_SET) < 0)
+      return fail(t->failure, "write", errno, path);
+    if (write_bytes(t, tar, fd, path, s->len) < 0)
+      return -1;
+    at = s->at + s->len;
+  }
+  hash_hole(t, e->size - at);
+  return ftruncate(fd, (off_t)e->size) < 0 ? fail(t->failure, "write", errno, path) : 0;
+}
+
+static int write_contents(struct tree *t, struct tar *tar, int fd, const char *path, const struct tar_entry *e)
+{
+  return e->sparse ? write_sparse(t, tar, fd, path, e) : write_bytes(t, tar, fd, path, e->size);
+}
+
+static uint64_t stored_bytes(const struct tar_entry *e)
+{
+  uint64_t sum = e->sparse ? 0 : e->size;
+  for (size_t i = 0; i < e->segment_count; i++)
+    sum += e->segments[i].len;
+  return sum;
 }
 
 /* Tells the manifest what the new file holds. */
@@ -253,7 +355,7 @@ static int fill_file(struct tree *t, struct tar *tar, int fd, const char *path, 
   const struct timespec times[2] = {mtime_of(e), mtime_of(e)};
   if (t->manifest)
     content_start(t->hash);
-  if (write_contents(t, tar, fd, path) < 0 || set_attributes(t, fd, e) < 0)
+  if (write_contents(t, tar, fd, path, e) < 0 || set_attributes(t, fd, e) < 0)
     return -1;
   if (t->manifest && keep_contents(t, fd, path, e) < 0)
     return -1;
@@ -276,7 +378,7 @@ static int apply_file(struct tree *t, struct tar *tar, int parent, const char *n
   if (close(fd) < 0 && result == 0)
     result = fail(t->failure, "write", errno, path);
   t->inodes++;
-  t->disk_bytes += (e->size + 4095) & ~4095ull;
+  t->disk_bytes += (stored_bytes(e) + 4095) & ~4095ull;
   return result;
 }
 
@@ -390,7 +492,7 @@ static int apply_opaque(struct tree *t, int parent, const char *path)
 {
   if (make_opaque(parent) < 0)
     return fail(t->failure, "opaque", errno, path);
-  if (!strchr(path, '/'))
+  if (same_file(parent, ".", t->root, ".")) /* also by way of a link */
     t->opaque_root = 1;
   return 0;
 }

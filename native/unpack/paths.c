@@ -35,9 +35,9 @@ int clean_path(const char *in, char out[PATH_LIMIT + 1])
   return 0;
 }
 
-static int open_in_root(int root, const char *path)
+static int open_resolved(int root, const char *path, uint64_t resolve)
 {
-  struct open_how how = {.flags = DIR_FLAGS, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
+  struct open_how how = {.flags = DIR_FLAGS, .resolve = resolve | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
   int fd, tries = 0;
   do /* EAGAIN: something was renamed on this machine while `..` was walked; openat2(2) says to try again */
     fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
@@ -45,7 +45,12 @@ static int open_in_root(int root, const char *path)
   return fd;
 }
 
-/* ---- walking by hand, for parents that are not all there ---- */
+static int open_in_root(int root, const char *path)
+{
+  return open_resolved(root, path, RESOLVE_IN_ROOT);
+}
+
+/* ---- walking by hand, for parents that are not all there, or behind links ---- */
 
 struct walk {
   int fd;                     /* of the directory reached */
@@ -209,8 +214,9 @@ int tree_parent(struct tree *t, const char *path, const char **name)
     return t->parent;
   tree_forget_parent(t);
   t->failure->step = NULL;
-  int fd = open_in_root(t->root, dir[0] ? dir : ".");
-  if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+  /* Behind a link the way is walked by hand, which holds every directory to PATH_LIMIT however links are chained. */
+  int fd = open_resolved(t->root, dir[0] ? dir : ".", RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+  if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
     fd = make_path(t, dir);
   if (fd < 0)
     return t->failure->step ? -1 : fail(t->failure, "parent", errno, path);

@@ -13,9 +13,34 @@ struct header {
 };
 _Static_assert(sizeof(struct header) == BLOCK, "a tar header is one block");
 
+/* The same block where old GNU tar keeps a sparse file's map, and the blocks that go on with it. */
+struct gnu_segment {
+  char at[12], len[12];
+};
+struct gnu_header {
+  char before[386];
+  struct gnu_segment segments[4];
+  char extended, real_size[12], rest[17];
+};
+struct gnu_extension {
+  struct gnu_segment segments[21];
+  char extended, rest[7];
+};
+_Static_assert(sizeof(struct gnu_header) == BLOCK && sizeof(struct gnu_extension) == BLOCK, "one block each");
+
+/* What GNU tar's PAX records said of a sparse file. */
+struct sparse {
+  int any;             /* there were some */
+  int major, has_open; /* version 0.0: an offset whose length has not come yet */
+  int has_size;
+  char *name;
+  int64_t size, open;
+};
+
 /* What PAX records and GNU long names said about the entry that follows. */
 struct overrides {
   char *path, *link;
+  struct sparse sparse;
   int has_size, has_uid, has_gid, has_mtime;
   int64_t size, uid, gid, mtime_seconds;
   long mtime_ns;
@@ -31,7 +56,9 @@ void tar_start(struct tar *t, struct tar_input in, struct failure *failure)
 void tar_end(struct tar *t)
 {
   free(t->pax);
+  free(t->segments);
   t->pax = NULL;
+  t->segments = NULL;
 }
 
 static int bad(struct tar *t, const char *step, const char *path)
@@ -161,6 +188,170 @@ static int parse_time(const char *s, size_t len, int64_t *seconds, long *ns)
   return 0;
 }
 
+/* ---- sparse files ---- */
+
+static int bad_map(struct tar *t)
+{
+  return bad(t, "sparse", NULL);
+}
+
+static int add_segment(struct tar *t, int64_t at, int64_t len)
+{
+  if (t->segment_count == TAR_SEGMENTS_MAX)
+    return fail(t->failure, "sparse-map", E2BIG, NULL);
+  if (t->segment_count == t->segment_slots) {
+    const size_t slots = t->segment_slots ? t->segment_slots * 2 : 64;
+    void *more = reallocarray(t->segments, slots, sizeof *t->segments);
+    if (!more)
+      return fail(t->failure, "memory", ENOMEM, NULL);
+    t->segments = more;
+    t->segment_slots = slots;
+  }
+  t->segments[t->segment_count++] = (struct tar_segment){.at = (uint64_t)at, .len = (uint64_t)len};
+  return 0;
+}
+
+/* The segments follow one another within the file, and are together what is stored of it. */
+static int check_map(struct tar *t, uint64_t size, uint64_t stored)
+{
+  uint64_t end = 0, sum = 0;
+  for (size_t i = 0; i < t->segment_count; i++) {
+    const struct tar_segment *s = &t->segments[i];
+    if (s->at < end || s->at > size || s->len > size - s->at)
+      return bad_map(t);
+    end = s->at + s->len;
+    sum += s->len;
+  }
+  return sum == stored ? 0 : bad_map(t);
+}
+
+/* 1: the last of the list has been seen. */
+static int add_gnu_segments(struct tar *t, const struct gnu_segment *s, size_t n)
+{
+  for (size_t i = 0; i < n; i++) {
+    int64_t at, len;
+    if (s[i].at[0] == 0 || s[i].len[0] == 0)
+      return 1;
+    if (parse_number(s[i].at, sizeof s[i].at, &at) < 0 || parse_number(s[i].len, sizeof s[i].len, &len) < 0 || at < 0 ||
+        len < 0)
+      return bad_map(t);
+    if (add_segment(t, at, len) < 0)
+      return -1;
+  }
+  return 0;
+}
+
+/* The map that begins in the header and goes on in blocks after it. */
+static int read_old_gnu_map(struct tar *t, const struct gnu_header *h, int64_t *real_size)
+{
+  struct gnu_extension more;
+  if (parse_number(h->real_size, sizeof h->real_size, real_size) < 0 || *real_size < 0)
+    return bad_map(t);
+  t->segment_count = 0;
+  int ended = add_gnu_segments(t, h->segments, 4);
+  for (int extended = h->extended; extended && ended >= 0; extended = more.extended) {
+    const ssize_t n = take(t, &more, BLOCK);
+    if (n < 0)
+      return -1;
+    if (n < BLOCK)
+      return bad(t, "truncated", NULL);
+    if (ended == 0)
+      ended = add_gnu_segments(t, more.segments, 21);
+  }
+  return ended < 0 ? -1 : 0;
+}
+
+/* One decimal number and its newline, out of the file's stored bytes. */
+static int read_map_number(struct tar *t, int64_t *out)
+{
+  char digits[20];
+  for (size_t n = 0; n < sizeof digits; n++) {
+    size_t len;
+    const uint8_t *p = tar_peek(t, &len);
+    if (!p)
+      return -1;
+    if (len == 0)
+      break;
+    digits[n] = (char)*p;
+    tar_consume(t, 1);
+    if (digits[n] == '\n')
+      return parse_decimal(digits, n, out) < 0 ? bad_map(t) : 0;
+  }
+  return bad_map(t);
+}
+
+/* PAX version 1.0: the map is the first of the stored bytes, up to a whole block. */
+static int read_pax_map(struct tar *t)
+{
+  int64_t count, at, len;
+  const uint64_t stored = t->data_left;
+  t->segment_count = 0;
+  if (read_map_number(t, &count) < 0)
+    return -1;
+  if (count > TAR_SEGMENTS_MAX)
+    return fail(t->failure, "sparse-map", E2BIG, NULL);
+  for (int64_t i = 0; i < count; i++)
+    if (read_map_number(t, &at) < 0 || read_map_number(t, &len) < 0 || add_segment(t, at, len) < 0)
+      return -1;
+  for (uint64_t padding = -(stored - t->data_left) % BLOCK; padding > 0;) {
+    size_t n;
+    if (!tar_peek(t, &n))
+      return -1;
+    if (n == 0)
+      return bad_map(t);
+    n = n < padding ? n : (size_t)padding;
+    tar_consume(t, n);
+    padding -= n;
+  }
+  return 0;
+}
+
+/* PAX version 0.1: `offset,length,offset,length...` */
+static int parse_map(struct tar *t, const char *value, size_t len)
+{
+  int64_t numbers[2];
+  unsigned have = 0;
+  t->segment_count = 0;
+  for (const char *end = value + len; value <= end && len > 0;) {
+    const char *comma = memchr(value, ',', (size_t)(end - value));
+    const char *stop = comma ? comma : end;
+    if (parse_decimal(value, (size_t)(stop - value), &numbers[have]) < 0)
+      return bad_map(t);
+    have = !have;
+    if (!have && add_segment(t, numbers[0], numbers[1]) < 0)
+      return -1;
+    value = stop + 1;
+  }
+  return have ? bad_map(t) : 0;
+}
+
+/* `key` without GNU.sparse. */
+static int apply_sparse_record(struct tar *t, struct sparse *s, const char *key, char *value, size_t len)
+{
+  int64_t number = 0;
+  s->any = 1;
+  if (strcmp(key, "map") == 0)
+    return parse_map(t, value, len);
+  if (strcmp(key, "name") == 0) {
+    s->name = value;
+    return memchr(value, 0, len) ? bad(t, "pax", NULL) : 0;
+  }
+  if (parse_decimal(value, len, &number) < 0)
+    return bad_map(t);
+  if (strcmp(key, "size") == 0 || strcmp(key, "realsize") == 0) {
+    s->size = number, s->has_size = 1;
+  } else if (strcmp(key, "major") == 0) {
+    s->major = number == 1;
+    return number > 1 ? fail(t->failure, "sparse-version", EOPNOTSUPP, NULL) : 0;
+  } else if (strcmp(key, "offset") == 0) {
+    s->open = number;
+    return s->has_open++ ? bad_map(t) : 0;
+  } else if (strcmp(key, "numbytes") == 0) {
+    return s->has_open-- == 1 ? add_segment(t, s->open, number) : bad_map(t);
+  }
+  return 0; /* the number of segments says nothing new, and of version 1 there is 1.0 only */
+}
+
 /* ---- PAX ---- */
 
 static int apply_record(struct tar *t, struct tar_entry *e, struct overrides *o, char *key, char *value, size_t len)
@@ -175,7 +366,7 @@ static int apply_record(struct tar *t, struct tar_entry *e, struct overrides *o,
     return 0;
   }
   if (strncmp(key, "GNU.sparse.", 11) == 0)
-    return fail(t->failure, "sparse", EOPNOTSUPP, NULL);
+    return apply_sparse_record(t, &o->sparse, key + 11, value, len);
   if (strcmp(key, "path") == 0 || strcmp(key, "linkpath") == 0) {
     if (memchr(value, 0, len))
       return bad(t, "pax", NULL);
@@ -342,22 +533,28 @@ static int entry_names(struct tar *t, const struct header *h, const struct overr
                  : copy_name(t, e->link, NULL, 0, h->link, sizeof h->link);
 }
 
-static int entry_type(struct tar *t, const struct header *h, struct tar_entry *e)
+/* Before POSIX a directory was a file whose name ends in a slash, and some writers still do that. */
+static enum tar_type file_or_directory(const struct header *h, const struct tar_entry *e)
 {
   const size_t len = strlen(e->path);
+  int64_t size;
+  const int empty = parse_number(h->size, sizeof h->size, &size) == 0 && size == 0;
+  return len > 0 && e->path[len - 1] == '/' && (h->type == 0 || empty) ? TAR_DIR : TAR_FILE;
+}
+
+static int entry_type(struct tar *t, const struct header *h, struct tar_entry *e)
+{
   switch (h->type) {
-  case 0: /* before POSIX a directory was a file whose name ends in a slash */
-    e->type = len > 0 && e->path[len - 1] == '/' ? TAR_DIR : TAR_FILE;
-    return 0;
+  case 0:
   case '0':
-  case '7': e->type = TAR_FILE; return 0;
+  case '7': e->type = file_or_directory(h, e); return 0;
   case '1': e->type = TAR_HARDLINK; return 0;
   case '2': e->type = TAR_SYMLINK; return 0;
   case '3': e->type = TAR_CHAR; return 0;
   case '4': e->type = TAR_BLOCK; return 0;
   case '5': e->type = TAR_DIR; return 0;
   case '6': e->type = TAR_FIFO; return 0;
-  case 'S': return fail(t->failure, "sparse", EOPNOTSUPP, e->path);
+  case 'S': e->type = TAR_FILE; return 0;
   default: return fail(t->failure, "type", EOPNOTSUPP, e->path);
   }
 }
@@ -389,7 +586,37 @@ static int entry_numbers(struct tar *t, const struct header *h, const struct ove
   e->mtime_ns = o->has_mtime ? o->mtime_ns : 0;
   e->major = (unsigned)major;
   e->minor = (unsigned)minor;
+  if (size > INT64_MAX - BLOCK)
+    return bad(t, "size", e->path);
   e->size = e->type == TAR_FILE ? (uint64_t)size : 0; /* others have no contents, whatever the field says */
+  return 0;
+}
+
+/* For the failures of a map, which know no name. */
+static int name_failure(struct tar *t, const struct tar_entry *e)
+{
+  return t->failure->path[0] ? -1 : fail(t->failure, t->failure->step, t->failure->err, e->path);
+}
+
+/* Reads the map; what is left to read of the entry is then the contents of its segments. */
+static int finish_sparse(struct tar *t, const struct header *h, const struct overrides *o, struct tar_entry *e)
+{
+  static const char gnu_magic[8] = "ustar  ";
+  int64_t size = o->sparse.size;
+  const int old = h->type == 'S';
+  if (e->type != TAR_FILE || (old && (o->sparse.any || memcmp(h->magic, gnu_magic, sizeof gnu_magic) != 0)))
+    return bad_map(t);
+  if (old && read_old_gnu_map(t, (const struct gnu_header *)h, &size) < 0)
+    return -1;
+  expect_data(t, e->size);
+  if (o->sparse.major == 1 && read_pax_map(t) < 0)
+    return -1;
+  if ((!old && !o->sparse.has_size) || o->sparse.has_open || check_map(t, (uint64_t)size, t->data_left) < 0)
+    return bad_map(t);
+  e->size = (uint64_t)size;
+  e->sparse = 1;
+  e->segments = t->segments;
+  e->segment_count = t->segment_count;
   return 0;
 }
 
@@ -397,6 +624,11 @@ static int finish_entry(struct tar *t, const struct header *h, const struct over
 {
   if (entry_names(t, h, o, e) < 0 || entry_type(t, h, e) < 0 || entry_numbers(t, h, o, e) < 0)
     return -1;
+  e->sparse = 0;
+  e->segments = NULL;
+  e->segment_count = 0;
+  if (h->type == 'S' || o->sparse.any)
+    return finish_sparse(t, h, o, e) < 0 ? name_failure(t, e) : 1;
   expect_data(t, e->size);
   return 1;
 }
@@ -419,6 +651,7 @@ static int read_headers(struct tar *t, struct tar_entry *e, char **long_name, ch
       if (read_extension(t, &h, TAR_PAX_MAX, &t->pax, &t->pax_len) < 0)
         return -1;
       o = (struct overrides){0};
+      t->segment_count = 0;
       if (parse_pax(t, e, &o) < 0)
         return -1;
       break;
@@ -436,6 +669,8 @@ static int read_headers(struct tar *t, struct tar_entry *e, char **long_name, ch
         return -1;
       break;
     default:
+      if (o.sparse.name)
+        o.path = o.sparse.name; /* the other one was made up for tars that know nothing of this */
       if (!o.path)
         o.path = *long_name;
       if (!o.link)

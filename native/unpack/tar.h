@@ -1,5 +1,5 @@
 /*
- * Reads tar: ustar, GNU and PAX, entry by entry, without touching a file.
+ * Reads tar: v7, ustar, GNU and PAX, sparse files in all four forms, entry by entry, without touching a file.
  *
  * The bytes come from a peek/consume pair, so that file contents are never
  * copied, and so that tests feed it from memory.
@@ -28,7 +28,12 @@ struct tar_xattr {
   size_t len;
 };
 
-enum { TAR_XATTRS_MAX = 128, TAR_PAX_MAX = 1024 * 1024 };
+/* A piece of a sparse file that has contents; what is between them is a hole. */
+struct tar_segment {
+  uint64_t at, len;
+};
+
+enum { TAR_XATTRS_MAX = 128, TAR_PAX_MAX = 1024 * 1024, TAR_SEGMENTS_MAX = 1024 * 1024 };
 
 struct tar_entry {
   enum tar_type type;
@@ -37,7 +42,10 @@ struct tar_entry {
   mode_t mode; /* permission bits, 07777 */
   uid_t uid;
   gid_t gid;
-  uint64_t size; /* 0 for everything but files */
+  uint64_t size; /* 0 for everything but files; of a sparse file with its holes */
+  int sparse;    /* the contents are those of `segments`, one after the other; else all of the file's */
+  const struct tar_segment *segments; /* in order, apart, and within the size; the tar's, until the next entry */
+  size_t segment_count;
   int64_t mtime_seconds;
   long mtime_ns;
   unsigned major, minor;
@@ -52,6 +60,8 @@ struct tar {
   unsigned padding;
   char *pax; /* the PAX header that the current entry's xattrs point into */
   size_t pax_len;
+  struct tar_segment *segments;
+  size_t segment_count, segment_slots;
 };
 
 void tar_start(struct tar *t, struct tar_input in, struct failure *failure);

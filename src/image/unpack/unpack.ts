@@ -186,6 +186,7 @@ const formatErrors: Partial<Record<string, string>> = {
   number: 'a tar header has a malformed number',
   device: 'a tar header has an impossible device number',
   owner: 'a tar header has an impossible owner',
+  sparse: 'its map of a sparse file is malformed',
 };
 
 const limitErrors: Partial<Record<string, string>> = {
@@ -195,6 +196,7 @@ const limitErrors: Partial<Record<string, string>> = {
   'extension-size': 'a PAX header or a long name is too long',
   'pax-xattrs': 'an entry has more than 128 extended attributes',
   'name-length': 'a name is longer than 4095 bytes',
+  'sparse-map': 'a sparse file has more than a million pieces',
   memory: 'it needs too much memory to unpack',
 };
 
@@ -203,7 +205,7 @@ const refusals: Partial<Record<string, string>> = {
   'link-escapes': 'the link leads out of the image',
   whiteout: 'the whiteout names nothing that it could hide',
   'link-target': 'the file that it links to does not exist',
-  sparse: 'sparse files are not supported',
+  'sparse-version': 'its form of sparse file is not known',
   type: 'entries of its type are not supported',
   root: 'the root of an image must be a directory',
 };
@@ -216,6 +218,7 @@ const errnoWords: Partial<Record<string, string>> = {
   ENOTDIR: 'a part of its path is not a directory',
   ELOOP: 'too many symbolic links in its path',
   ENAMETOOLONG: 'a name is too long for the file system',
+  E2BIG: 'its extended attributes are too large for the file system',
   EMLINK: 'too many hard links to one file',
 };
 

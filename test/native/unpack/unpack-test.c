@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static int passed, failed;
@@ -95,6 +96,7 @@ static void add_end(void)
 }
 
 static struct tar_entry entry;
+static struct tar_segment segments[64];
 static struct failure failure;
 
 /* The first entry that comes after `skip` others; what tar_next said of it. */
@@ -108,6 +110,8 @@ static int read_entry(int skip, size_t piece)
   while ((result = tar_next(&tar, &entry)) == 1 && skip-- > 0)
     ;
   /* The xattrs point into what tar_end frees: they are looked at by test_pax itself. */
+  if (result == 1 && entry.segment_count > 0 && entry.segment_count <= 64)
+    memcpy(segments, entry.segments, entry.segment_count * sizeof *segments);
   tar_end(&tar);
   archive_len = 0;
   return result;
@@ -212,11 +216,22 @@ static void test_names(void)
   add_header("x", 'x', "", 2 << 20);
   check(failed_at("extension-size", read_entry(0, 512)), "a PAX header that is too long");
   h = add_header("dir/", 0, "", 0);
+  memset(h + 257, 0, 255); /* v7: no magic */
+  sign(h);
   check(read_entry(0, 512) == 1 && entry.type == TAR_DIR, "a directory from before POSIX");
-  add_header("s", 'S', "", 0);
-  check(failed_at("sparse", read_entry(0, 512)), "a sparse file");
-  add_header("s", 'V', "", 0);
-  check(failed_at("type", read_entry(0, 512)), "an unknown type");
+  add_header("dir/", '0', "", 0);
+  check(read_entry(0, 512) == 1 && entry.type == TAR_DIR, "a directory written as an empty file");
+  add_entry("file/", '0', "", "x", 1);
+  check(read_entry(0, 512) == 1 && entry.type == TAR_FILE, "a file with contents and a slash");
+  add_entry("f", '7', "", "x", 1);
+  check(read_entry(0, 512) == 1 && entry.type == TAR_FILE && entry.size == 1, "a contiguous file");
+  add_header("h", '1', "f", 5000);
+  check(read_entry(0, 512) == 1 && entry.type == TAR_HARDLINK && entry.size == 0, "a hard link with a size");
+  for (char type = 'A'; type <= 'Z'; type++)
+    if (!strchr("KLS", type)) {
+      add_header("v", type, "", 0);
+      check(failed_at("type", read_entry(0, 512)), "a vendor's type");
+    }
 }
 
 static int number_is(const uint8_t *field, size_t len, size_t at, uid_t want)
@@ -241,6 +256,18 @@ static void test_numbers(void)
         "size 2^94");
 }
 
+static void test_times(void)
+{
+  uint8_t *h = add_header("n", '0', "", 0);
+  memcpy(h + 136, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", 12);
+  sign(h);
+  check(read_entry(0, 512) == 1 && entry.mtime_seconds == -2, "a base-256 time before 1970");
+  h = add_header("n", '0', "", 0);
+  memcpy(h + 136, "\x80\0\0\0\0\0\0\2\0\0\0\0", 12);
+  sign(h);
+  check(read_entry(0, 512) == 1 && entry.mtime_seconds == 0x200000000, "a base-256 time after 2242");
+}
+
 static int pax_result(const char *records, size_t len)
 {
   add_entry("pax", 'x', "", records, len);
@@ -263,7 +290,6 @@ static void test_pax(void)
   check(failed_at("pax", PAX("99999999999999999999 path=a\n")), "a PAX length that is too long");
   check(failed_at("pax", PAX("5 =a\n")), "PAX without a key");
   check(failed_at("pax", PAX("13 size=-123\n")), "PAX size below 0");
-  check(failed_at("sparse", PAX("22 GNU.sparse.major=1\n")), "PAX sparse");
   check(PAX("8 path=\n") == 1 && strcmp(entry.path, "f") == 0, "PAX with an empty path");
 
   struct tar tar;
@@ -277,6 +303,98 @@ static void test_pax(void)
         "a binary xattr");
   tar_end(&tar);
   archive_len = 0;
+}
+
+/* ---- sparse files ---- */
+
+/* An old GNU header with a map of `n` pairs; the rest of them go into extension blocks. */
+static void add_old_sparse(const uint64_t *pairs, size_t n, uint64_t real, size_t stored)
+{
+  uint8_t *h = add_header("s", 'S', "", stored), *at = h + 386;
+  memcpy(h + 257, "ustar  ", 8);
+  snprintf((char *)h + 483, 12, "%011llo", (unsigned long long)real);
+  for (size_t i = 0, room = 4; i < n; i++, room--) {
+    if (room == 0) {
+      uint8_t *block = archive + archive_len;
+      (at > block - 512 + 483 ? at : h + 482)[0] = 1;
+      memset(block, 0, 512);
+      archive_len += 512;
+      at = block;
+      room = 21;
+    }
+    snprintf((char *)at, 12, "%011llo", (unsigned long long)pairs[2 * i]);
+    snprintf((char *)at + 12, 12, "%011llo", (unsigned long long)pairs[2 * i + 1]);
+    at += 24;
+  }
+  sign(h);
+}
+
+static int old_sparse(const uint64_t *pairs, size_t n, uint64_t real, size_t stored)
+{
+  static const uint8_t zeros[4096];
+  add_old_sparse(pairs, n, real, stored);
+  add_block(zeros, stored);
+  add_end();
+  return read_entry(0, 512);
+}
+
+#define OLD_SPARSE(real, stored, ...) \
+  old_sparse((const uint64_t[]){__VA_ARGS__}, sizeof (uint64_t[]){__VA_ARGS__} / 16, real, stored)
+
+static int pax_sparse(const char *records, size_t len, const char *text, size_t stored)
+{
+  char data[2048] = "";
+  strcpy(data, text);
+  add_entry("pax", 'x', "", records, len);
+  add_entry("GNUSparseFile.0/f", '0', "", data, stored);
+  add_end();
+  return read_entry(0, 512);
+}
+
+#define PAX_SPARSE(records, data, stored) pax_sparse(records, sizeof records - 1, data, stored)
+#define PAX_1_0 "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n28 GNU.sparse.realsize=9999\n21 GNU.sparse.name=f\n"
+
+static void test_sparse(void)
+{
+  uint64_t many[60];
+  for (uint64_t i = 0; i < 30; i++)
+    many[2 * i] = 1000 * i, many[2 * i + 1] = 10;
+  check(OLD_SPARSE(5000, 30, 10, 20, 4000, 10) == 1 && entry.sparse && entry.size == 5000 && entry.segment_count == 2, "old GNU sparse");
+  check(old_sparse(many, 30, 40000, 300) == 1 && entry.segment_count == 30, "old GNU sparse with extension blocks");
+  check(OLD_SPARSE(5000, 0, 5000, 0) == 1, "a hole and nothing else");
+  check(failed_at("sparse", OLD_SPARSE(5000, 31, 10, 20, 4000, 10)), "a map of less than what is stored");
+  check(failed_at("sparse", OLD_SPARSE(5000, 29, 10, 20, 4000, 10)), "a map of more than what is stored");
+  check(failed_at("sparse", OLD_SPARSE(5000, 30, 10, 20, 29, 10)), "segments that overlap");
+  check(failed_at("sparse", OLD_SPARSE(5000, 30, 4000, 20, 10, 10)), "segments in the wrong order");
+  check(failed_at("sparse", OLD_SPARSE(4009, 30, 10, 20, 4000, 10)), "a segment beyond the end");
+  add_header("s", 'S', "", 0);
+  check(failed_at("sparse", read_entry(0, 512)), "old GNU sparse in a header that is not GNU's");
+  add_old_sparse(many, 30, 40000, 300);
+  archive_len -= 600;
+  check(failed_at("truncated", read_entry(0, 512)), "a map that is cut off");
+
+  check(PAX_SPARSE(PAX_1_0, "2\n0\n3\n5000\n2\n", 517) == 1 && entry.segment_count == 2 && entry.size == 9999 &&
+            strcmp(entry.path, "f") == 0,
+        "PAX sparse 1.0");
+  check(failed_at("sparse", PAX_SPARSE(PAX_1_0, "2\n0\n3\n5000\n2", 16)), "a 1.0 map that ends early");
+  check(failed_at("sparse", PAX_SPARSE(PAX_1_0, "1\n-1\n3\n", 515)), "a 1.0 map with a sign");
+  check(failed_at("sparse-map", PAX_SPARSE(PAX_1_0, "99999999999\n", 512)), "a 1.0 map that is too long");
+  check(failed_at("sparse", PAX_SPARSE(PAX_1_0, "999999\n1\n0\n", 1024)), "a 1.0 map shorter than it says");
+  check(failed_at("sparse", PAX_SPARSE(PAX_1_0, "1\n0\n3", 6)), "a 1.0 map without padding");
+  check(failed_at("sparse-version", PAX_SPARSE("22 GNU.sparse.major=2\n", "", 0)), "PAX sparse 2.0");
+  check(PAX_SPARSE("24 GNU.sparse.size=5000\n26 GNU.sparse.numblocks=2\n27 GNU.sparse.map=0,3,40,2\n", "", 5) == 1 &&
+            entry.segment_count == 2 && segments[1].at == 40,
+        "PAX sparse 0.1");
+  check(failed_at("sparse", PAX_SPARSE("24 GNU.sparse.size=5000\n25 GNU.sparse.map=0,3,40\n", "", 5)), "an odd 0.1 map");
+  check(failed_at("sparse", PAX_SPARSE("27 GNU.sparse.map=0,3,40,2\n", "", 5)), "PAX sparse without a size");
+  check(PAX_SPARSE("24 GNU.sparse.size=5000\n23 GNU.sparse.offset=7\n25 GNU.sparse.numbytes=5\n", "", 5) == 1 &&
+            entry.segment_count == 1 && segments[0].at == 7,
+        "PAX sparse 0.0");
+  check(failed_at("sparse", PAX_SPARSE("24 GNU.sparse.size=5000\n25 GNU.sparse.numbytes=5\n", "", 5)), "a length of nothing");
+  check(failed_at("sparse", PAX_SPARSE("24 GNU.sparse.size=5000\n23 GNU.sparse.offset=7\n", "", 0)), "an offset of nothing");
+  add_entry("pax", 'x', "", "24 GNU.sparse.size=5000\n", 24);
+  add_entry("d", '5', "", "", 0);
+  check(failed_at("sparse", read_entry(0, 512)), "a sparse directory");
 }
 
 /* ---- paths and trees ---- */
@@ -375,6 +493,31 @@ static void test_tree(void)
   check(1, "damaged archives");
 }
 
+/* A tree that is far deeper than descriptors would reach, as a container can make it. */
+static void test_deep_removal(void)
+{
+  char dir[] = "/tmp/berth-unpack-test.XXXXXX";
+  int at = mkdtemp(dir) ? open(dir, O_RDONLY | O_DIRECTORY) : -1, ok = at >= 0;
+  for (int i = 0; ok && i < 3000; i++) {
+    ok = mkdirat(at, "d", 0700) == 0;
+    int next = openat(at, "d", O_RDONLY | O_DIRECTORY);
+    int file = i % 100 == 0 ? openat(at, "f", O_WRONLY | O_CREAT, 0600) : -1;
+    if (file >= 0)
+      close(file);
+    close(at);
+    at = next;
+    ok = ok && at >= 0;
+  }
+  close(at);
+  struct rlimit few, before;
+  getrlimit(RLIMIT_NOFILE, &before);
+  few = before;
+  few.rlim_cur = 400;
+  setrlimit(RLIMIT_NOFILE, &few);
+  check(ok && remove_tree(AT_FDCWD, dir) == 0 && access(dir, F_OK) < 0, "removing 3,000 levels with 400 descriptors");
+  setrlimit(RLIMIT_NOFILE, &before);
+}
+
 int main(void)
 {
   test_hashes();
@@ -382,9 +525,12 @@ int main(void)
   test_ends();
   test_names();
   test_numbers();
+  test_times();
   test_pax();
+  test_sparse();
   test_clean();
   test_tree();
+  test_deep_removal();
   printf("%d passed, %d failed\n", passed, failed);
   return failed > 0;
 }
