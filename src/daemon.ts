@@ -77,7 +77,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       measured.metrics,
     ),
   );
-  const berth = berthService({ log, version, images, sandboxes, containers });
+  const berth = berthService({ log, version, images, sandboxes, containers, metrics: measured.metrics });
   servers.push(
     await serve(
       join(state, 'berth.sock'),

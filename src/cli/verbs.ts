@@ -66,6 +66,11 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     errorCode: 1,
     load: () => import('./inspect.js'),
   },
+  check: {
+    summary: 'See whether all that images have on the disk is sound',
+    errorCode: 2,
+    load: () => import('./check.js'),
+  },
   image: { summary: 'Work with images', verbs: imageVerbs },
   system: { summary: 'Look at the whole', verbs: systemVerbs },
   version: {

@@ -131,7 +131,7 @@ class Blobs implements AsyncDisposable {
     const missing: Descriptor[] = [];
     for (const layer of layers) {
       if (this.files.has(layer.digest)) continue;
-      const kept = await this.parts.content.open(layer.digest);
+      const kept = await this.parts.content.openBlob(layer.digest);
       if (kept) this.files.set(layer.digest, kept);
       else missing.push(layer);
     }

@@ -6,8 +6,10 @@ import { Names } from '../container/names';
 import { BerthService, type BerthServer, type VersionResponse } from '../cri/generated/berth/v1/berth';
 import type { Images } from '../image/images';
 import { nodePlatform } from '../image/platform';
+import type { Metrics } from '../metrics/metrics';
 import type { Sandboxes } from '../sandbox/sandboxes';
 import { archiveRpcs } from './berth-archives';
+import { checkRpc } from './berth-check';
 import { containerRpcs } from './berth-containers';
 import { createRpc } from './berth-create';
 import { execRpc } from './berth-exec';
@@ -22,6 +24,7 @@ export interface BerthParts {
   images: Images;
   sandboxes: Sandboxes;
   containers: Containers;
+  metrics?: Metrics;
 }
 
 /** Put in place of the name when the program is bundled from a checkout. */
@@ -35,6 +38,7 @@ export function berthService(parts: BerthParts): UntypedServiceImplementation {
     ...imageRpcs(parts),
     ...pullRpcs(parts),
     ...archiveRpcs(parts),
+    ...checkRpc(parts),
     ...createRpc(parts, new Names(parts.containers)),
     ...containerRpcs(parts),
     ...logRpcs(parts),

@@ -112,6 +112,86 @@ describe('berth images', () => {
   });
 });
 
+describe('berth images, filtered and formatted', () => {
+  const image = (name: string, age: number): Image => ({
+    id: `sha256:${name.repeat(64)}`,
+    repoTags: [`registry.example/${name}/app:1`],
+    repoDigests: [`registry.example/${name}/app@${digest}`],
+    sizeBytes: 1000n,
+    createdAtNs: BigInt(age),
+  });
+  const all = [image('c', 30), image('b', 20), { ...image('a', 10), repoTags: [] }];
+  let labels: string[][];
+  const handlers: Partial<BerthServer> = {
+    listImages: (call, reply) => {
+      labels.push(call.request.labels);
+      reply(null, { images: all });
+    },
+    inspectImage: (_, reply) => reply(null, { json: '{"createdAtNs": "20"}' }),
+  };
+  beforeEach(() => void (labels = []));
+
+  const cases: Record<string, [string[], string]> = {
+    'dangling=true': [['-f', 'dangling=true'], 'a'],
+    'dangling=false': [['-f', 'dangling=false'], 'c b'],
+    'reference, which may have several': [['-f', 'reference=registry.example/*/app', '-f', 'reference=x'], 'c b a'],
+    'reference with a tag': [['-f', 'reference=registry.example/b/app:?'], 'b'],
+    'reference that stops at a slash': [['-f', 'reference=registry.example/*:1'], ''],
+    before: [['-f', 'before=b'], 'a'],
+    since: [['-f', 'since=b'], 'c'],
+  };
+  for (const [what, [args, names]] of Object.entries(cases)) {
+    it(`by ${what}`, async () => {
+      await using daemon = await FakeDaemon.start(handlers);
+      const { stdout, stderr } = await berth(daemon, ['image', 'ls', '-q', '--no-trunc', ...args]);
+      assert.equal(stderr, '');
+      assert.equal([...stdout.matchAll(/sha256:(.)/g)].map(([, name]) => name).join(' '), names);
+    });
+  }
+
+  it('by label, which the daemon compares', async () => {
+    await using daemon = await FakeDaemon.start(handlers);
+    await berth(daemon, ['images', '-f', 'label=a=b', '-f', 'label=c']);
+    assert.deepEqual(labels, [['a=b', 'c']]);
+  });
+
+  it('by nothing else', async () => {
+    await using daemon = await FakeDaemon.start(handlers);
+    const { stderr, code } = await berth(daemon, ['images', '-f', 'colour=red']);
+    assert.deepEqual([code, /colour=red is not known; filters look like dangling=true/.test(stderr)], [1, true]);
+  });
+
+  it('with digests, and by a template', async () => {
+    await using daemon = await FakeDaemon.start(handlers);
+    const { stdout } = await berth(daemon, ['images', '--digests']);
+    assert.match(
+      stdout,
+      new RegExp(`^REPOSITORY +TAG +DIGEST +IMAGE ID.*\nregistry.example/c/app +1 +${digest} +c{12} `),
+    );
+    const format = '{{.Repository}}:{{.Tag}}\\t{{json .Size}}';
+    assert.equal(
+      (await berth(daemon, ['images', '--format', format, 'registry.example/b/app'])).stdout,
+      'registry.example/b/app:1\t"1kB"\n',
+    );
+    const wrong = await berth(daemon, ['images', '--format', '{{.Colour}}']);
+    assert.match(wrong.stderr, /there is no \.Colour; fields are \.ID /);
+  });
+});
+
+describe('berth tag', () => {
+  it('hands both names on', async () => {
+    let request: unknown;
+    await using daemon = await FakeDaemon.start({
+      tagImage: (call, reply) => {
+        request = call.request;
+        reply(null, { reference: 'docker.io/library/b:2' });
+      },
+    });
+    assert.deepEqual(await berth(daemon, ['tag', 'a:1', 'b:2']), { code: 0, stdout: '', stderr: '' });
+    assert.deepEqual(request, { image: 'a:1', reference: 'b:2' });
+  });
+});
+
 describe('berth rmi', () => {
   it('says what it removed', async () => {
     await using daemon = await FakeDaemon.start({

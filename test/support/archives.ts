@@ -40,3 +40,19 @@ export function smallImage(text: string): { image: BuiltImage; layers: Buffer[] 
   const layers = [tar([{ path: 'a', data: `base of ${text}` }]), tar([{ path: 'b', data: text }])];
   return { image: buildImage({ layers }), layers };
 }
+
+/** A zstd frame (RFC 8878) of blocks that are stored as they are: Node has no zstd before version 22. */
+export function zstdOf(bytes: Buffer): Buffer {
+  const blockMax = 128 * 1024;
+  const head = Buffer.from('28b52ffde00000000000000000', 'hex'); // single segment, content size in 8 bytes
+  head.writeBigUInt64LE(BigInt(bytes.length), 5);
+  const blocks: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += blockMax) {
+    const block = bytes.subarray(at, at + blockMax);
+    const isLast = at + blockMax >= bytes.length ? 1 : 0;
+    const blockHead = Buffer.alloc(3);
+    blockHead.writeUIntLE((block.length << 3) | isLast, 0, 3);
+    blocks.push(blockHead, block);
+  }
+  return Buffer.concat([head, ...blocks]);
+}

@@ -2,7 +2,10 @@ import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import type { BuiltImage } from './image-builder';
 
-/** A registry with one image, under every name, that keeps the second half of each layer back until it is let go. */
+/**
+ * A registry with one image, under every name, whose layers come fast to the half, and then a byte at a time, never the
+ * last, until they are let go.
+ */
 export interface GatedRegistry extends AsyncDisposable {
   readonly host: string;
   /** Lets everything pass from now on. */
@@ -15,9 +18,16 @@ export async function startGatedRegistry(image: BuiltImage): Promise<GatedRegist
   const waiting: (() => void)[] = [];
   let isOpen = false;
   const sendHeld = (response: ServerResponse, bytes: Buffer) => {
-    const half = bytes.length >> 1;
-    response.write(bytes.subarray(0, half));
-    const rest = () => response.end(bytes.subarray(half));
+    let sent = bytes.length >> 1;
+    response.write(bytes.subarray(0, sent));
+    const drip = setInterval(() => {
+      if (sent < bytes.length - 1) response.write(bytes.subarray(sent, ++sent));
+    }, 20);
+    const rest = () => {
+      clearInterval(drip);
+      response.end(bytes.subarray(sent));
+    };
+    response.once('close', () => clearInterval(drip));
     if (isOpen) rest();
     else waiting.push(rest);
   };

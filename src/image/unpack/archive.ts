@@ -1,7 +1,7 @@
-import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { BerthError } from '../../base/errors';
 import { runUnpack, UnpackFailure } from '../../native/unpack-process';
-import { sha256, type Digest } from '../digest';
+import { parseDigest, type Digest } from '../digest';
 
 /** An archive in a file of ours; plain, gzip or zstd. */
 export interface ArchiveFile {
@@ -29,10 +29,19 @@ export async function unpackArchive(
   signal: AbortSignal,
 ): Promise<Measured> {
   const max = Math.max(plainBytesMax, archive.sizeBytes * ratioMax);
+  const args = [
+    'layer',
+    ...['--dir', dir, '--mode', 'base'],
+    ...['--size', String(archive.sizeBytes), '--max-bytes', String(max)],
+    ...['--digest', 'sha256', '--diff-id', 'sha256'],
+  ];
+  await using file = await open(archive.path, 'r');
   try {
-    const input = createReadStream(archive.path, { highWaterMark: 1024 * 1024 });
-    const summary = await runUnpack(['layer', dir, String(max), 'base'], { input, signal });
-    return { digest: sha256(summary.get('compressed-sha256') ?? ''), diffId: sha256(summary.get('sha256') ?? '') };
+    const summary = await runUnpack(args, { input: { file: file.fd }, signal });
+    return {
+      digest: parseDigest(summary.get('digest') ?? '', what),
+      diffId: parseDigest(summary.get('diff-id') ?? '', what),
+    };
   } catch (error) {
     throw error instanceof UnpackFailure ? explain(error, what) : error;
   }
@@ -47,6 +56,9 @@ const refusals: Partial<Record<string, string>> = {
   escapes: 'the name leads out of it',
   'link-escapes': 'the link leads out of it',
   'link-target': 'the file that it links to does not exist',
+  'extension-size': 'a header in it is too long',
+  'name-length': 'a name in it is too long',
+  entries: 'it has too many entries',
   'too-large': `it grows to more than ${ratioMax} times its size`,
 };
 

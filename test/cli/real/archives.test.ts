@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
-import { dockerArchive, ociArchive, smallImage } from '../../support/archives';
-import { busyboxImage, tar, type TarEntry } from '../../support/image-builder';
+import { dockerArchive, ociArchive, smallImage, zstdOf } from '../../support/archives';
+import { busyboxImage, header, tar, type TarEntry } from '../../support/image-builder';
 import { pushImage, startRegistry, type Registry } from '../../support/registry';
 import { RealDaemon } from './harness';
 
@@ -103,6 +103,12 @@ describe('archives, with a real daemon', () => {
     assert.equal(await daemon.ok('load', '-q', write('links.tar', links)), 'Loaded image: twice:1\n');
   });
 
+  it('are read compressed with zstd, too', async () => {
+    const { image, layers } = smallImage('zstd');
+    const archive = zstdOf(dockerArchive(image, layers, ['zstd:1']));
+    assert.equal(await daemon.ok('load', '-q', write('archive.tar.zst', archive)), 'Loaded image: zstd:1\n');
+  });
+
   it('say names in full, or have a tag that names nothing', async () => {
     const { image } = smallImage('oci');
     const bare = write('bare.tar', ociArchive(image, { 'org.opencontainers.image.ref.name': '1.2' }));
@@ -182,9 +188,9 @@ describe('archives, with a real daemon', () => {
       'a config that is none': [manifestOf({ Config: 'layer0/layer.tar' }), /is malformed: it is not JSON/],
       'no manifest': [tar([{ path: 'a', data: 'a' }]), /neither index\.json nor manifest\.json.*berth image import/],
       'an archive that is cut off': [dockerArchive(image, layers, ['hostile:1']).subarray(0, 2000), /it ends early/],
-      'a bomb': [
-        gzipSync(Buffer.concat([tar([], { end: false }), hugeFile()]), { level: 9 }),
-        /it grows to more than|it ends early/,
+      'a header as long as the memory': [
+        Buffer.concat([header({ path: 'pax' }, 'x', 8 * 1024 ** 3 - 1), Buffer.alloc(4096)]),
+        /a header in it is too long/,
       ],
       nothing: [Buffer.alloc(0), /is empty; /],
     };
@@ -242,13 +248,3 @@ describe('archives, with a real daemon', () => {
     assert.match(wrong.stderr, /"RUN" is not among CMD, /);
   });
 });
-
-/** Two gigabytes of nothing, of which only the first part is there: enough to be refused for its size. */
-function hugeFile(): Buffer {
-  const [head = Buffer.alloc(0)] = [tar([{ path: 'huge', data: '' }], { end: false })];
-  head.write('20000000000\0', 124, 'latin1');
-  head.fill(' ', 148, 156);
-  const sum = head.reduce((total, byte) => total + byte, 0);
-  head.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
-  return Buffer.concat([head, Buffer.alloc(1024)]);
-}

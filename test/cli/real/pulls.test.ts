@@ -47,14 +47,14 @@ describe('pulls, with a real daemon', () => {
     const half = image.layers.reduce((sum, { bytes }) => sum + (bytes.length >> 1), 0);
     const watching = daemon.start('pulls', '--watch', '--format', 'json');
     const asked = cri.call('PullImage', { image: { image: name } });
-    await daemon.eventually('half of it is here', async () => (await ofName(name))[0]?.doneBytes === half);
+    await daemon.eventually('half of it is here', async () => ((await ofName(name))[0]?.doneBytes ?? 0) >= half);
     const [running] = await ofName(name);
     assert.deepEqual(
       [running?.operation, running?.outcome, running?.askedBy, running?.totalBytes],
       ['pull', 'running', ['cri'], total],
     );
     assert.equal(running?.stage, `fetch the layers of ${name}`);
-    assert.match(await daemon.ok('pulls'), new RegExp(`${name} +kubelet +0/2 .*MB (49|50)% .*fetch the layers`));
+    assert.match(await daemon.ok('pulls'), new RegExp(`${name} +kubelet +0/2 .*MB 5\\d% .*fetch the layers`));
 
     const person = daemon.start('pull', name);
     await daemon.eventually('both wait for it', async () => (await ofName(name))[0]?.askedBy.length === 2);
