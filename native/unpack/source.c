@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 /* What stays in the CPU's caches from one stage to the next is not fetched again. */
+/* glibc takes the program's thread-local variables, content.c's buffers among them, out of each thread's stack. */
 enum { READ_BYTES = 128 * 1024, WRITE_BYTES = 256 * 1024, STACK_BYTES = 1024 * 1024, PROGRESS_MS = 100 };
 
 struct source {

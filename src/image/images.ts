@@ -504,12 +504,6 @@ export class Images {
     }
   }
 
-  private async tidyUp(after: unknown): Promise<void> {
-    await this.collect(isFull(after) ? 'all' : 'old').catch((failure: unknown) =>
-      this.options.log.warn(`could not tidy up after a pull: ${messageOf(failure)}`),
-    );
-  }
-
   private async fetchAndName(
     ctx: Context,
     asked: Wanted,
@@ -567,8 +561,8 @@ export class Images {
     });
   }
 
-  private async named(names: Names, fetched: FetchedImage, runtimeHandler: string): Promise<PulledImage> {
-    const record = await this.name(names, fetched, runtimeHandler);
+  private async named(names: Names, fetched: FetchedImage): Promise<PulledImage> {
+    const record = await this.name(names, fetched);
     await this.options.store.flushed();
     return { ...this.toImage(record), digest: fetched.digest };
   }
