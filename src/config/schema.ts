@@ -45,6 +45,14 @@ export const schema = table({
         'A registry that sends nothing for this long is given up. How long a whole download takes does not matter.',
       ),
     max_concurrent_downloads: wholeNumber(1, 64).default(3).describe('Layers that one pull downloads at a time.'),
+    allow_foreign_layers: flag()
+      .default(false)
+      .describe(
+        "Takes images with foreign layers, which are fetched from the image's registry; their own URLs are never asked.",
+      ),
+    keep_layer_blobs: flag()
+      .default(false)
+      .describe('Keeps the compressed layers of images, too: `berth save` and repairs then need no registry.'),
   }),
   metrics: table({
     address: metricsAddress()
@@ -111,6 +119,11 @@ function oneOf<const Values extends readonly string[]>(values: Values) {
 function wholeNumber(least: number, most: number) {
   const expected = `a whole number from ${least} to ${most}`;
   return z.int(expected).min(least, expected).max(most, expected).meta({ title: expected });
+}
+
+function flag() {
+  const expected = 'true or false';
+  return z.boolean(expected).meta({ title: expected });
 }
 
 function listOf<Element extends z.ZodType>(element: Element, expected: string) {
