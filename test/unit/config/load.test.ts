@@ -35,7 +35,10 @@ describe('loadConfig', () => {
         progressTimeoutSeconds: 60,
         plainHttp: [],
         maxConcurrentDownloads: 3,
+        allowForeignLayers: false,
+        keepLayerBlobs: false,
       },
+      metrics: { address: '' },
       network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'] },
       runtime: { cgroupDriver: 'auto' },
     });
