@@ -1,8 +1,10 @@
 import { readFileSync, renameSync } from 'node:fs';
 import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../base/errors';
 import { randomHexId } from '../../base/ids';
+import { KeyedLock } from '../../base/keyed-lock';
 import type { Logger } from '../../base/log';
 import type { Table, Versioned } from '../../store/store';
 import { algorithmOf, hexOf, type Digest } from '../digest';
@@ -82,6 +84,9 @@ interface Space {
   readonly inodes: number;
 }
 
+/** Whoever had something removed hears so before the deleting begins, which takes the disk and a process each. */
+const deletionPauseMs = 20;
+
 const temporary = 'tmp-';
 /** `trash-<random>-<bytes>-<inodes>`: what is being deleted still takes its space. */
 const trash = 'trash-';
@@ -96,6 +101,7 @@ const empty = 'empty';
  */
 export class Layers {
   private readonly known = new Map<string, Layer>();
+  private readonly deletions = new KeyedLock();
   private readonly going = new Map<string, Space>();
   private readonly removals = new Set<Promise<void>>();
   private readonly root: string;
@@ -271,12 +277,15 @@ export class Layers {
       return;
     }
     this.going.set(gone, space);
-    const removal = remove(join(this.root, gone))
-      .then(() => this.going.delete(gone))
+    const removal = this.deletions
+      .run('', async () => {
+        await sleep(deletionPauseMs);
+        await remove(join(this.root, gone));
+        this.going.delete(gone);
+      })
       .catch((error: unknown) =>
         log.warn(`could not remove ${join(this.root, gone)}: ${messageOf(error)}; it is tried again at the next start`),
       )
-      .then(() => undefined)
       .finally(() => this.removals.delete(removal));
     this.removals.add(removal);
   }
