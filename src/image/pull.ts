@@ -448,7 +448,7 @@ async function unpackInto(
       await manifest.close();
     }
   } finally {
-    if (!done) parts.layers.giveUp(begun);
+    if (!done) await parts.layers.giveUp(begun);
   }
 }
 

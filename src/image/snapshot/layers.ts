@@ -125,7 +125,7 @@ export class Layers {
       const record = options.sameBoot ? readFacts(join(root, name), name) : undefined;
       if (record) layers.known.set(name, layers.toLayer(record));
       else if (name.startsWith(old)) layers.going.set(name, spaceIn(name));
-      else layers.discard(name, spaceIn(name));
+      else void layers.discard(name, spaceIn(name), 'later');
     }
     return layers;
   }
@@ -154,7 +154,7 @@ export class Layers {
   async keep(begun: Begun, record: LayerRecord): Promise<Layer> {
     const present = this.known.get(record.key);
     if (present) {
-      this.giveUp(begun);
+      await this.giveUp(begun);
       return present;
     }
     await writeFile(join(begun.dir, '..', 'facts'), JSON.stringify(record), { mode: 0o600 });
@@ -182,8 +182,9 @@ export class Layers {
     return layer;
   }
 
-  giveUp({ dir }: Begun): void {
-    this.discard(join(dir, '..').slice(this.root.length + 1), { bytes: 0, inodes: 0 });
+  /** Resolves once it is gone: whoever hears of a failure finds nothing of it. */
+  async giveUp({ dir }: Begun): Promise<void> {
+    await this.discard(join(dir, '..').slice(this.root.length + 1), { bytes: 0, inodes: 0 }, 'now');
   }
 
   /** Writes the records that are missing; within a transaction, together with the image's record. */
@@ -241,7 +242,7 @@ export class Layers {
   }
 
   removeOrphan(name: string): void {
-    this.discard(name, { bytes: 0, inodes: 0 });
+    void this.discard(name, { bytes: 0, inodes: 0 }, 'later');
   }
 
   /**
@@ -252,12 +253,12 @@ export class Layers {
     const unused = this.list().filter(({ key }) => !isUsed(key));
     for (const { key, diskBytes, inodes } of unused) {
       this.known.delete(key);
-      this.discard(key, { bytes: diskBytes, inodes }); // renames at once, so that the same layer can come back meanwhile
+      void this.discard(key, { bytes: diskBytes, inodes }, 'later'); // renames at once, so that the same layer can come back meanwhile
     }
     for (const [name, space] of this.going)
       if (name.startsWith(old) && !standsOn(keyIn(name))) {
         this.going.delete(name);
-        this.discard(name, space);
+        void this.discard(name, space, 'later');
       }
     await Promise.all(unused.map(({ key }) => this.options.table.remove(key)));
   }
@@ -267,7 +268,7 @@ export class Layers {
     await Promise.all(this.removals);
   }
 
-  private discard(name: string, space: Space): void {
+  private async discard(name: string, space: Space, when: 'now' | 'later'): Promise<void> {
     const { log, remove } = this.options;
     const gone = name.startsWith(trash) ? name : `${trash}${randomHexId().slice(0, 16)}-${space.bytes}-${space.inodes}`;
     try {
@@ -277,17 +278,17 @@ export class Layers {
       return;
     }
     this.going.set(gone, space);
-    const removal = this.deletions
-      .run('', async () => {
-        await sleep(deletionPauseMs);
-        await remove(join(this.root, gone));
-        this.going.delete(gone);
-      })
+    const deleted = async () => {
+      await remove(join(this.root, gone));
+      this.going.delete(gone);
+    };
+    const removal = (when === 'now' ? deleted() : this.deletions.run('', () => sleep(deletionPauseMs).then(deleted)))
       .catch((error: unknown) =>
         log.warn(`could not remove ${join(this.root, gone)}: ${messageOf(error)}; it is tried again at the next start`),
       )
       .finally(() => this.removals.delete(removal));
     this.removals.add(removal);
+    await removal;
   }
 
   private toLayer(record: LayerRecord): Layer {
