@@ -45,7 +45,10 @@ function addVerbs(
 ): void {
   for (const [name, verb] of Object.entries(those)) {
     const command = parent.command(name).summary(verb.summary).description(`${verb.summary}.`);
-    if ('verbs' in verb) addVerbs(command.usage('VERB …').helpCommand(false), verb.verbs, onVerb);
+    if ('verbs' in verb) {
+      command.usage('VERB …').helpCommand(false).addHelpText('after', `\nExample: ${verb.example}`);
+      addVerbs(command, verb.verbs, onVerb);
+    }
   }
   parent.hook('preSubcommand', async (_, command) => {
     const verb = those[command.name()];

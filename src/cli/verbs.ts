@@ -20,6 +20,8 @@ export interface Verb {
 /** Verbs with a word before them: `berth image ls`. */
 export interface Group {
   summary: string;
+  /** For its help. */
+  example: string;
   verbs: Readonly<Record<string, Verb>>;
 }
 
@@ -71,8 +73,8 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     errorCode: 2,
     load: () => import('./check.js'),
   },
-  image: { summary: 'Work with images', verbs: imageVerbs },
-  system: { summary: 'Look at the whole', verbs: systemVerbs },
+  image: { summary: 'Work with images', example: 'berth image ls alpine', verbs: imageVerbs },
+  system: { summary: 'Look at the whole', example: 'berth system df', verbs: systemVerbs },
   version: {
     summary: 'Show the versions of berth and of the daemon',
     errorCode: 1,

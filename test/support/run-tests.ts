@@ -44,7 +44,7 @@ async function lint(): Promise<Tally> {
 async function nativeTests(): Promise<Tally> {
   const makefile = join(repoRoot, 'native/Makefile');
   if (!existsSync(makefile) || !/^test:/m.test(readFileSync(makefile, 'utf8'))) return sum([]);
-  return tallyOf(await run('make', ['-C', 'native', 'test']));
+  return tallyOf(await run('make', ['-C', 'native', 'test'], false));
 }
 
 async function mochaTests(): Promise<Tally> {
@@ -67,8 +67,11 @@ function tallyOf({ code, tally }: Outcome): Tally {
   return code !== 0 && tally.failed === 0 ? { ...tally, failed: 1 } : tally;
 }
 
-/** Runs a command from the root of the checkout and passes its output on, but for the tally. */
-async function run(command: string, args: string[]): Promise<Outcome> {
+/**
+ * Runs a command from the root of the checkout and passes its output on, but for the tally. With `endsWithTally` it is
+ * one program, which ends soon after its tally unless something was left open; else several, each with one of its own.
+ */
+async function run(command: string, args: string[], endsWithTally = true): Promise<Outcome> {
   const env = { ...process.env, NODE_OPTIONS: '--enable-source-maps' };
   const child = spawn(command, args, { cwd: repoRoot, env, stdio: ['ignore', 'pipe', 'inherit'] });
   let tally: Tally | undefined;
@@ -76,9 +79,9 @@ async function run(command: string, args: string[]): Promise<Outcome> {
   createInterface({ input: child.stdout }).on('line', line => {
     const parsed = parseTally(line);
     if (parsed === undefined) return console.log(line);
-    // Several programs may run one after the other.
     tally = sum([tally ?? { passed: 0, failed: 0, skipped: 0 }, parsed]);
     clearTimeout(timer);
+    if (!endsWithTally) return;
     timer = setTimeout(() => {
       console.log(`${command} has not ended ${graceMs / 1000} s after its last test, so something was left open.`);
       child.kill('SIGKILL');

@@ -80,7 +80,7 @@ describe('berth run, with a real daemon', () => {
   it('exits with 125 when there is no such image, and leaves nothing', async () => {
     const { code, stderr } = await run('--pull', 'never', 'localhost/none:1', 'true');
     assert.equal(code, 125);
-    assert.match(stderr, /^berth: no image is called "localhost\/none:1"\n$/);
+    assert.match(stderr, /^berth: no image is called "localhost\/none:1"; berth images lists those that are here\n$/);
     assert.ok(await noContainer());
   });
 

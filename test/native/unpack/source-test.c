@@ -13,15 +13,13 @@
 #include <unistd.h>
 #include <zstd.h>
 
-static int passed, failed;
+static int wrong; /* in the test that runs */
 
 static void check(int ok, const char *what, const char *detail)
 {
-  if (ok) {
-    passed++;
+  if (ok)
     return;
-  }
-  failed++;
+  wrong++;
   printf("not ok: %s: %s\n", what, detail);
 }
 
@@ -475,15 +473,14 @@ static void test_sources(void)
 
 int main(void)
 {
+  static void (*const tests[])(void) = {test_plain, test_gzip, test_members, test_zstd, test_frames, test_windows, test_damage, test_sources};
+  int passed = 0, failed = 0;
   make_text();
-  test_plain();
-  test_gzip();
-  test_members();
-  test_zstd();
-  test_frames();
-  test_windows();
-  test_damage();
-  test_sources();
+  for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+    wrong = 0;
+    tests[i]();
+    *(wrong ? &failed : &passed) += 1;
+  }
   printf("%d passed, %d failed\n", passed, failed);
   return failed > 0;
 }
