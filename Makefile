@@ -18,7 +18,7 @@ BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzs
 # What goes into the image made on the spot.
 RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
 # A registry to pull from with and without passwords, and a look at the network.
-TEST_PACKAGES := $(RUN_PACKAGES) docker-registry apache2-utils iproute2
+TEST_PACKAGES := $(RUN_PACKAGES) docker-registry apache2-utils iproute2 openssl
 
 .PHONY: help
 help: ## this list

@@ -468,14 +468,23 @@ static napi_value socket_pair(napi_env env, napi_callback_info info)
     return pair(env, ends[0], ends[1]);
 }
 
-/* The read end does not block; the write end, which a process inherits, does. */
+/*
+ * pipe([bytes]): the read end does not block; the write end, which a process
+ * inherits, does. The size is a wish: a kernel out of pipe pages says no.
+ */
 static napi_value pipe_(napi_env env, napi_callback_info info)
 {
-    (void)info;
-    int ends[2];
+    napi_value args[1];
+    size_t count = 1;
+    int ends[2], bytes = 0;
+    napi_get_cb_info(env, info, &count, args, NULL, NULL);
+    if (count > 0 && get_int(env, args[0], &bytes))
+        return NULL;
     if (pipe2(ends, O_CLOEXEC))
         return throw_errno(env, "pipe2");
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    if (bytes > 0)
+        fcntl(ends[1], F_SETPIPE_SZ, bytes);
     return pair(env, ends[0], ends[1]);
 }
 

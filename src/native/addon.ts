@@ -29,8 +29,8 @@ export interface Addon {
   /** Calls back whenever the descriptor is readable (a pidfd: has ended) until the returned function is called. */
   watch(fd: number, onReadable: () => void): () => void;
   socketPair(): [number, number];
-  /** [read end, non-blocking; write end]. */
-  pipe(): [number, number];
+  /** [read end, non-blocking; write end]; `bytes` is how much it should hold, as far as the kernel allows. */
+  pipe(bytes?: number): [number, number];
   /** Takes an exclusive flock(2): false when another process holds it. */
   lock(fd: number): boolean;
 }

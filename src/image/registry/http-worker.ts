@@ -18,6 +18,8 @@ const redirectsMax = 5;
 const errorBodyBytesMax = 8 * 1024;
 /** A document may take this many times as long as nothing may come. */
 const documentPatience = 5;
+/** Kept ready while the pipe is full, so that socket and pipe are busy at the same time. */
+const pipeAheadBytes = 256 * 1024;
 const userAgent = 'berth';
 
 type Body = Dispatcher.ResponseData['body'];
@@ -68,7 +70,7 @@ function serve(port: MessagePort): void {
   }
 
   async function pipe(id: number, fd: number): Promise<void> {
-    const socket = new Socket({ fd, readable: false, writable: true });
+    const socket = new Socket({ fd, readable: false, writable: true, writableHighWaterMark: pipeAheadBytes } as never);
     tell({ tell: 'adopted', id });
     const closed = new Promise<void>(resolve => void socket.once('close', () => resolve()));
     socket.on('error', () => undefined); // the pipeline tells
