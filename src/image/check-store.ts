@@ -53,7 +53,6 @@ async function settled({ fix, ...found }: Found, repair: boolean): Promise<Findi
   }
 }
 
-/* eslint-disable-next-line @typescript-eslint/require-await -- one of several generators */
 async function* missingLayers({ records, layers }: CheckParts): AsyncGenerator<Found> {
   const names = new Map<string, string[]>();
   for (const record of records())

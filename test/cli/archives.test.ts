@@ -22,7 +22,7 @@ describe('berth load', () => {
   afterEach(() => rmSync(dir, { recursive: true }));
 
   /** Keeps what it is sent, and answers with two images. */
-  async function loader(): Promise<{ daemon: FakeDaemon; starts: LoadStart[]; received(): Buffer }> {
+  async function loader(): Promise<{ daemon: FakeDaemon; starts: LoadStart[]; received: () => Buffer }> {
     const starts: LoadStart[] = [];
     const pieces: Buffer[] = [];
     const daemon = await FakeDaemon.start({
