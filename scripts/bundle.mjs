@@ -11,6 +11,8 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const scripts = file => join(root, 'scripts', file);
 const programs = { berthd: 'src/main.ts', berth: 'src/cli/main.ts' };
 
+const httpThread = 'src/image/registry/http-worker.ts';
+
 /** Empty when this is no checkout. */
 function gitCommit() {
   try {
@@ -27,13 +29,12 @@ function gitCommit() {
 mkdirSync(join(root, 'bin'), { recursive: true });
 mkdirSync(join(root, 'dist/bundle'), { recursive: true });
 copyFileSync(scripts('load.cjs'), join(root, 'dist/bundle/load.cjs'));
-for (const [name, source] of Object.entries(programs)) {
-  if (!existsSync(join(root, source))) continue;
-  const bundle = join(root, `dist/bundle/${name}.cjs`);
-  await build({
+
+const bundleOf = (source, outfile) =>
+  build({
     absWorkingDir: root,
     entryPoints: [source],
-    outfile: bundle,
+    outfile,
     bundle: true,
     format: 'cjs',
     platform: 'node',
@@ -45,6 +46,13 @@ for (const [name, source] of Object.entries(programs)) {
     supported: { 'dynamic-import': false },
     logLevel: 'warning',
   });
+
+// The daemon's HTTP thread: a program of its own, which the daemon starts at its first pull.
+if (existsSync(join(root, httpThread))) await bundleOf(httpThread, join(root, 'dist/bundle/http-thread.cjs'));
+for (const [name, source] of Object.entries(programs)) {
+  if (!existsSync(join(root, source))) continue;
+  const bundle = join(root, `dist/bundle/${name}.cjs`);
+  await bundleOf(source, bundle);
   // With a deadline: a program that does not know --version might go on to run.
   execFileSync(process.execPath, [scripts('code-cache.cjs'), bundle], {
     stdio: ['ignore', 'ignore', 'inherit'],

@@ -8,6 +8,7 @@ import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
 import { restoreContainers } from './container/restore';
+import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { openImages, type Images } from './image/images';
@@ -50,7 +51,11 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     log,
     hostsDir: config.registry.hostsDir,
     plainHttp: config.registry.plainHttp,
+    dockerConfig: { file: config.registry.dockerConfig, helperDirs: config.registry.credentialHelperDirs },
+    transport: { progressTimeoutMs: config.registry.progressTimeoutSeconds * 1000 },
     maxConcurrentDownloads: config.registry.maxConcurrentDownloads,
+    allowForeignLayers: config.registry.allowForeignLayers,
+    keepLayerBlobs: config.registry.keepLayerBlobs,
     layersInUse: () => layersInUse(),
     book: new PullBook(measured.metrics),
   });
@@ -62,7 +67,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   await restoreSandboxes(sandboxes, ctx);
 
   const runtime = runtimeService({ log, config, version, sandboxes, containers });
-  const image = imageService({ log, images, root });
+  const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
   const servers: RpcServer[] = [];
   servers.push(
     await serve(

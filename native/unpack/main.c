@@ -21,9 +21,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 /* ---- arguments ---- */
@@ -236,6 +238,8 @@ int main(int argc, char **argv)
 {
   static struct failure f;
   int result;
+  /* Nobody would hear how it ends, and the next daemon works on the same directories. */
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (argc >= 2 && strcmp(argv[1], "layer") == 0)
     result = layer(argc, argv, &f);
   else if (argc == 6 && strcmp(argv[1], "verify") == 0)

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { BerthError } from './errors';
 import type { Logger } from './log';
 
@@ -20,6 +21,7 @@ export class Context {
     if (options.signal) signals.push(options.signal);
     if (options.timeoutMs !== undefined) signals.push(AbortSignal.timeout(options.timeoutMs));
     const signal = signals.length === 1 && signals[0] ? signals[0] : AbortSignal.any(signals);
+    setMaxListeners(0, signal); // every layer of an image listens, and there is no leak in that
     return new Context(log, signal, options.timeoutMs);
   }
 

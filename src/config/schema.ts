@@ -31,7 +31,28 @@ export const schema = table({
     plain_http: listOf(hostAndPort(), 'a list of hosts, each "host" or "host:port"')
       .default([])
       .describe('Registries that are spoken to without TLS. Loopback addresses need not be named.'),
+    docker_config: dockerConfig()
+      .default('auto')
+      .describe(
+        "Credentials of the node's own, for pulls that bring none: `auto` is $DOCKER_CONFIG/config.json or /root/.docker/config.json, and `none` reads no file.",
+      ),
+    credential_helper_dirs: listOf(absolutePath(), 'a list of absolute paths')
+      .default(['/usr/local/bin', '/usr/bin', '/usr/local/sbin', '/usr/sbin', '/bin'])
+      .describe("Where the docker config's credential helpers, `docker-credential-<name>`, are looked for."),
+    progress_timeout_seconds: wholeNumber(1, 3600)
+      .default(60)
+      .describe(
+        'A registry that sends nothing for this long is given up. How long a whole download takes does not matter.',
+      ),
     max_concurrent_downloads: wholeNumber(1, 64).default(3).describe('Layers that one pull downloads at a time.'),
+    allow_foreign_layers: flag()
+      .default(false)
+      .describe(
+        "Takes images with foreign layers, which are fetched from the image's registry; their own URLs are never asked.",
+      ),
+    keep_layer_blobs: flag()
+      .default(false)
+      .describe('Keeps the compressed layers of images, too: `berth save` and repairs then need no registry.'),
   }),
   metrics: table({
     address: metricsAddress()
@@ -77,6 +98,14 @@ function metricsAddress() {
     .meta({ title: expected });
 }
 
+function dockerConfig() {
+  const expected = '"auto", "none" or an absolute path';
+  return z
+    .string(expected)
+    .regex(/^(?:auto|none|\/[^\0]*)$/, expected)
+    .meta({ title: expected });
+}
+
 function hostAndPort() {
   const expected = '"host" or "host:port", without a scheme';
   return z.string(expected).regex(/^([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?$/i, expected);
@@ -90,6 +119,11 @@ function oneOf<const Values extends readonly string[]>(values: Values) {
 function wholeNumber(least: number, most: number) {
   const expected = `a whole number from ${least} to ${most}`;
   return z.int(expected).min(least, expected).max(most, expected).meta({ title: expected });
+}
+
+function flag() {
+  const expected = 'true or false';
+  return z.boolean(expected).meta({ title: expected });
 }
 
 function listOf<Element extends z.ZodType>(element: Element, expected: string) {

@@ -63,6 +63,8 @@ async function make(containers: Containers, ctx: Context, request: CreateContain
     });
   }
   const image = imageOf(containers, config);
+  ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
+  await containers.images.ready(ctx, image);
   const record = newRecord(containers, request, image);
   const paths = containers.paths(record.id);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, config, record));

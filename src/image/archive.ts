@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
-import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
@@ -9,7 +8,7 @@ import { algorithmOf, digestOf, hexOf, isDigest, parseDigest, sha256, type Diges
 import { choose, mediaTypes, parseManifest, type Descriptor } from './documents';
 import type { Platform } from './platform';
 import { canonicalForm, parseReference, tagForm, type Reference } from './reference';
-import type { ImageSource } from './source';
+import type { BlobBytes, ImageSource } from './source';
 
 /** An image that an archive offers. */
 export interface ArchiveImage {
@@ -231,9 +230,9 @@ export class ArchiveSource implements ImageSource {
     return this.document(digest);
   }
 
-  async blob(_ctx: Context, digest: Digest): Promise<Readable> {
+  async blob(_ctx: Context, digest: Digest): Promise<BlobBytes> {
     const file = await this.files.file(this.nameOf(digest));
-    return file.createReadStream({ highWaterMark: 1024 * 1024 });
+    return { offset: 0, from: this.files.what, file, close: () => file.close() };
   }
 
   private async document(digest: Digest): Promise<Buffer> {

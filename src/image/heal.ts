@@ -1,11 +1,10 @@
-import { open } from 'node:fs/promises';
 import { Context } from '../base/context';
-import { BerthError, isAbsent, messageOf } from '../base/errors';
+import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import { SingleFlight } from '../base/single-flight';
 import { Slots } from './slots';
 import type { Layer, Layers } from './snapshot/layers';
-import { verifyLayer } from './unpack/unpack';
+import { isSound, verifyLayer, type LayerState } from './unpack/verify';
 
 /** What looking at a layer found: nothing, or a clause that says what is wrong; `undefined` when there is no manifest. */
 export type Look = { readonly damage: string | undefined } | undefined;
@@ -93,10 +92,7 @@ export class Healer {
   async look(ctx: Context, { dir, manifestPath, hasManifest }: Layer): Promise<Look> {
     if (!hasManifest) return undefined;
     try {
-      await using manifest = await opened(manifestPath);
-      if (!manifest) return { damage: 'its manifest is gone' };
-      const { damaged, detail } = await this.slots.run(ctx, () => verifyLayer(dir, manifest.file, ctx.signal));
-      return { damage: damaged === 0 ? undefined : detail };
+      return { damage: damageIn(await this.slots.run(ctx, () => verifyLayer(dir, manifestPath, ctx.signal))) };
     } catch (error) {
       ctx.throwIfEnded();
       return { damage: messageOf(error) };
@@ -125,12 +121,9 @@ export class Healer {
   }
 }
 
-async function opened(path: string) {
-  try {
-    const file = await open(path, 'r');
-    return { file, [Symbol.asyncDispose]: () => file.close() };
-  } catch (error) {
-    if (isAbsent(error)) return undefined;
-    throw error;
-  }
+function damageIn(state: LayerState): string | undefined {
+  if (isSound(state)) return undefined;
+  if (state.manifestDamaged) return 'its manifest is damaged or gone';
+  const shown = state.findings.slice(0, 3).map(({ word, path }) => `${JSON.stringify(path)} (${word})`);
+  return `${state.damaged} of its objects differ: ${shown.join(', ')}${state.damaged > shown.length ? ', …' : ''}`;
 }

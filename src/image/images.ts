@@ -5,13 +5,13 @@ import { Context } from '../base/context';
 import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Store, Table } from '../store/store';
-import type { ArchiveImage } from './archive';
-import { DirectoryOutput, TarOutput } from './archive-output';
-import { configOf } from './config-changes';
 import { KeyedLock } from '../base/keyed-lock';
 import { readBootMark, type BootMark } from './boot';
 import { checkStore } from './check-store';
 import type { Check, CheckOptions } from './check';
+import type { ArchiveImage } from './archive';
+import { DirectoryOutput, TarOutput } from './archive-output';
+import { configOf } from './config-changes';
 import { Content } from './content/content';
 import { Partials } from './content/partials';
 import type { Digest } from './digest';
@@ -45,11 +45,13 @@ import {
   type Reference,
 } from './reference';
 import type { RegistryAuth } from './registry/auth';
-import { RegistryClient } from './registry/client';
-import { Transport } from './registry/transport';
 import { collectUnused, findImage, withoutName, type Collected } from './remove';
 import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
 import { saveImages, type Saved } from './save';
+import { RegistryClient, type RegistryOptions } from './registry/client';
+import { storedAuth, type DockerConfigOptions } from './registry/docker-config';
+import { explainPull, type EndpointReport } from './registry/explain';
+import { Transport, type TransportOptions } from './registry/transport';
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
 import { Layers, upgradeLayer, type LayerRecord, type LayerState } from './snapshot/layers';
@@ -57,6 +59,7 @@ import { removeDirectory, syncFileSystem } from './unpack/unpack';
 
 export type { RegistryAuth } from './registry/auth';
 export type { ImageConfig } from './documents';
+export type { EndpointReport } from './registry/explain';
 export type { LayerProgress, OnProgress } from './pull';
 
 export interface ImageOptions {
@@ -68,6 +71,9 @@ export interface ImageOptions {
   readonly hostsDir?: string;
   /** Hosts, besides loopback, that speak plain HTTP. */
   readonly plainHttp?: readonly string[];
+  /** Without it, the node's own credentials are not looked for. */
+  readonly dockerConfig?: DockerConfigOptions;
+  readonly transport?: TransportOptions;
   readonly maxConcurrentDownloads?: number;
   /** Keeps the compressed layers, too. */
   readonly keepLayerBlobs?: boolean;
@@ -127,8 +133,8 @@ export async function openImages(options: ImageOptions): Promise<Images> {
   const boot = readBootMark(root, options.bootId);
   const records = store.table<ImageRecord>('images', 2, upgradeImage);
   const content = await Content.open(join(root, 'content'));
-  const incoming = await Incoming.open(join(root, 'incoming'));
   const partials = await Partials.open(join(root, 'content', 'partial'));
+  const incoming = await Incoming.open(join(root, 'incoming'));
   const table = store.table<LayerRecord>('layers', 2, upgradeLayer);
   const { sameBoot } = boot;
   const layers = await Layers.open({ root: join(root, 'layers'), table, remove: removeDirectory, sameBoot, log });
@@ -160,7 +166,7 @@ export class Images {
   /** The pulls that run, and those that have just ended. */
   readonly book: PullBook;
   private readonly pins = new Pins();
-  private readonly transport = new Transport();
+  private readonly transport: Transport;
   private readonly pulls: SharedFlight<PulledImage, LayerProgress>;
   /** How far the layers of each pull under way are, for those who join it. */
   private readonly progress = new Map<string, Map<Digest, LayerProgress>>();
@@ -183,6 +189,7 @@ export class Images {
     this.reserve = new Reserve(options.root, options.log);
     this.healer = new Healer(layers, (ctx, layer) => this.refetchLayer(ctx, layer.key), options.log);
     this.book = options.book ?? new PullBook();
+    this.transport = new Transport(options.transport);
     this.pulls = new SharedFlight(options.log);
     this.parts = {
       root: options.root,
@@ -243,6 +250,22 @@ export class Images {
         });
       }),
     );
+  }
+
+  /** What a pull would ask, in which order, and what it would be told. */
+  async explain(ctx: Context, text: string, auth?: RegistryAuth): Promise<EndpointReport[]> {
+    return explainPull(ctx, parseReference(text), auth, this.registryOptions());
+  }
+
+  private registryOptions(): RegistryOptions {
+    const { hostsDir, plainHttp = [], retryDelayMs, dockerConfig } = this.options;
+    return {
+      transport: this.transport,
+      hostsDir,
+      plainHttp,
+      ...(dockerConfig ? { storedFor: host => storedAuth(host, dockerConfig) } : {}),
+      ...(retryDelayMs === undefined ? {} : { retryDelayMs }),
+    };
   }
 
   /** Takes the image for this node out of an OCI image layout directory, and gives it the name `text`. */
@@ -372,21 +395,6 @@ export class Images {
     });
   }
 
-  /**
-   * Removes the images of these ids with all their names, and says which names those were and what that has freed on the
-   * disk: layers that other images share stay, and count for nothing.
-   */
-  async prune(ids: readonly Digest[]): Promise<{ untagged: string[]; freedBytes: bigint }> {
-    const before = this.usage().usedBytes;
-    const found = ids.flatMap(id => this.records.get(id) ?? []);
-    await this.reserve.spend(async () => {
-      for (const { id } of found) await this.records.remove(id);
-    });
-    await this.freed();
-    await this.layers.settled();
-    return { untagged: found.flatMap(({ tags }) => tags), freedBytes: before - this.usage().usedBytes };
-  }
-
   /** Resolves once all layers of the image are as they were unpacked; fetches those again that are not, or throws `data_loss`. */
   async ready(ctx: Context, image: Image): Promise<void> {
     await Promise.all(image.layers.map(({ key }) => this.healer.ensure(ctx, key)));
@@ -409,9 +417,25 @@ export class Images {
     );
   }
 
+  /**
+   * Removes the images of these ids with all their names, and says which names those were and what that frees on the
+   * disk: layers that other images share stay, and count for nothing.
+   */
+  async prune(ids: readonly Digest[]): Promise<{ untagged: string[]; freedBytes: bigint }> {
+    const before = this.space('kept').usedBytes;
+    const found = ids.flatMap(id => this.records.get(id) ?? []);
+    for (const { id } of found) await this.reserve.spend(() => this.records.remove(id));
+    await this.freed();
+    return { untagged: found.flatMap(({ tags }) => tags), freedBytes: before - this.space('kept').usedBytes };
+  }
+
   /** What images take on the disk, from what was counted while unpacking; what is being deleted counts until it is gone. */
   usage(): { usedBytes: bigint; inodesUsed: bigint } {
-    const { bytes, inodes } = this.layers.usage();
+    return this.space('all');
+  }
+
+  private space(which: 'all' | 'kept'): { usedBytes: bigint; inodesUsed: bigint } {
+    const { bytes, inodes } = this.layers.usage(which);
     const blobs = new Map(
       this.records.list().flatMap(({ content }) => content.map(blob => [blob.digest, blob.sizeBytes])),
     );
@@ -436,12 +460,7 @@ export class Images {
   }
 
   private registry(reference: Reference, auth: RegistryAuth | undefined): Promise<RegistryClient> {
-    return RegistryClient.open(reference, auth, {
-      transport: this.transport,
-      hostsDir: this.options.hostsDir,
-      plainHttp: this.options.plainHttp ?? [],
-      ...(this.options.retryDelayMs === undefined ? {} : { retryDelayMs: this.options.retryDelayMs }),
-    });
+    return RegistryClient.open(reference, auth, this.registryOptions());
   }
 
   private refetchLayer(ctx: Context, key: string): Promise<void> {
@@ -472,15 +491,17 @@ export class Images {
     try {
       return await this.fetchAndName(...args);
     } catch (error) {
-      await this.tidyUp(error);
-      throw asDiskFull(error, canonicalForm(args[1].reference));
+      await this.tidy(error);
+      throw asDiskFull(error, `pull ${canonicalForm(args[1].reference)}`);
     }
   }
 
-  private async tidyUp(after: unknown): Promise<void> {
-    await this.collect(isFull(after) ? 'all' : 'old').catch((failure: unknown) =>
-      this.options.log.warn(`could not tidy up after a pull: ${messageOf(failure)}`),
-    );
+  private async tidy(failure: unknown): Promise<void> {
+    try {
+      await this.collect(isFull(failure) ? 'all' : 'old');
+    } catch (error) {
+      this.options.log.warn(`could not tidy up after a failure: ${messageOf(error)}`);
+    }
   }
 
   private async fetchAndName(
@@ -491,10 +512,9 @@ export class Images {
   ): Promise<PulledImage> {
     return this.pins.during(async pin => {
       const fetched = await fetchImage(this.parts, ctx, asked, pin, onProgress);
-      const { reference } = asked;
-      const tag = tagForm(reference);
-      const names = { tags: tag === undefined ? [] : [tag], digests: [digestForm(reference, fetched.digest)] };
-      return this.named(names, fetched, runtimeHandler);
+      const tag = tagForm(asked.reference);
+      const digests = [digestForm(asked.reference, fetched.digest)];
+      return this.named({ tags: tag === undefined ? [] : [tag], digests, runtimeHandler }, fetched);
     });
   }
 
@@ -519,23 +539,30 @@ export class Images {
             entry.take(event);
             onProgress(event);
           };
-          const asked = { source, repository: undefined, reference: own, which: digest };
-          const fetched = await fetchImage(this.parts, ctx, asked, pin, progress);
+          const fetched = await fetchImage(
+            this.parts,
+            ctx,
+            { source, repository: undefined, reference: own, which: digest },
+            pin,
+            progress,
+          );
           if (kept) await this.content.adopt(kept.digest, kept.path);
           const tags = names.map(canonicalForm);
           const digests = isOriginal ? names.map(name => digestForm(name, fetched.digest)) : [];
-          const content = [...fetched.content, ...(kept ? [kept] : [])];
-          return this.named({ tags, digests }, { ...fetched, content }, '');
+          return this.named(
+            { tags, digests, runtimeHandler: '' },
+            kept ? { ...fetched, content: [...fetched.content, kept] } : fetched,
+          );
         });
       } catch (error) {
-        await this.tidyUp(error);
+        await this.tidy(error);
         throw ofArchive(asDiskFull(error, what), what);
       }
     });
   }
 
-  private async named(names: Names, fetched: FetchedImage, runtimeHandler: string): Promise<PulledImage> {
-    const record = await this.name(names, fetched, runtimeHandler);
+  private async named(names: Names, fetched: FetchedImage): Promise<PulledImage> {
+    const record = await this.name(names, fetched);
     await this.options.store.flushed();
     return { ...this.toImage(record), digest: fetched.digest };
   }
@@ -555,10 +582,10 @@ export class Images {
   }
 
   /** Writes the records, all or none; a tag that another image had moves to this one. */
-  private name(names: Names, fetched: FetchedImage, runtimeHandler: string): Promise<ImageRecord> {
+  private name(names: Names, fetched: FetchedImage): Promise<ImageRecord> {
     return this.options.store.transaction(() => {
       this.moveTags(fetched.id, names.tags);
-      const record = merged(this.records.get(fetched.id), fetched, names, runtimeHandler);
+      const record = merged(this.records.get(fetched.id), fetched, names);
       this.layers.record(fetched.layers);
       void this.records.put(record.id, record);
       return record;
@@ -589,14 +616,10 @@ export class Images {
 interface Names {
   readonly tags: readonly string[];
   readonly digests: readonly string[];
+  readonly runtimeHandler: string;
 }
 
-function merged(
-  before: ImageRecord | undefined,
-  fetched: FetchedImage,
-  names: Names,
-  runtimeHandler: string,
-): ImageRecord {
+function merged(before: ImageRecord | undefined, fetched: FetchedImage, names: Names): ImageRecord {
   const content = new Map(
     [...(before?.content ?? []), ...fetched.content].map(({ digest, sizeBytes }) => [digest, { digest, sizeBytes }]),
   );
@@ -607,10 +630,19 @@ function merged(
     digests: [...new Set([...(before?.digests ?? []), ...names.digests])],
     config: fetched.config,
     layerKeys: fetched.layers.map(layer => layer.key),
-    runtimeHandler,
+    runtimeHandler: names.runtimeHandler,
     content: [...content.values()],
     pinned: before?.pinned ?? false,
   };
+}
+
+/** A full disk has many words; the one who asked hears the same. */
+function asDiskFull(error: unknown, what: string): unknown {
+  if (error instanceof BerthError || !isFull(error)) return error;
+  return new BerthError('resource_exhausted', `${what}: no space left on device`, {
+    cause: error,
+    hint: 'free some space and pull again',
+  });
 }
 
 /** The tag of the image that `text` is; undefined for an id or a digest. */
@@ -632,15 +664,6 @@ function ofArchive(error: unknown, what: string): unknown {
   return new BerthError(kind, `${what}: ${why.replace(/^pull \S+: /, '')}`, {
     cause: error,
     ...(own === undefined ? {} : { hint: own }),
-  });
-}
-
-/** A full disk has many words; the one who asked hears the same. */
-function asDiskFull(error: unknown, name: string): unknown {
-  if (error instanceof BerthError || !isFull(error)) return error;
-  return new BerthError('resource_exhausted', `pull ${name}: no space left on device`, {
-    cause: error,
-    hint: 'free some space and pull again',
   });
 }
 

@@ -1,13 +1,11 @@
-import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import type { Context } from '../base/context';
 import { BerthError, isAbsent, messageOf } from '../base/errors';
 import { algorithmOf, digestOf, hexOf, parseDigest, type Digest } from './digest';
 import { documentBytesMax, tooLarge } from './documents';
-import type { ImageSource } from './source';
+import type { BlobBytes, ImageSource } from './source';
 
 const layoutShape = z.object({ imageLayoutVersion: z.string().startsWith('1.') });
 
@@ -41,9 +39,10 @@ export class LayoutSource implements ImageSource {
     return this.document(blobPath(digest));
   }
 
-  async blob(_ctx: Context, digest: Digest): Promise<Readable> {
+  /** From its beginning: Node cannot move a file's position, and a local file is read again in no time. */
+  async blob(_ctx: Context, digest: Digest): Promise<BlobBytes> {
     const file = await this.opened(blobPath(digest));
-    return createReadStream('', { fd: file, highWaterMark: 1024 * 1024 });
+    return { offset: 0, from: this.root, file, close: () => file.close() };
   }
 
   private async document(name: string): Promise<Buffer> {

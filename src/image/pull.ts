@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { Context } from '../base/context';
-import { BerthError, messageOf } from '../base/errors';
+import { BerthError, kindOf, messageOf } from '../base/errors';
 import { KeyedLock } from '../base/keyed-lock';
 import type { Content } from './content/content';
 import type { Partials } from './content/partials';
@@ -22,15 +22,8 @@ import { networkReason } from './registry/client';
 import type { SharedFlight } from './shared-flight';
 import type { Slots } from './slots';
 import { chainKey, layerKey, type Begun, type Layer, type LayerRecord, type Layers } from './snapshot/layers';
-import type { ImageSource } from './source';
-import { readableBytes } from './readable-bytes';
-import {
-  needsChain,
-  syncFileSystem,
-  unpackLayer,
-  type LayerBytes as BlobBytes,
-  type UnpackRequest,
-} from './unpack/unpack';
+import type { BlobBytes, ImageSource } from './source';
+import { needsChain, syncFileSystem, unpackLayer, type UnpackRequest } from './unpack/unpack';
 
 export interface LayerProgress {
   readonly layer: Digest;
@@ -383,10 +376,10 @@ async function fromContent(
   ctx: Context,
   request: BlobRequest,
 ): Promise<Layer | typeof needsChain | undefined> {
-  const file = await parts.content.openBlob(request.descriptor.digest);
+  const file = await parts.content.open(request.descriptor.digest);
   if (!file) return undefined;
   try {
-    return await unpackInto(parts, ctx, request, { offset: 0, file, close: () => file.close() });
+    return await unpackInto(parts, ctx, request, { offset: 0, from: 'content', file, close: () => file.close() });
   } catch (error) {
     if (!(error instanceof BerthError) || error.kind !== 'data_loss') throw error;
     ctx.log.warn(`the kept blob ${request.descriptor.digest} is damaged and fetched again: ${messageOf(error)}`);
@@ -403,11 +396,12 @@ async function unpackOnce(
 ): Promise<Layer | typeof needsChain> {
   const { digest, sizeBytes } = request.descriptor;
   if (sizeBytes < partialBytesMin && !parts.keepLayerBlobs)
-    return unpackInto(parts, ctx, request, readableBytes(await source.blob(ctx, digest)));
+    return unpackInto(parts, ctx, request, await source.blob(ctx, digest, 0));
   const partial = await parts.partials.begin(digest, sizeBytes);
   try {
     // A file that is as long as the blob may be all of it: then nothing is fetched.
-    const bytes = partial.sizeBytes === sizeBytes ? nothing(sizeBytes) : readableBytes(await source.blob(ctx, digest));
+    const bytes =
+      partial.sizeBytes === sizeBytes ? nothing(sizeBytes) : await source.blob(ctx, digest, partial.sizeBytes);
     const layer = await unpackInto(parts, ctx, request, bytes, partial.file);
     if (layer === needsChain) return needsChain; // the bytes are wanted again in a moment
     if (parts.keepLayerBlobs) await parts.partials.moveTo(digest, parts.content.pathOf(digest));
@@ -420,7 +414,7 @@ async function unpackOnce(
 
 function nothing(offset: number): BlobBytes {
   const pipeTo = (fd: number) => Promise.resolve(closeSync(fd));
-  return { offset, pipeTo, close: () => Promise.resolve() };
+  return { offset, from: 'content', pipeTo, close: () => Promise.resolve() };
 }
 
 async function unpackInto(
@@ -436,7 +430,12 @@ async function unpackInto(
     const manifest = await open(begun.manifestPath, 'wx', 0o600);
     try {
       const request = { layer: descriptor, diffId, dir: begun.dir, below: where, manifest, onBytes };
-      const result = await unpackLayer({ ...request, ...(blob ? { blob } : {}) }, bytes, ctx.signal);
+      const result = await unpackLayer({ ...request, ...(blob ? { blob } : {}) }, bytes, ctx.signal).catch(
+        (error: unknown) => {
+          if (kindOf(error) === 'data_loss') bytes.distrust?.();
+          throw error;
+        },
+      );
       if (result === needsChain) return needsChain;
       const { digest, sizeBytes, mediaType } = descriptor;
       const layer = await place(parts, begun, {
@@ -449,7 +448,7 @@ async function unpackInto(
       await manifest.close();
     }
   } finally {
-    if (!done) parts.layers.giveUp(begun);
+    if (!done) await parts.layers.giveUp(begun);
   }
 }
 

@@ -80,8 +80,11 @@ export async function collectUnused(parts: Collected, leftovers: 'all' | 'old'):
   const usedKeys = new Set([...recorded.flatMap(record => record.layerKeys), ...standing, ...young]);
   const usedDigests = new Set<string>(recorded.flatMap(record => record.content.map(blob => blob.digest)));
   const unusedBlobs = present.filter(digest => !usedDigests.has(digest) && !pins.has(digest));
+  // A daemon that was killed may have given a layer its name and not have come to its blob.
+  const unpacked = new Set<string>(layers.list().flatMap(({ blob }) => blob?.digest ?? []));
   const unusedPartials = begun.filter(
-    ({ digest, ageMs }) => !pins.has(digest) && (leftovers === 'all' || ageMs > leftoverAgeMaxMs),
+    ({ digest, ageMs }) =>
+      !pins.has(digest) && (leftovers === 'all' || unpacked.has(digest) || ageMs > leftoverAgeMaxMs),
   );
   const collected = layers.collect(
     key => usedKeys.has(key) || pins.has(key),

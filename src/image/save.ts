@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { ArchiveOutput } from './archive-output';
+import { streamOf } from './blob-stream';
 import type { Content } from './content/content';
 import { algorithmOf, hexOf, type Digest } from './digest';
 import { mediaTypes, parseManifest, type Descriptor } from './documents';
@@ -131,7 +132,7 @@ class Blobs implements AsyncDisposable {
     const missing: Descriptor[] = [];
     for (const layer of layers) {
       if (this.files.has(layer.digest)) continue;
-      const kept = await this.parts.content.openBlob(layer.digest);
+      const kept = await this.parts.content.open(layer.digest);
       if (kept) this.files.set(layer.digest, kept);
       else missing.push(layer);
     }
@@ -193,7 +194,7 @@ async function download(
 ): Promise<void> {
   const hash = createHash(algorithmOf(layer.digest));
   let done = 0;
-  for await (const chunk of (await source.blob(ctx, layer.digest)) as AsyncIterable<Buffer>) {
+  for await (const chunk of streamOf(await source.blob(ctx, layer.digest, 0), ctx.signal) as AsyncIterable<Buffer>) {
     ctx.throwIfEnded();
     done += chunk.length;
     if (done > layer.sizeBytes) break;

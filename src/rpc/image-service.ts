@@ -1,9 +1,17 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import { BerthError } from '../base/errors';
 import type { Logger } from '../base/log';
-import { ImageServiceService, type AuthConfig, type ImageServiceServer } from '../cri';
-import type { Images, RegistryAuth } from '../image/images';
-import { complete, unary } from './handler';
+import {
+  ImageServiceService,
+  type AuthConfig,
+  type FilesystemUsage,
+  type ImageFilter,
+  type ImageServiceServer,
+} from '../cri';
+import type { WritableUsage } from '../container/writable-usage';
+import type { Image, Images, RegistryAuth } from '../image/images';
+import { canonicalForm, parseReference } from '../image/reference';
+import { complete, serverStream, unary } from './handler';
 import { jsonText } from './json';
 import { criImage } from './to-cri';
 
@@ -12,29 +20,32 @@ export interface ImageServiceParts {
   images: Images;
   /** Where images lie; the file system that ImageFsInfo is about. */
   root: string;
+  writable: WritableUsage;
 }
+
+/** Images a message of StreamImages; far from any limit of a message's size. */
+const batch = 100;
 
 type Built = Partial<{ [Name in keyof ImageServiceServer]: ImageServiceServer[Name] }>;
 
 /** The CRI's ImageService. */
-export function imageService({ log, images, root }: ImageServiceParts): UntypedServiceImplementation {
+export function imageService({ log, images, root, writable }: ImageServiceParts): UntypedServiceImplementation {
   const built = {
-    listImages: unary(log, 'ListImages', ({ filter }) => {
-      const wanted = filter?.image?.image ?? '';
-      if (wanted === '') return { images: images.list().map(criImage) };
-      const image = images.find(wanted);
-      return { images: image ? [criImage(image)] : [] };
+    listImages: unary(log, 'ListImages', ({ filter }) => ({ images: listed(images, filter).map(criImage) })),
+    streamImages: serverStream(log, 'StreamImages', async ({ filter }, _ctx, send) => {
+      const all = listed(images, filter);
+      for (let i = 0; i < all.length; i += batch) await send({ images: all.slice(i, i + batch).map(criImage) });
     }),
     imageStatus: unary(log, 'ImageStatus', ({ image: spec, verbose }) => {
-      const image = images.find(named(spec?.image, 'ImageStatus'));
-      const info: Record<string, string> =
-        image && verbose ? { info: jsonText({ id: image.id, imageSpec: image.config, layers: image.layers }) } : {};
-      return { image: image && criImage(image), info };
+      const name = named(spec?.image, 'ImageStatus');
+      const image = images.find(name);
+      return { image: image && criImage(image), info: verbose ? verboseInfo(images, name, image) : {} };
     }),
     pullImage: unary(log, 'PullImage', async ({ image, auth }, ctx) => {
       const credentials = auth && registryAuth(auth);
       const pulled = await images.pull(ctx, named(image?.image, 'PullImage'), {
         askedBy: 'cri',
+        runtimeHandler: image?.runtimeHandler ?? '',
         ...(credentials ? { auth: credentials } : {}),
       });
       return { imageRef: pulled.id };
@@ -43,18 +54,49 @@ export function imageService({ log, images, root }: ImageServiceParts): UntypedS
       await images.remove(named(image?.image, 'RemoveImage'));
       return {};
     }),
-    imageFsInfo: unary(log, 'ImageFsInfo', () => {
-      const { usedBytes, inodesUsed } = images.usage();
-      const usage = {
-        timestamp: BigInt(Date.now()) * 1_000_000n,
-        fsId: { mountpoint: root },
-        usedBytes: { value: usedBytes },
-        inodesUsed: { value: inodesUsed },
+    imageFsInfo: unary(log, 'ImageFsInfo', async () => {
+      const own = images.usage();
+      const written = await writable.read();
+      return {
+        imageFilesystems: [filesystem(root, Date.now(), own.usedBytes, own.inodesUsed)],
+        containerFilesystems: [filesystem(root, written.takenAtMs, written.bytes, written.inodes)],
       };
-      return { imageFilesystems: [usage], containerFilesystems: [usage] };
     }),
   } satisfies Built;
   return complete(ImageServiceService, built);
+}
+
+function listed(images: Images, filter: ImageFilter | undefined): Image[] {
+  const wanted = filter?.image?.image ?? '';
+  if (wanted === '') return images.list();
+  const image = images.find(wanted);
+  return image ? [image] : [];
+}
+
+/** For people: what the image is, how its layers are, and how far pulls of the name are. */
+function verboseInfo(images: Images, name: string, image: Image | undefined): Record<string, string> {
+  const pulls = pullsOf(images, name);
+  return {
+    ...(image ? { info: jsonText({ id: image.id, imageSpec: image.config, layers: image.layers }) } : {}),
+    ...(pulls.length > 0 ? { progress: jsonText(pulls) } : {}),
+  };
+}
+
+function pullsOf(images: Images, name: string) {
+  try {
+    return images.book.runningOf(canonicalForm(parseReference(name)));
+  } catch {
+    return []; // an id is no reference, and nobody pulls one
+  }
+}
+
+function filesystem(mountpoint: string, takenAtMs: number, bytes: bigint, inodes: bigint): FilesystemUsage {
+  return {
+    timestamp: BigInt(takenAtMs) * 1_000_000n,
+    fsId: { mountpoint },
+    usedBytes: { value: bytes },
+    inodesUsed: { value: inodes },
+  };
 }
 
 function named(reference: string | undefined, rpc: string): string {

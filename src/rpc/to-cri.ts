@@ -112,7 +112,13 @@ export function criImage(image: Image): CriImage {
     size: image.sizeBytes,
     uid: user !== undefined && /^\d+$/.test(user) ? { value: BigInt(user) } : undefined,
     username: user !== undefined && !/^\d+$/.test(user) ? user : '',
-    spec: { image: image.id, annotations: {}, userSpecifiedImage: '', runtimeHandler: '', imageRef: '' },
+    spec: {
+      image: image.id,
+      annotations: {},
+      userSpecifiedImage: '',
+      runtimeHandler: image.runtimeHandler,
+      imageRef: '',
+    },
     pinned: image.pinned,
   };
 }

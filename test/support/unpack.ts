@@ -22,7 +22,7 @@ export function unpackTar(bytes: Buffer, dir: string, options: UnpackOptions = {
   mkdirSync(dir, { recursive: true });
   const manifest = options.manifest === undefined ? undefined : openSync(options.manifest, 'w+', 0o600);
   try {
-    const ended = spawnSync(nativePath('berth-unpack'), unpackArguments(dir, options, manifest), {
+    const ended = spawnSync(nativePath('berth-unpack'), unpackArguments(bytes.length, dir, options), {
       input: bytes,
       stdio: ['pipe', 'pipe', 'pipe', ...(manifest === undefined ? [] : [manifest])],
       env: {},
@@ -34,13 +34,14 @@ export function unpackTar(bytes: Buffer, dir: string, options: UnpackOptions = {
   }
 }
 
-export function unpackArguments(dir: string, options: UnpackOptions, manifest: number | undefined): string[] {
+export function unpackArguments(bytes: number, dir: string, options: UnpackOptions = {}): string[] {
+  const lower = options.lower ?? [];
   return [
     'layer',
-    ...(manifest === undefined ? [] : ['--manifest', '3']),
-    dir,
-    String(options.maxBytes ?? 4 * 1024 ** 3),
-    ...(options.lower === undefined ? ['base'] : ['above', ...options.lower]),
+    ...['--dir', dir, '--size', String(bytes), '--max-bytes', String(options.maxBytes ?? 4 * 1024 ** 3)],
+    ...['--digest', 'sha256', '--mode', lower.length > 0 ? 'above' : 'base'],
+    ...(options.manifest === undefined ? [] : ['--manifest', '3']),
+    ...lower.flatMap(layer => ['--lower', layer]),
   ];
 }
 

@@ -61,8 +61,8 @@ export class Content {
     await syncDirectory(this.dirOf(digest));
   }
 
-  /** A blob that may be large, for reading; undefined when it is not here. Its digest is for the reader to compare. */
-  async openBlob(digest: Digest): Promise<FileHandle | undefined> {
+  /** The blob, however large, for reading by the caller, who closes it; undefined when it is not kept. */
+  async open(digest: Digest): Promise<FileHandle | undefined> {
     try {
       return await open(this.pathOf(digest), 'r');
     } catch (error) {
@@ -83,7 +83,7 @@ export class Content {
 
   /** Whether it is here and has the digest of its name. */
   async isWhole(digest: Digest): Promise<boolean> {
-    await using file = await this.openBlob(digest);
+    await using file = await this.open(digest);
     if (!file) return false;
     const hash = createHash(algorithmOf(digest));
     for await (const chunk of file.createReadStream({ autoClose: false, highWaterMark: 256 * 1024 }))

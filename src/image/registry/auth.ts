@@ -16,14 +16,25 @@ export interface RegistryAuth {
   readonly registryToken?: string;
 }
 
-/** Asks a token server; the one thing here that needs the network. */
-export type TokenFetch = (url: URL, request: TokenRequest) => Promise<string>;
+/** Credentials that the node keeps, and where. */
+export interface StoredAuth {
+  readonly auth: RegistryAuth;
+  readonly source: string;
+}
 
 export interface TokenRequest {
   readonly authorization: string | undefined;
   /** A form to POST; otherwise it is a GET. */
   readonly form: URLSearchParams | undefined;
 }
+
+export interface Token {
+  readonly token: string;
+  readonly expiresInSeconds: number | undefined;
+}
+
+/** Asks a token server; undefined when it does not know this way of asking (404, 405). */
+export type TokenFetch = (url: URL, request: TokenRequest) => Promise<Token | undefined>;
 
 export interface Challenge {
   readonly scheme: 'basic' | 'bearer';
@@ -33,78 +44,137 @@ export interface Challenge {
 /**
  * What is sent as Authorization during one pull. Credentials go to the host
  * they were given for and to the token server that this host names, never to a
- * mirror or to where a redirect leads (CVE-2020-15157).
+ * mirror or to where a redirect leads (CVE-2020-15157). Those of the request
+ * come first, then those that the node has for the endpoint's own host.
  */
 export class Authorizer {
-  private readonly headers = new Map<string, string>();
+  private readonly headers = new Map<string, { header: string; until: number }>();
+  private readonly stored = new Map<string, Promise<StoredAuth | undefined>>();
+  /** Token requests under way: layers that are refused together ask once. */
+  private readonly asking = new Map<string, Promise<string | undefined>>();
 
   constructor(
     private readonly auth: RegistryAuth | undefined,
     private readonly imageHost: string,
+    private readonly storedFor: (host: string) => Promise<StoredAuth | undefined> = async () => undefined,
   ) {}
 
   /** What to send to `endpoint` as far as it is known. */
   headerFor(endpoint: Endpoint): string | undefined {
     const known = this.headers.get(endpoint.origin);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.until > Date.now() ? known.header : undefined;
     const token = this.mayKnow(endpoint) ? this.auth?.registryToken : undefined;
     return token ? `Bearer ${token}` : undefined;
   }
 
-  /** True when this endpoint may see the credentials. */
+  /** True when this endpoint may see the credentials that came with the request. */
   mayKnow(endpoint: Endpoint): boolean {
-    return this.auth !== undefined && isHostOf(endpoint, this.auth.serverAddress || this.imageHost);
+    return isGiven(this.auth) && isHostOf(endpoint, this.auth.serverAddress || this.imageHost);
   }
 
-  /** Answers a challenge of `endpoint`; false when there is no new answer to give. */
+  /** The credentials for this endpoint, and where they are from. */
+  async credentialsFor(endpoint: Endpoint): Promise<StoredAuth | undefined> {
+    if (this.auth && this.mayKnow(endpoint)) return { auth: this.auth, source: 'the request' };
+    const { host } = new URL(endpoint.origin);
+    const known = this.stored.get(host) ?? this.storedFor(host);
+    this.stored.set(host, known);
+    return known;
+  }
+
+  /** Answers a challenge to a request that had `sent`; false when there is no new answer to give. */
   async answer(
     endpoint: Endpoint,
     challenges: readonly Challenge[],
     scope: string,
+    sent: string | undefined,
     fetchToken: TokenFetch,
   ): Promise<boolean> {
-    const before = this.headerFor(endpoint);
-    const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-    const header = bearer
-      ? `Bearer ${await this.token(endpoint, bearer, scope, fetchToken)}`
-      : challenges.some(({ scheme }) => scheme === 'basic')
-        ? this.basic(endpoint)
-        : undefined;
-    if (header === undefined || header === before) return false;
-    this.headers.set(endpoint.origin, header);
-    return true;
+    const now = this.headerFor(endpoint);
+    if (now !== undefined && now !== sent) return true; // somebody else has been given a new one
+    const key = `${endpoint.origin} ${JSON.stringify(challenges.map(({ parameters }) => [...parameters]))}`;
+    const asking = this.asking.get(key) ?? this.newHeader(endpoint, challenges, scope, fetchToken);
+    this.asking.set(key, asking);
+    try {
+      const header = await asking;
+      return header !== undefined && header !== sent;
+    } finally {
+      this.asking.delete(key);
+    }
   }
 
-  private basic(endpoint: Endpoint): string | undefined {
-    if (!this.auth || !this.mayKnow(endpoint)) return undefined;
-    const { auth, username, password } = this.auth;
-    if (username) return `Basic ${Buffer.from(`${username}:${password ?? ''}`).toString('base64')}`;
-    return auth ? `Basic ${checkedBase64(auth)}` : undefined;
-  }
-
-  private async token(
+  private async newHeader(
     endpoint: Endpoint,
-    challenge: Challenge,
+    challenges: readonly Challenge[],
     scope: string,
     fetchToken: TokenFetch,
-  ): Promise<string> {
+  ): Promise<string | undefined> {
+    const basic = challenges.some(({ scheme }) => scheme === 'basic') ? await this.basic(endpoint) : undefined;
+    const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+    let [header, until] = [basic, Infinity];
+    if (bearer)
+      try {
+        const { token, expiresInSeconds } = await this.token(endpoint, bearer, scope, fetchToken);
+        header = `Bearer ${token}`;
+        // Given up a little early: the request still has to get there.
+        if (expiresInSeconds !== undefined)
+          until = Date.now() + Math.max(expiresInSeconds - 5, expiresInSeconds / 2) * 1000;
+      } catch (error) {
+        if (basic === undefined) throw error;
+      }
+    if (header !== undefined) this.headers.set(endpoint.origin, { header, until });
+    return header;
+  }
+
+  private async basic(endpoint: Endpoint): Promise<string | undefined> {
+    const found = await this.credentialsFor(endpoint);
+    const login = found && loginIn(found.auth);
+    return login && `Basic ${Buffer.from(`${login.username}:${login.password}`).toString('base64')}`;
+  }
+
+  private async token(endpoint: Endpoint, challenge: Challenge, scope: string, fetchToken: TokenFetch): Promise<Token> {
     const url = realmOf(endpoint, challenge);
     const asked = new URLSearchParams({ scope: challenge.parameters.get('scope') ?? scope });
     const service = challenge.parameters.get('service');
     if (service !== undefined) asked.set('service', service);
-    const identity = this.mayKnow(endpoint) ? this.auth?.identityToken : undefined;
-    if (identity) {
-      const form = new URLSearchParams([
-        ...asked,
-        ['grant_type', 'refresh_token'],
-        ['client_id', 'berth'],
-        ['refresh_token', identity],
-      ]);
-      return fetchToken(url, { authorization: undefined, form });
-    }
-    for (const [name, value] of asked) url.searchParams.set(name, value);
-    return fetchToken(url, { authorization: this.basic(endpoint), form: undefined });
+    const found = await this.credentialsFor(endpoint);
+    const login = found && loginIn(found.auth);
+    const post = (grant: Record<string, string>) =>
+      fetchToken(url, {
+        authorization: undefined,
+        form: new URLSearchParams([...asked, ['client_id', 'berth'], ...Object.entries(grant)]),
+      });
+    const get = async () => {
+      const full = new URL(url);
+      for (const [name, value] of asked) full.searchParams.set(name, value);
+      return fetchToken(full, { authorization: await this.basic(endpoint), form: undefined });
+    };
+    // Token servers know one way, or the other, or both; GET is the older one.
+    const identity = found?.auth.identityToken;
+    const token = identity
+      ? ((await post({ grant_type: 'refresh_token', refresh_token: identity })) ?? (login ? await get() : undefined))
+      : ((await get()) ?? (login ? await post({ grant_type: 'password', ...login }) : undefined));
+    if (token) return token;
+    throw new BerthError('unavailable', `the token server ${url.origin} knows none of the ways to ask for a token`);
   }
+}
+
+function isGiven(auth: RegistryAuth | undefined): auth is RegistryAuth {
+  return !!auth && !!(auth.username || auth.password || auth.auth || auth.identityToken || auth.registryToken);
+}
+
+function loginIn({ auth, username, password }: RegistryAuth): { username: string; password: string } | undefined {
+  if (username) return { username, password: password ?? '' };
+  if (!auth) return undefined;
+  const text = Buffer.from(auth, 'base64').toString().replace(/\0+$/, '');
+  const colon = text.indexOf(':');
+  if (colon < 0)
+    throw new BerthError('invalid_argument', 'the credentials are malformed: auth is not base64 of username:password');
+  return { username: text.slice(0, colon), password: text.slice(colon + 1) };
+}
+
+/** The name that credentials log in with, if they tell one; never a secret. */
+export function userIn(auth: RegistryAuth): string | undefined {
+  return loginIn(auth)?.username;
 }
 
 /** The challenges of WWW-Authenticate headers (RFC 9110, 11.6.1); schemes we do not know are left out. */
@@ -133,11 +203,6 @@ function realmOf(endpoint: Endpoint, challenge: Challenge): URL {
     'unavailable',
     `${endpoint.origin} asks for a token of ${JSON.stringify(realm.slice(0, 200))}, which is not an https URL`,
   );
-}
-
-function checkedBase64(auth: string): string {
-  if (Buffer.from(auth, 'base64').includes(':')) return auth;
-  throw new BerthError('invalid_argument', 'the credentials are malformed: auth is not base64 of username:password');
 }
 
 /** Server addresses are written as hosts and as URLs, with and without the port that goes without saying. */

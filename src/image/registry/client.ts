@@ -1,14 +1,19 @@
-import type { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { closeSync } from 'node:fs';
 import { z } from 'zod';
 import type { Context } from '../../base/context';
 import { BerthError, errnoOf, kindOf, messageOf, type ErrorKind } from '../../base/errors';
 import { algorithmOf, digestOf, isDigest, type Digest } from '../digest';
 import { acceptedManifests, documentBytesMax, tooLarge } from '../documents';
 import { canonicalForm, type Reference } from '../reference';
-import { Authorizer, parseChallenges, type RegistryAuth, type TokenRequest } from './auth';
+import type { BlobBytes } from '../source';
+import { Authorizer, parseChallenges, type RegistryAuth, type StoredAuth, type Token, type TokenRequest } from './auth';
 import { endpointsFor, type Endpoint, type HostsOptions } from './hosts';
-import type { HttpResponse, Transport } from './transport';
+import type { HttpAnswer } from './http-messages';
+import { isBusy, networkReason, pause, times } from './retry';
+import type { Sendable, StreamedAnswer, Transport } from './transport';
+import { parseUrl } from './url';
+
+export { networkReason } from './retry';
 
 export interface FetchedManifest {
   readonly digest: Digest;
@@ -18,29 +23,32 @@ export interface FetchedManifest {
 
 export interface RegistryOptions extends HostsOptions {
   readonly transport: Transport;
+  /** The node's own credentials for a host, besides those of the request. */
+  readonly storedFor?: (host: string) => Promise<StoredAuth | undefined>;
   /** The first pause before a request is tried again; it doubles. For tests. */
   readonly retryDelayMs?: number;
 }
 
 const attemptsMax = 4;
-const retryAfterMaxMs = 30_000;
-const errorBodyBytesMax = 8 * 1024;
+/** Where somebody else can be asked, too. */
+const attemptsWithOthers = 2;
 
 /** Everything that one pull asks of registries: which endpoints there are, and what they were told about us. */
 export class RegistryClient {
   private readonly authorizer: Authorizer;
+  private readonly hasAuth: boolean;
+  /** Endpoints that failed during this pull: asked last from then on, for everything ('') or for one blob. */
+  private readonly failing = new Map<string, Set<Endpoint>>();
 
   private constructor(
     private readonly reference: Reference,
-    private readonly endpoints: readonly Endpoint[],
+    readonly endpoints: readonly Endpoint[],
     auth: RegistryAuth | undefined,
     private readonly options: RegistryOptions,
   ) {
-    this.authorizer = new Authorizer(auth, reference.host);
+    this.authorizer = new Authorizer(auth, reference.host, options.storedFor);
     this.hasAuth = auth !== undefined;
   }
-
-  private readonly hasAuth: boolean;
 
   static async open(
     reference: Reference,
@@ -52,141 +60,260 @@ export class RegistryClient {
 
   /** The manifest or index of a tag or digest, its digest checked if it was asked for by digest. */
   async manifest(ctx: Context, which: string): Promise<FetchedManifest> {
-    const resolves = !isDigest(which);
-    return this.fromEndpoints(ctx, resolves ? 'canResolve' : 'canPull', async endpoint => {
-      const response = await this.get(ctx, endpoint, `manifests/${which}`, { accept: acceptedManifests });
-      const bytes = await readBounded(response.body, documentBytesMax, this.label(`the manifest ${which}`));
-      const digest = digestOf(bytes, resolves ? 'sha256' : algorithmOf(which));
-      return { digest, bytes, mediaType: contentType(response) };
-    });
+    const need = isDigest(which) ? 'canPull' : 'canResolve';
+    return this.fromEndpoints(ctx, need, '', (endpoint, attempts) => this.manifestFrom(ctx, endpoint, which, attempts));
   }
 
-  /** The bytes of a blob, as they arrive. Whoever takes the stream must read it to its end or destroy it. */
-  async blob(ctx: Context, digest: Digest): Promise<Readable> {
-    return this.fromEndpoints(
-      ctx,
-      'canPull',
-      async endpoint => (await this.get(ctx, endpoint, `blobs/${digest}`, {})).body,
+  /** The manifest as one endpoint has it; for `explain`, too. */
+  async manifestFrom(ctx: Context, endpoint: Endpoint, which: string, attempts: number): Promise<FetchedManifest> {
+    const asked = { headers: { accept: acceptedManifests }, bodyBytesMax: documentBytesMax };
+    const answer = await this.get(ctx, endpoint, `manifests/${which}`, attempts, one =>
+      this.options.transport.send({ ...one, ...asked }, ctx.signal),
     );
+    if (answer.status !== 200) throw this.refusal(endpoint, this.urlOf(endpoint, `manifests/${which}`), answer);
+    if (answer.tooLong) throw tooLarge(this.label(`the manifest ${which}`), documentBytesMax + 1);
+    const bytes = Buffer.from(answer.body);
+    const digest = digestOf(bytes, isDigest(which) ? algorithmOf(which) : 'sha256');
+    if (isDigest(which) && digest !== which)
+      throw new BerthError(
+        'data_loss',
+        this.label(`the manifest ${which} of ${endpoint.origin} has digest ${digest}, and ${which} was asked for`),
+      );
+    return { digest, bytes, mediaType: contentType(answer) };
+  }
+
+  credentialsFor(endpoint: Endpoint): Promise<StoredAuth | undefined> {
+    return this.authorizer.credentialsFor(endpoint);
+  }
+
+  /** See `ImageSource`. */
+  async blob(ctx: Context, digest: Digest, offset: number, urls: readonly string[] = []): Promise<BlobBytes> {
+    const what = `blobs/${digest}`;
+    try {
+      return await this.fromEndpoints(ctx, 'canPull', digest, async (endpoint, attempts) => {
+        const answer = await this.ranged(ctx, offset, from =>
+          this.get(ctx, endpoint, what, attempts, one => this.openRange(ctx, one, from)),
+        );
+        const failed = () => this.markFailing(digest, endpoint);
+        if (answer.status === 416) return emptyBlob(offset, endpoint.origin);
+        if (answer.streamed) return toBlob(answer, offset, endpoint.origin, failed);
+        throw this.refusal(endpoint, this.urlOf(endpoint, what), answer);
+      });
+    } catch (error) {
+      if (urls.length === 0 || kindOf(error) !== 'not_found') throw error;
+      return await this.foreignBlob(ctx, urls, offset, error);
+    }
   }
 
   /** A small blob in memory, its digest not checked yet. */
   async smallBlob(ctx: Context, digest: Digest): Promise<Buffer> {
-    return readBounded(await this.blob(ctx, digest), documentBytesMax, this.label(`the blob ${digest}`));
+    const what = `blobs/${digest}`;
+    return this.fromEndpoints(ctx, 'canPull', '', async (endpoint, attempts) => {
+      const answer = await this.get(ctx, endpoint, what, attempts, one =>
+        this.options.transport.send({ ...one, bodyBytesMax: documentBytesMax }, ctx.signal),
+      );
+      if (answer.status !== 200) throw this.refusal(endpoint, this.urlOf(endpoint, what), answer);
+      if (answer.tooLong) throw tooLarge(this.label(`the blob ${digest}`), documentBytesMax + 1);
+      return Buffer.from(answer.body);
+    });
   }
 
-  /** Asks the endpoints in turn; the last one, the host itself, decides how it ends. */
+  /* ---- blobs ---- */
+
+  private openRange(ctx: Context, one: Sendable, from: number): Promise<StreamedAnswer> {
+    const headers: Record<string, string> = from > 0 ? { range: `bytes=${from}-` } : {};
+    return this.options.transport.open({ ...one, headers }, ctx.signal);
+  }
+
+  /** Asks for the rest. Whoever answers with another range is asked for the whole. The digest has the last word anyway. */
+  private async ranged(
+    ctx: Context,
+    offset: number,
+    open: (from: number) => Promise<StreamedAnswer>,
+  ): Promise<StreamedAnswer> {
+    const answer = await open(offset);
+    if (offset > 0 && (isRest(answer, offset) || isPastEnd(answer, offset))) return answer;
+    if (answer.status === 206 || (offset > 0 && answer.status === 416)) {
+      answer.drop();
+      ctx.log.debug(`asked for bytes ${offset}-, and got ${rangeOf(answer)}; the whole is asked for`);
+      if (offset > 0) return await this.ranged(ctx, 0, open);
+      throw new BerthError('unavailable', this.label(`the whole blob was asked for, and ${rangeOf(answer)} came`));
+    }
+    return answer;
+  }
+
+  /** A foreign layer: from where its descriptor says, without credentials and only by https. */
+  private async foreignBlob(
+    ctx: Context,
+    urls: readonly string[],
+    offset: number,
+    notHere: unknown,
+  ): Promise<BlobBytes> {
+    const reasons: string[] = [];
+    for (const url of urls.map(text => parseUrl(text))) {
+      if (url?.protocol !== 'https:') continue;
+      try {
+        const answer = await this.ranged(ctx, offset, from =>
+          this.openRange(ctx, { method: 'GET', url: url.href, headers: {}, bodyBytesMax: 0 }, from),
+        );
+        if (answer.status === 416) return emptyBlob(offset, url.origin);
+        if (answer.streamed) return toBlob(answer, offset, url.origin, () => undefined);
+        reasons.push(`${url.origin} answered ${answer.status}`);
+      } catch (error) {
+        ctx.throwIfEnded();
+        reasons.push(`${url.origin}: ${networkReason(error).reason}`);
+      }
+    }
+    throw new BerthError('unavailable', `${messageOf(notHere)}; foreign: ${reasons.join(', ') || 'no https URL'}`);
+  }
+
+  /* ---- endpoints ---- */
+
+  /** Asks the endpoints in turn; the host itself, which is last, decides how it ends. */
   private async fromEndpoints<T>(
     ctx: Context,
     need: 'canPull' | 'canResolve',
-    ask: (endpoint: Endpoint) => Promise<T>,
+    blob: string,
+    ask: (endpoint: Endpoint, attempts: number) => Promise<T>,
   ): Promise<T> {
     const able = this.endpoints.filter(endpoint => endpoint[need]);
-    const failed: { endpoint: Endpoint; error: unknown }[] = [];
-    for (const endpoint of able) {
+    const failing = (endpoint: Endpoint) =>
+      this.failing.get('')?.has(endpoint) || this.failing.get(blob)?.has(endpoint) ? 1 : 0;
+    const inTurn = able.slice().sort((a, b) => failing(a) - failing(b));
+    const errors = new Map<Endpoint, unknown>();
+    for (const endpoint of inTurn) {
       try {
-        return await ask(endpoint);
+        return await ask(endpoint, endpoint === inTurn.at(-1) ? attemptsMax : attemptsWithOthers);
       } catch (error) {
         ctx.throwIfEnded();
-        failed.push({ endpoint, error });
+        errors.set(endpoint, error);
+        if (kindOf(error) === 'unavailable') this.markFailing('', endpoint);
       }
     }
-    const last = failed.pop();
+    const last = able.at(-1);
     if (!last)
       throw new BerthError(
         'failed_precondition',
         this.label(`no endpoint of ${this.reference.host} may ${need === 'canPull' ? 'pull' : 'resolve'}`),
       );
-    if (failed.length === 0) throw last.error;
-    const others = failed.map(({ endpoint, error }) => `${endpoint.origin} failed, too (${kindOf(error)})`).join(', ');
-    throw new BerthError(kindOf(last.error), `${messageOf(last.error)}; ${others}`, { cause: last.error });
+    const decisive = errors.get(last);
+    if (able.length === 1) throw decisive;
+    const others = able.slice(0, -1).map(one => `${one.origin}: ${this.unlabelled(messageOf(errors.get(one)))}`);
+    throw new BerthError(kindOf(decisive), `${messageOf(decisive)}; the mirrors failed, too: ${others.join('; ')}`, {
+      cause: decisive,
+    });
+  }
+
+  private markFailing(blob: string, endpoint: Endpoint): void {
+    const set = this.failing.get(blob) ?? new Set();
+    this.failing.set(blob, set.add(endpoint));
+  }
+
+  urlOf(endpoint: Endpoint, what: string): URL {
+    const url = new URL(`${endpoint.prefix}/${this.reference.repository}/${what}`, endpoint.origin);
+    if (endpoint.namespace !== undefined) url.searchParams.set('ns', endpoint.namespace);
+    return url;
   }
 
   /** One GET below the repository; tried again while the registry is busy, asked to log in once. */
-  private async get(
+  private async get<Answer extends HttpAnswer>(
     ctx: Context,
     endpoint: Endpoint,
     what: string,
-    headers: Record<string, string>,
-  ): Promise<HttpResponse> {
-    const url = new URL(`${endpoint.prefix}/${this.reference.repository}/${what}`, endpoint.origin);
+    attempts: number,
+    send: (one: Sendable) => Promise<Answer>,
+  ): Promise<Answer> {
+    const url = this.urlOf(endpoint, what);
+    const once = async () => {
+      const authorization = this.authorizer.headerFor(endpoint);
+      const { headers: ownHeaders, tls, connectTimeoutMs } = endpoint;
+      const answer = await send({
+        method: 'GET',
+        url: url.href,
+        headers: {},
+        ...(ownHeaders ? { ownHeaders } : {}),
+        authorization,
+        tls,
+        connectTimeoutMs,
+        bodyBytesMax: 0,
+      });
+      return { answer, authorization };
+    };
+    const fetchToken = (at: URL, asked: TokenRequest) => this.fetchToken(ctx, endpoint, at, asked);
     let challenged = false;
-    const fetchToken = (at: URL, asked: TokenRequest) => this.fetchToken(ctx, at, asked);
-    const response = await this.persist(ctx, url, async () => {
-      const answer = await this.send(ctx, endpoint, url, headers);
-      if (answer.statusCode !== 401 || challenged) return answer;
+    return this.persist(ctx, url, attempts, async () => {
+      const { answer, authorization } = await once();
+      if (answer.status !== 401 || challenged) return answer;
       challenged = true;
       const challenges = parseChallenges([answer.headers['www-authenticate'] ?? []].flat());
       const scope = `repository:${this.reference.repository}:pull`;
-      if (!(await this.authorizer.answer(endpoint, challenges, scope, fetchToken))) return answer;
-      await answer.body.dump();
-      return this.send(ctx, endpoint, url, headers);
-    });
-    if (response.statusCode === 200) return response;
-    throw await this.refusal(endpoint, url, response);
-  }
-
-  private send(ctx: Context, endpoint: Endpoint, url: URL, headers: Record<string, string>): Promise<HttpResponse> {
-    return this.options.transport.send({
-      method: 'GET',
-      url,
-      headers,
-      authorization: this.authorizer.headerFor(endpoint),
-      skipVerify: endpoint.skipVerify,
-      signal: ctx.signal,
+      if (!(await this.authorizer.answer(endpoint, challenges, scope, authorization, fetchToken))) return answer;
+      return (await once()).answer;
     });
   }
 
-  private async fetchToken(ctx: Context, url: URL, asked: TokenRequest): Promise<string> {
-    const response = await this.options.transport.send({
-      method: asked.form ? 'POST' : 'GET',
-      url,
-      headers: asked.form ? { 'content-type': 'application/x-www-form-urlencoded' } : {},
-      authorization: asked.authorization,
-      ...(asked.form ? { body: asked.form.toString() } : {}),
-      skipVerify: false,
-      signal: ctx.signal,
-    });
-    if (response.statusCode !== 200) {
-      const { statusCode } = response;
-      const why = await reasonIn(response);
-      const kind = statusCode === 429 || statusCode >= 500 ? 'unavailable' : 'unauthenticated';
-      throw new BerthError(kind, this.label(`the token server ${url.origin} answered ${statusCode}${why}`), {
-        hint: this.loginHint(),
-      });
-    }
-    return tokenIn(await readBounded(response.body, documentBytesMax, this.label('the token')), url);
+  private async fetchToken(
+    ctx: Context,
+    endpoint: Endpoint,
+    url: URL,
+    asked: TokenRequest,
+  ): Promise<Token | undefined> {
+    const { tls } = endpoint;
+    const isOwn = url.origin === endpoint.origin;
+    const answer = await this.persist(ctx, url, attemptsMax, () =>
+      this.options.transport.send(
+        {
+          method: asked.form ? 'POST' : 'GET',
+          url: url.href,
+          headers: asked.form ? { 'content-type': 'application/x-www-form-urlencoded' } : {},
+          authorization: asked.authorization,
+          ...(asked.form ? { body: asked.form.toString() } : {}),
+          // Another host may have the same authority, but it gets neither our certificate nor blind trust.
+          tls: tls && (isOwn ? tls : { authorities: tls.authorities, clients: [], skipVerify: false }),
+          bodyBytesMax: documentBytesMax,
+        },
+        ctx.signal,
+      ),
+    );
+    if (answer.status === 404 || answer.status === 405) return undefined;
+    if (answer.status === 200) return tokenIn(answer, url);
+    throw new BerthError(
+      answer.status < 500 ? 'unauthenticated' : 'unavailable',
+      this.label(`the token server ${url.origin} answered ${answer.status}${reasonIn(answer)}`),
+      { hint: this.loginHint(endpoint, asked.authorization !== undefined || asked.form !== undefined) },
+    );
   }
 
   /** Sends until there is an answer that is worth having, or attempts run out. */
-  private async persist(ctx: Context, url: URL, send: () => Promise<HttpResponse>): Promise<HttpResponse> {
+  private async persist<Answer extends HttpAnswer>(
+    ctx: Context,
+    url: URL,
+    attempts: number,
+    send: () => Promise<Answer>,
+  ): Promise<Answer> {
     const startedAt = Date.now();
     for (let attempt = 1; ; attempt++) {
       ctx.throwIfEnded();
-      const last = attempt === attemptsMax;
-      let retryAfter: string | string[] | undefined;
+      const last = attempt >= attempts;
+      let retryAfter: unknown;
+      let outcome: string;
       try {
-        const response = await send();
-        if (response.statusCode !== 429 && response.statusCode < 500) return response;
-        const outcome = `answered ${response.statusCode}${await reasonIn(response)}`;
+        const answer = await send();
+        if (!isBusy(answer.status)) return answer;
+        outcome = `answered ${answer.status}${reasonIn(answer)}`;
         if (last) throw this.unavailable(url, `${outcome} ${times(attempt)}`, startedAt);
-        retryAfter = response.headers['retry-after'];
+        retryAfter = answer.headers['retry-after'];
       } catch (error) {
         ctx.throwIfEnded();
         if (error instanceof BerthError) throw error;
         const { reason, fatal } = networkReason(error);
+        outcome = `failed: ${reason}`;
         if (last || fatal)
-          throw this.unavailable(url, `failed: ${reason}${fatal ? '' : ` ${times(attempt)}`}`, startedAt, error);
+          throw this.unavailable(url, fatal ? outcome : `${outcome} ${times(attempt)}`, startedAt, error);
       }
-      await ctx.race(sleep(this.pauseMs(attempt, retryAfter), undefined, { signal: ctx.signal }));
+      if (!(await pause(ctx, attempt, this.options.retryDelayMs ?? 500, retryAfter)))
+        throw this.unavailable(url, `${outcome}, and wants to be asked again after ${String(retryAfter)}`, startedAt);
     }
-  }
-
-  private pauseMs(attempt: number, retryAfter: string | string[] | undefined): number {
-    const asked = typeof retryAfter === 'string' ? retryAfterMs(retryAfter) : undefined;
-    if (asked !== undefined) return Math.min(asked, retryAfterMaxMs);
-    const full = (this.options.retryDelayMs ?? 500) * 2 ** (attempt - 1);
-    return full / 2 + (Math.random() * full) / 2; // so that a hundred nodes do not come back at once
   }
 
   private unavailable(url: URL, outcome: string, startedAt: number, cause?: unknown): BerthError {
@@ -203,62 +330,92 @@ export class RegistryClient {
     );
   }
 
-  private async refusal(endpoint: Endpoint, url: URL, response: HttpResponse): Promise<BerthError> {
-    const { statusCode } = response;
+  private refusal(endpoint: Endpoint, url: URL, answer: HttpAnswer): BerthError {
     const kinds: Partial<Record<number, ErrorKind>> = {
       401: 'unauthenticated',
       403: 'permission_denied',
       404: 'not_found',
     };
     const where = new URL(endpoint.origin).host === this.reference.host ? url.pathname : url.href;
-    const message = this.label(`GET ${where} answered ${statusCode}${await reasonIn(response)}`);
+    const message = this.label(`GET ${where} answered ${answer.status}${reasonIn(answer)}`);
+    const isLogin = answer.status === 401 || answer.status === 403;
+    const sent = this.authorizer.headerFor(endpoint) !== undefined;
     const hint =
-      statusCode === 404
-        ? 'check the name and tag'
-        : statusCode === 401 || statusCode === 403
-          ? this.loginHint()
-          : undefined;
-    return new BerthError(kinds[statusCode] ?? 'unavailable', message, hint === undefined ? {} : { hint });
+      answer.status === 404 ? 'check the name and tag' : isLogin ? this.loginHint(endpoint, sent) : undefined;
+    return new BerthError(kinds[answer.status] ?? 'unavailable', message, hint === undefined ? {} : { hint });
   }
 
-  private loginHint(): string {
-    if (!this.hasAuth) return 'no credentials were given: the name may be wrong, or the repository needs a login';
-    const usable = this.endpoints.some(endpoint => this.authorizer.mayKnow(endpoint));
-    return usable
+  private loginHint(endpoint: Endpoint, sent: boolean): string {
+    if (this.hasAuth && !this.endpoints.some(one => this.authorizer.mayKnow(one)) && !sent)
+      return `the credentials that were given are for another host than ${this.reference.host}`;
+    return this.authorizer.mayKnow(endpoint) || sent
       ? 'check the credentials that were given'
-      : `the credentials that were given are for another host than ${this.reference.host}`;
+      : 'no credentials were given: the name may be wrong, or the repository needs a login';
   }
 
   private label(text: string): string {
     return `pull ${canonicalForm(this.reference)}: ${text}`;
   }
+
+  private unlabelled(text: string): string {
+    return text.replace(this.label(''), '');
+  }
 }
 
-function contentType({ headers }: HttpResponse): string | undefined {
+function toBlob(answer: StreamedAnswer, asked: number, from: string, failed: () => void): BlobBytes {
+  return {
+    offset: answer.status === 206 ? asked : 0,
+    from,
+    pipeTo: async (fd, signal) => {
+      try {
+        await answer.pipeTo(fd, signal);
+      } catch (error) {
+        if (!signal.aborted && errnoOf(error) !== 'EPIPE') failed();
+        throw error;
+      }
+    },
+    distrust: failed,
+    close: async () => answer.drop(),
+  };
+}
+
+/** What was there already was the whole. */
+function emptyBlob(offset: number, from: string): BlobBytes {
+  return {
+    offset,
+    from,
+    pipeTo: async fd => closeSync(fd),
+    close: async () => undefined,
+  };
+}
+
+function isRest({ status, headers }: HttpAnswer, offset: number): boolean {
+  const [, first] = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(String(headers['content-range'] ?? '')) ?? [];
+  return status === 206 && first !== undefined && Number(first) === offset;
+}
+
+function isPastEnd({ status, headers }: HttpAnswer, offset: number): boolean {
+  return status === 416 && String(headers['content-range'] ?? '').trim() === `bytes */${offset}`;
+}
+
+function rangeOf({ status, headers }: HttpAnswer): string {
+  const range = JSON.stringify(String(headers['content-range'] ?? '').slice(0, 60));
+  return `status ${status} with Content-Range ${range}`;
+}
+
+function contentType({ headers }: HttpAnswer): string | undefined {
   const value = headers['content-type'];
   return typeof value === 'string' ? value.split(';', 1)[0]?.trim().toLowerCase() : undefined;
-}
-
-async function readBounded(body: Readable, max: number, what: string): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > max) throw tooLarge(what, length);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }
 
 const errorShape = z.object({
   errors: z.array(z.object({ code: z.string().optional(), message: z.string().optional() })).min(1),
 });
 
-/** ` (manifest unknown)`: what the registry says, or nothing; reads the body to its end or gives it up. */
-async function reasonIn(response: HttpResponse): Promise<string> {
+/** ` (manifest unknown)`: what the registry says, or nothing. */
+function reasonIn({ body }: HttpAnswer): string {
   try {
-    const bytes = await readBounded(response.body, errorBodyBytesMax, 'the answer');
-    const [first] = errorShape.parse(JSON.parse(bytes.toString())).errors;
+    const [first] = errorShape.parse(JSON.parse(Buffer.from(body).toString())).errors;
     const said = (first?.message || first?.code || '').replace(/[^\x20-\x7e]/g, ' ').slice(0, 200);
     return said ? ` (${said})` : '';
   } catch {
@@ -266,40 +423,19 @@ async function reasonIn(response: HttpResponse): Promise<string> {
   }
 }
 
-function tokenIn(bytes: Buffer, url: URL): string {
-  const shape = z.object({ token: z.string().optional(), access_token: z.string().optional() });
+const tokenShape = z.object({
+  token: z.string().optional(),
+  access_token: z.string().optional(),
+  expires_in: z.number().positive().optional().catch(undefined),
+});
+
+function tokenIn({ body, tooLong }: HttpAnswer, url: URL): Token {
   try {
-    const { token, access_token } = shape.parse(JSON.parse(bytes.toString()));
-    const found = token ?? access_token;
-    if (found && /^[\x21-\x7e]+$/.test(found)) return found;
+    const { token, access_token, expires_in } = tokenShape.parse(tooLong || JSON.parse(Buffer.from(body).toString()));
+    const found = token || access_token;
+    if (found && /^[\x21-\x7e]+$/.test(found)) return { token: found, expiresInSeconds: expires_in };
   } catch {
     // Said below, without what came: it may be a secret.
   }
   throw new BerthError('unavailable', `the token server ${url.origin} answered without a token`);
-}
-
-/** Milliseconds of a Retry-After header: seconds or a date (RFC 9110, 10.2.3). */
-function retryAfterMs(value: string): number | undefined {
-  if (/^\d+$/.test(value)) return Number(value) * 1000;
-  const at = Date.parse(value);
-  return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now());
-}
-
-/** Why there was no answer. A wrong certificate or an unknown name stays wrong: fatal. */
-export function networkReason(error: unknown): { reason: string; fatal: boolean } {
-  const inner = error instanceof AggregateError ? (error.errors as unknown[])[0] : error;
-  const code = errnoOf(inner) ?? errnoOf(error);
-  const message = messageOf(inner);
-  const reason = code === undefined || message.includes(code) ? message : `${message} (${code})`;
-  const fatal =
-    code === 'ENOTFOUND' || /CERT|SELF_SIGNED|ERR_TLS|UNABLE_TO/.test(code ?? '') || /redirect/.test(message);
-  return { reason, fatal };
-}
-
-function times(count: number): string {
-  return count === 1
-    ? 'once'
-    : count === 2
-      ? 'twice'
-      : `${['no', 'one', 'two', 'three', 'four'][count] ?? count} times`;
 }

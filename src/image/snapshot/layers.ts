@@ -1,8 +1,10 @@
 import { readFileSync, renameSync } from 'node:fs';
 import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../base/errors';
 import { randomHexId } from '../../base/ids';
+import { KeyedLock } from '../../base/keyed-lock';
 import type { Logger } from '../../base/log';
 import type { Table, Versioned } from '../../store/store';
 import { algorithmOf, hexOf, type Digest } from '../digest';
@@ -82,6 +84,9 @@ interface Space {
   readonly inodes: number;
 }
 
+/** Whoever had something removed hears so before the deleting begins, which takes the disk and a process each. */
+const deletionPauseMs = 20;
+
 const temporary = 'tmp-';
 /** `trash-<random>-<bytes>-<inodes>`: what is being deleted still takes its space. */
 const trash = 'trash-';
@@ -96,6 +101,7 @@ const empty = 'empty';
  */
 export class Layers {
   private readonly known = new Map<string, Layer>();
+  private readonly deletions = new KeyedLock();
   private readonly going = new Map<string, Space>();
   private readonly removals = new Set<Promise<void>>();
   private readonly root: string;
@@ -119,7 +125,7 @@ export class Layers {
       const record = options.sameBoot ? readFacts(join(root, name), name) : undefined;
       if (record) layers.known.set(name, layers.toLayer(record));
       else if (name.startsWith(old)) layers.going.set(name, spaceIn(name));
-      else layers.discard(name, spaceIn(name));
+      else void layers.discard(name, spaceIn(name), 'later');
     }
     return layers;
   }
@@ -148,7 +154,7 @@ export class Layers {
   async keep(begun: Begun, record: LayerRecord): Promise<Layer> {
     const present = this.known.get(record.key);
     if (present) {
-      this.giveUp(begun);
+      await this.giveUp(begun);
       return present;
     }
     await writeFile(join(begun.dir, '..', 'facts'), JSON.stringify(record), { mode: 0o600 });
@@ -176,8 +182,9 @@ export class Layers {
     return layer;
   }
 
-  giveUp({ dir }: Begun): void {
-    this.discard(join(dir, '..').slice(this.root.length + 1), { bytes: 0, inodes: 0 });
+  /** Resolves once it is gone: whoever hears of a failure finds nothing of it. */
+  async giveUp({ dir }: Begun): Promise<void> {
+    await this.discard(join(dir, '..').slice(this.root.length + 1), { bytes: 0, inodes: 0 }, 'now');
   }
 
   /** Writes the records that are missing; within a transaction, together with the image's record. */
@@ -204,10 +211,10 @@ export class Layers {
     return dirs.length > 0 ? dirs.reverse() : [join(this.root, empty)];
   }
 
-  /** What layers take on the disk, those included that are on their way out. */
-  usage(): Space {
+  /** What layers take on the disk; `all` includes those that are on their way out. */
+  usage(which: 'all' | 'kept'): Space {
     const spaces = [
-      ...this.going.values(),
+      ...(which === 'all' ? this.going.values() : []),
       ...this.list().map(layer => ({ bytes: layer.diskBytes, inodes: layer.inodes })),
     ];
     return spaces.reduce((sum, one) => ({ bytes: sum.bytes + one.bytes, inodes: sum.inodes + one.inodes }), {
@@ -235,7 +242,7 @@ export class Layers {
   }
 
   removeOrphan(name: string): void {
-    this.discard(name, { bytes: 0, inodes: 0 });
+    void this.discard(name, { bytes: 0, inodes: 0 }, 'later');
   }
 
   /**
@@ -246,12 +253,12 @@ export class Layers {
     const unused = this.list().filter(({ key }) => !isUsed(key));
     for (const { key, diskBytes, inodes } of unused) {
       this.known.delete(key);
-      this.discard(key, { bytes: diskBytes, inodes }); // renames at once, so that the same layer can come back meanwhile
+      void this.discard(key, { bytes: diskBytes, inodes }, 'later'); // renames at once, so that the same layer can come back meanwhile
     }
     for (const [name, space] of this.going)
       if (name.startsWith(old) && !standsOn(keyIn(name))) {
         this.going.delete(name);
-        this.discard(name, space);
+        void this.discard(name, space, 'later');
       }
     await Promise.all(unused.map(({ key }) => this.options.table.remove(key)));
   }
@@ -261,7 +268,7 @@ export class Layers {
     await Promise.all(this.removals);
   }
 
-  private discard(name: string, space: Space): void {
+  private async discard(name: string, space: Space, when: 'now' | 'later'): Promise<void> {
     const { log, remove } = this.options;
     const gone = name.startsWith(trash) ? name : `${trash}${randomHexId().slice(0, 16)}-${space.bytes}-${space.inodes}`;
     try {
@@ -271,14 +278,17 @@ export class Layers {
       return;
     }
     this.going.set(gone, space);
-    const removal = remove(join(this.root, gone))
-      .then(() => this.going.delete(gone))
+    const deleted = async () => {
+      await remove(join(this.root, gone));
+      this.going.delete(gone);
+    };
+    const removal = (when === 'now' ? deleted() : this.deletions.run('', () => sleep(deletionPauseMs).then(deleted)))
       .catch((error: unknown) =>
         log.warn(`could not remove ${join(this.root, gone)}: ${messageOf(error)}; it is tried again at the next start`),
       )
-      .then(() => undefined)
       .finally(() => this.removals.delete(removal));
     this.removals.add(removal);
+    await removal;
   }
 
   private toLayer(record: LayerRecord): Layer {

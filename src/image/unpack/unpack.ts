@@ -117,25 +117,6 @@ export async function removeDirectory(dir: string): Promise<void> {
   await runUnpack(['remove', dir]);
 }
 
-export interface Verified {
-  /** Objects that were looked at. */
-  readonly checked: number;
-  readonly damaged: number;
-  /** The first of what differs, in words; empty when nothing does. */
-  readonly detail: string;
-}
-
-/** Compares the layer's files with their manifest; a manifest that is damaged itself is damage, too. */
-export async function verifyLayer(dir: string, manifest: FileHandle, signal: AbortSignal): Promise<Verified> {
-  const args = ['verify', '--dir', dir, '--manifest', '3'];
-  const summary = await runUnpack(args, { fds: [manifest.fd], signal });
-  const damaged = Number(summary.get('damaged') ?? 1);
-  const [word, path = ''] = (summary.get('damage') ?? '').split(' ');
-  if (summary.has('manifest')) return { checked: 0, damaged: damaged + 1, detail: 'its manifest is damaged' };
-  const detail = damaged === 0 ? '' : `${damaged} of its objects differ, such as ${path} (${word})`;
-  return { checked: Number(summary.get('checked') ?? 0), damaged, detail };
-}
-
 /** Puts the file system that holds `dir` on disk. */
 export async function syncFileSystem(dir: string): Promise<void> {
   await runUnpack(['sync', dir]);

@@ -28,7 +28,17 @@ describe('loadConfig', () => {
       root: '/var/lib/berth',
       state: '/run/berth',
       log: { level: 'info', format: 'text' },
-      registry: { hostsDir: '/etc/berth/certs.d', plainHttp: [], maxConcurrentDownloads: 3 },
+      registry: {
+        hostsDir: '/etc/berth/certs.d',
+        dockerConfig: 'auto',
+        credentialHelperDirs: ['/usr/local/bin', '/usr/bin', '/usr/local/sbin', '/usr/sbin', '/bin'],
+        progressTimeoutSeconds: 60,
+        plainHttp: [],
+        maxConcurrentDownloads: 3,
+        allowForeignLayers: false,
+        keepLayerBlobs: false,
+      },
+      metrics: { address: '' },
       network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'] },
       runtime: { cgroupDriver: 'auto' },
     });

@@ -95,6 +95,8 @@ describe('registry', () => {
         canPull: true,
         canResolve: true,
         skipVerify: false,
+        why: `${dir}/docker.io/hosts.toml:1`,
+        namespace: 'docker.io',
       });
       assert.deepEqual(a, {
         origin: 'http://a.example',
@@ -102,6 +104,10 @@ describe('registry', () => {
         canPull: true,
         canResolve: false,
         skipVerify: true,
+        why: `${dir}/docker.io/hosts.toml:2`,
+        tls: { authorities: [], clients: [], skipVerify: true },
+        tlsFiles: [],
+        namespace: 'docker.io',
       });
       assert.equal(own?.origin, 'https://registry-1.docker.io');
       hosts('docker.io', 'server = "https://other.example"');
@@ -109,14 +115,14 @@ describe('registry', () => {
     });
 
     const wrong: [text: string, why: RegExp][] = [
-      ['serve = "x"', /hosts\.toml: serve is not a key/],
+      ['serve = "x"', /hosts\.toml:1: serve is not a key that this berth knows; did you mean "server"\?/],
       [
         '[host."https://a.example"]\ncapabilites = []',
-        /hosts\.toml: host\."https:\/\/a\.example"\.capabilites is not a key/,
+        /hosts\.toml:2: host\."https:\/\/a\.example"\.capabilites is not .*; did you mean "capabilities"\?/,
       ],
-      ['server = 1', /hosts\.toml: server: /],
+      ['server = 1', /hosts\.toml:1: server: /],
       ['server = "ftp://a"', /is not an http or https URL/],
-      ['server = ', /hosts\.toml: /],
+      ['server = ', /hosts\.toml:1: not valid TOML: /],
     ];
     for (const [text, why] of wrong)
       it(`are refused with file and key: ${JSON.stringify(text)}`, async () => {
@@ -164,7 +170,7 @@ describe('registry', () => {
     const registry = await serve(challenge('Basic realm=x'));
     hosts(registry.host, `[host."http://${other.host}"]`);
     await fetchTag(registry.host, secret);
-    assert.deepEqual(other.asked, ['/v2/app/manifests/1 -']);
+    assert.deepEqual(other.asked, [`/v2/app/manifests/1?ns=${encodeURIComponent(registry.host)} -`]);
     assert.equal(registry.asked.at(-1), `/v2/app/manifests/1 ${basic}`);
     await assert.rejects(fetchTag(registry.host, { ...secret, serverAddress: 'https://elsewhere.example/v2/' }), {
       kind: 'unauthenticated',
@@ -178,6 +184,7 @@ describe('registry', () => {
       canPull: true,
       canResolve: true,
       skipVerify: false,
+      why: 'the default',
     };
     const knows = (imageHost: string, auth: RegistryAuth) => new Authorizer(auth, imageHost).mayKnow(endpoint);
     assert.ok(knows('registry.example', secret));
@@ -232,7 +239,8 @@ describe('registry', () => {
     hosts(mirror.host, `[host."http://${mirror.host}/v2"]`);
     await assert.rejects(fetchTag(mirror.host), {
       kind: 'not_found',
-      message: /answered 404; check the name and tag; http:\/\/127\.0\.0\.1:\d+ failed, too \(not_found\)/,
+      message:
+        /answered 404; check the name and tag; the mirrors failed, too: http:\/\/127\.0\.0\.1:\d+: GET \S+ answered 404/,
     });
   });
 
