@@ -5,9 +5,9 @@ import type { Logger } from '../base/log';
 import type { PrometheusMetrics } from './prometheus';
 
 /** Where the metrics are served: `host:port`, `[address]:port`, or a socket `unix:/path`. */
-export type Address = { readonly host: string; readonly port: number } | { readonly path: string };
+type Address = { readonly host: string; readonly port: number } | { readonly path: string };
 
-export function parseAddress(text: string): Address {
+function parseAddress(text: string): Address {
   if (text.startsWith('unix:/')) return { path: text.slice('unix:'.length).replace(/^\/\/+/, '/') };
   const colon = text.lastIndexOf(':');
   return { host: text.slice(0, colon).replace(/^\[(.*)\]$/, '$1'), port: Number(text.slice(colon + 1)) };
