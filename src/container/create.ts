@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { Context } from '../base/context';
 import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { randomHexId, type ContainerId } from '../base/ids';
+import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { limitWrites } from '../cgroup/limits';
 import { ContainerConfig, type LinuxContainerResources } from '../cri';
@@ -53,12 +54,14 @@ export async function createContainer(
     other.metadata.attempt === attempt;
   const key = `${sandbox.record.id}/${name}/${attempt}`;
   return ctx.race(
-    containers.creates.run(key, async () => containers.list().find(isSame) ?? make(containers, ctx, request)),
+    containers.creates.run(key, async () => containers.list().find(isSame) ?? make(containers, ctx.log, request)),
   );
 }
 
-async function make(containers: Containers, ctx: Context, request: CreateContainerRequest): Promise<Container> {
+/** Nobody's call ends it: who asked first may go away while others wait. The pod's end does, and the time. */
+async function make(containers: Containers, log: Logger, request: CreateContainerRequest): Promise<Container> {
   const { sandbox, config } = request;
+  const ctx = Context.of(log, { timeoutMs: CREATE_WITHIN_MS, signal: sandbox.closing.signal });
   if (sandbox.record.state !== 'ready') {
     throw new BerthError('failed_precondition', `pod sandbox ${sandbox.record.id} is not ready`, {
       hint: 'run a new one',
@@ -66,7 +69,7 @@ async function make(containers: Containers, ctx: Context, request: CreateContain
   }
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
-  await containers.images.ready(ctx, image);
+  await ctx.race(containers.images.ready(ctx, image));
   const record = newRecord(containers, request, image);
   const paths = containers.paths(record.id);
   const options = config.linux?.securityContext?.namespaceOptions;
@@ -97,16 +100,15 @@ async function make(containers: Containers, ctx: Context, request: CreateContain
     ),
     makeLogDirectory(record.logPath),
   ]);
-  const log = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
-  const plan = launchPlan(spec, rootfs, placement, log, config.stdin);
+  const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
+  const plan = launchPlan(spec, rootfs, placement, output, config.stdin);
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
     launched => launched?.abandon(),
   );
-  const limit = Context.of(ctx.log, { timeoutMs: CREATE_WITHIN_MS });
-  limit.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
-  const created = await limit.race(monitor.created);
+  ctx.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
+  const created = await ctx.race(monitor.created);
   assertStillTarget(pid);
   container.monitor = monitor;
   await containers.update(container, {

@@ -3,6 +3,7 @@ import { hostname as hostHostname } from 'node:os';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import { randomHexId, type SandboxId } from '../base/ids';
+import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { NamespaceMode, PodSandboxConfig, type PodSandboxMetadata } from '../cri';
 import { writePodFiles } from '../network/pod-files';
@@ -29,17 +30,18 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
   const metadata = checked(request);
   const key = `${request.owner}/${metadata.namespace}/${metadata.name}/${metadata.uid}/${metadata.attempt}`;
   const isSame = (sandbox: Sandbox) => sandbox.record.state === 'ready' && keyOf(sandbox) === key;
-  return ctx.race(sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx, request)));
+  return ctx.race(
+    sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx.log, request)),
+  );
 }
 
-async function make(sandboxes: Sandboxes, ctx: Context, request: RunSandboxRequest): Promise<Sandbox> {
+/** Nobody's call ends it: who asked first may go away while others wait. */
+async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
   const { config } = request;
   const record = newRecord(request);
   const { id } = record;
   const paths = sandboxes.paths(id);
-  await using undo = new Rollback(ctx.log, leftovers =>
-    sandboxes.add({ ...record, state: 'notready', leftovers }, config),
-  );
+  await using undo = new Rollback(log, leftovers => sandboxes.add({ ...record, state: 'notready', leftovers }, config));
 
   const sandbox = await undo.step(
     'record',
@@ -70,7 +72,7 @@ async function make(sandboxes: Sandboxes, ctx: Context, request: RunSandboxReque
   pinned.keep();
   watchInit(sandboxes, sandbox);
   undo.commit();
-  ctx.log.info('pod sandbox is ready', { sandbox: id, pod: `${config.metadata?.namespace}/${config.metadata?.name}` });
+  log.info('pod sandbox is ready', { sandbox: id, pod: `${config.metadata?.namespace}/${config.metadata?.name}` });
   return sandbox;
 }
 
