@@ -8,6 +8,7 @@ import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { NamespaceMode, PodSandboxConfig, type PodSandboxMetadata } from '../cri';
 import { writePodFiles } from '../network/pod-files';
+import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
@@ -102,8 +103,8 @@ function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetad
 
 function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
   const id = randomHexId() as SandboxId;
-  const options = config.linux?.securityContext?.namespaceOptions;
-  const ownNetwork = options?.network !== NamespaceMode.NODE;
+  const { network, ipc } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
+  const ownNetwork = network === 'pod';
   const cgroupParent = config.linux?.cgroupParent ?? '';
   return {
     version: 1,
@@ -115,7 +116,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
     createdAtNs: BigInt(Date.now()) * 1_000_000n,
     hostname: ownNetwork ? config.hostname || id.slice(0, 12) : hostHostname(),
     ownNetwork,
-    ownIpc: options?.ipc !== NamespaceMode.NODE,
+    ownIpc: ipc === 'pod',
     cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
     ownsCgroupParent: cgroupParent === '',
   };
@@ -142,14 +143,14 @@ async function makeNamespaces(undo: Rollback, record: SandboxRecord, config: Pod
 }
 
 async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: SandboxPaths) {
-  const pidMode = config.linux?.securityContext?.namespaceOptions?.pid ?? NamespaceMode.POD;
+  const { pid } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
   return pinNamespaces(
     sandboxPlan({
       hostname: record.hostname,
       networkPath: record.ownNetwork ? paths.network : undefined,
       ipcPath: record.ownIpc ? paths.ipc : undefined,
       utsPath: record.ownNetwork ? paths.uts : undefined,
-      pidPath: pidMode === NamespaceMode.POD ? paths.pid : undefined,
+      pidPath: pid === 'shared' ? paths.pid : undefined,
       shmPath: paths.shm,
       shmBytes: SHM_BYTES,
       sysctls: config.linux?.sysctls ?? {},
