@@ -178,6 +178,7 @@ function podFacts(
     ...pidNamespace(containers, sandbox, config),
     shmPath: ownIpc ? paths.shm : '/dev/shm',
     files: paths.files,
+    makeMountSources: record.owner === 'cri',
     cgroupPath: record.cgroupPath,
   };
 }
