@@ -34,6 +34,7 @@ export async function recordExit(
     // An exit may be heard of before the start has been recorded.
     ...(startedAtNs === undefined ? {} : { startedAtNs }),
     exitCode: exit.exitCode,
+    ...(exit.signal === 0 ? {} : { signal: exit.signal }),
     finishedAtNs: exit.finishedAtNs,
     reason: wasOom ? 'OOMKilled' : exit.exitCode === 0 ? 'Completed' : 'Error',
     message: exit.droppedBytes > 0n ? `${exit.droppedBytes} bytes of output could not be written to the log` : '',

@@ -5,8 +5,8 @@ import { stopContainer } from './stop';
 
 /** RemoveContainer: kills it when it runs, then removes its cgroup, files and record. Idempotent. */
 export async function removeContainer(containers: Containers, ctx: Context, container: Container): Promise<void> {
-  const { id, cgroupPath } = container.record;
   await stopContainer(containers, ctx, container, 0);
+  const { id, cgroupPath } = container.record;
   await containers.locks.run(id, async () => {
     if (containers.find(id) !== container) return;
     ctx.stage("remove the container's cgroup and files");

@@ -1,10 +1,12 @@
 import type { Context } from '../base/context';
+import { BerthError } from '../base/errors';
 import { signalProcess } from '../process/identity';
 import { unpin } from './run';
 import type { Sandbox, Sandboxes } from './sandboxes';
 
-/** The first step of a stop: the sandbox takes no new container from here on. Idempotent. */
+/** The first step of a stop: the sandbox takes no new container from here on, and none that is being made. Idempotent. */
 export async function closeSandbox(sandboxes: Sandboxes, sandbox: Sandbox): Promise<void> {
+  sandbox.closing.abort(new BerthError('aborted', `pod sandbox ${sandbox.record.id} was stopped`));
   await sandboxes.locks.run(sandbox.record.id, async () => {
     if (sandbox.record.state === 'ready') await sandboxes.update(sandbox, { state: 'notready' });
   });

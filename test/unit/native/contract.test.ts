@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { encodePlan, PLAN_MAGIC } from '../../../src/native/plan';
-import { ALL_OPS, DAEMON_MESSAGES, HELPER_MESSAGES, type Shape } from '../../../src/native/plan-ops';
+import { decodePlan, encodePlan, PLAN_MAGIC } from '../../../src/native/plan';
+import { ALL_OPS, DAEMON_MESSAGES, HELPER_MESSAGES, type LaunchPlan, type Shape } from '../../../src/native/plan-ops';
 import { MOUNT_FLAGS } from '../../../src/oci/linux';
 import { repoRoot } from '../../support/repo';
 
@@ -82,5 +82,21 @@ describe('the contract with the helper', () => {
       '00000000',
     ];
     assert.equal(bytes.toString('hex'), words.join(''));
+  });
+
+  it('reads a plan back, and refuses what is none', () => {
+    const plan: LaunchPlan = {
+      outer: [
+        { op: 'CLONE_FLAGS', flags: 0x20000n },
+        { op: 'LOG', path: '/log', maxLine: 0 },
+      ],
+      inner: [
+        { op: 'ROOT_OVERLAY', stage: '/s', upper: '/u', work: '/w', flags: 1, lowers: ['/a', '/b'] },
+        { op: 'EXEC', candidates: ['/bin/sh'], argv: ['sh', ''], envp: [], addHome: 1 },
+      ],
+    };
+    assert.deepEqual(decodePlan(encodePlan(plan)), plan);
+    assert.throws(() => decodePlan(Buffer.from('BPL2, or something else')), /no launch plan/);
+    assert.throws(() => decodePlan(Buffer.alloc(0)), /no launch plan/);
   });
 });
