@@ -193,6 +193,7 @@ function podFacts(
     hostPid,
     shmPath: ownIpc ? paths.shm : '/dev/shm',
     files: paths.files,
+    makeMountSources: record.owner === 'cri',
     cgroupPath: record.cgroupPath,
   };
 }

@@ -47,6 +47,13 @@ describe('what a failed launch says', () => {
       'working directory /w: it leads out of the container',
     ],
     [bind, errno.ENOENT, 'open /src', 'invalid_argument', 'mount /src at /dst: open /src: no such file or directory'],
+    [
+      { op: 'HOLD_SOURCE', source: '/src', target: '/dst', flags: 64 },
+      errno.ENOLINK,
+      'the mount at /x, which it lies on, is not shared',
+      'failed_precondition',
+      'mount /src at /dst: the mount at /x, which it lies on, is not shared',
+    ],
     [user, errno.ENOENT, 'user joe', 'not_found', "user joe: no such user in the image's /etc/passwd"],
     [user, errno.ENOENT, 'group g', 'not_found', "group g: no such group in the image's /etc/group"],
     [{ op: 'MASK', path: '/proc/keys' }, errno.EPERM, '', 'internal', 'mask /proc/keys: not permitted'],
