@@ -10,6 +10,7 @@ import { capabilitySets } from './capabilities';
 import { deviceRules, STANDARD_DEVICES } from './devices';
 import { MASKED_PATHS, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
+import { oomScoreAdjOf, resourcesSpec } from './resources';
 import type { NamespaceSpec, Spec, UserRequest } from './spec';
 import { idText, parseUser } from './user';
 
@@ -39,6 +40,8 @@ export interface PodFacts {
   /** Missing sources of mounts become directories, as the kubelet's hostPath volumes need it. */
   makeMountSources: boolean;
   cgroupPath: string;
+  /** Processes and threads that a container may have; absent for no limit of its own. */
+  pidsLimit?: bigint | undefined;
 }
 
 /** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
@@ -62,7 +65,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
         isPrivileged,
       ),
       noNewPrivileges: security?.noNewPrivs ?? false,
-      oomScoreAdj: oomScoreAdj(config),
+      oomScoreAdj: oomScoreAdjOf(config.linux?.resources),
       umask: 0o022,
     },
     root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged },
@@ -75,7 +78,11 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
     linux: {
       namespaces: namespaces(pod),
       devices: [...STANDARD_DEVICES],
-      resources: { devices: deviceRules([], isPrivileged) },
+      resources: {
+        ...resourcesSpec(config.linux?.resources),
+        ...(pod.pidsLimit === undefined ? {} : { pids: { limit: pod.pidsLimit } }),
+        devices: deviceRules([], isPrivileged),
+      },
       maskedPaths: isPrivileged ? [] : listOr(security?.maskedPaths, MASKED_PATHS),
       readonlyPaths: isPrivileged ? [] : listOr(security?.readonlyPaths, READONLY_PATHS),
       cgroupsPath: pod.cgroupPath,
@@ -89,10 +96,6 @@ function refuseUnsupported(config: ContainerConfig): void {
   const asked: [boolean, string][] = [
     [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
     [config.tty, 'tty: containers with a terminal'],
-    [
-      (config.linux?.resources?.hugepageLimits ?? []).some(({ limit }) => limit > 0n),
-      'resources.hugepage_limits: huge pages',
-    ],
     [config.devices.length > 0, 'devices: host devices in containers'],
     [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
     [config.mounts.some(m => m.image !== undefined && m.image.image !== ''), 'mounts.image: image volumes'],
@@ -177,12 +180,6 @@ function userRequest(security: LinuxContainerSecurityContext | undefined, imageU
     supplementalGroups: (security?.supplementalGroups ?? []).map(gid => Number(idText(gid, 'supplemental group'))),
     mergeImageGroups: security?.supplementalGroupsPolicy !== SupplementalGroupsPolicy.Strict,
   };
-}
-
-function oomScoreAdj(config: ContainerConfig): number {
-  const value = config.linux?.resources?.oomScoreAdj ?? 0n;
-  if (value >= -1000n && value <= 1000n) return Number(value);
-  throw new BerthError('invalid_argument', `oom_score_adj ${value} is not between -1000 and 1000`);
 }
 
 function namespaces(pod: PodFacts): NamespaceSpec[] {

@@ -84,6 +84,17 @@ export interface DeviceSpec {
   mode: number;
 }
 
+/** Limits of cgroups; what is absent is not set. */
+export interface ResourcesSpec {
+  cpu: { shares?: bigint; quota?: bigint; period?: bigint; cpus?: string; mems?: string };
+  /** Bytes; -1 is no limit. `swap` is memory and swap together. */
+  memory: { limit?: bigint; swap?: bigint };
+  pids?: { limit: bigint };
+  hugepageLimits: { pageSize: string; limit: bigint }[];
+  /** Files of cgroup v2 and what to write there. */
+  unified: Readonly<Record<string, string>>;
+}
+
 /**
  * What a container may do with device nodes, in the OCI specification's words. A list of them is read in order and the
  * last one that fits decides.
@@ -102,22 +113,32 @@ export interface DeviceRule {
 export interface LinuxSpec {
   namespaces: NamespaceSpec[];
   devices: DeviceSpec[];
-  resources: { devices: DeviceRule[] };
+  resources: ResourcesSpec & { devices: DeviceRule[] };
   /** In the namespaces of the pod. */
   maskedPaths: string[];
   readonlyPaths: string[];
   cgroupsPath: string;
 }
 
+/** The same spec with other limits; the text is {@link specToJson}'s. */
+export function jsonWithResources(json: string, resources: ResourcesSpec, oomScoreAdj: number): string {
+  const spec = JSON.parse(json) as Omit<Spec, 'process'> & { process: object };
+  return stringify({
+    ...spec,
+    process: { ...spec.process, oomScoreAdj },
+    linux: { ...spec.linux, resources: { ...spec.linux.resources, ...resources } },
+  });
+}
+
 /** The spec as JSON text: bytes as text, the shape of a bundle's config.json. */
 export function specToJson(spec: Spec): string {
-  return JSON.stringify(
-    {
-      ociVersion: '1.2.0',
-      ...spec,
-      process: { ...spec.process, env: spec.process.env.map(entry => entry.toString('utf8')) },
-    },
-    null,
-    2,
-  );
+  return stringify({
+    ociVersion: '1.2.0',
+    ...spec,
+    process: { ...spec.process, env: spec.process.env.map(entry => entry.toString('utf8')) },
+  });
+}
+
+function stringify(spec: object): string {
+  return JSON.stringify(spec, (_, value: unknown) => (typeof value === 'bigint' ? Number(value) : value), 2);
 }

@@ -12,6 +12,7 @@ import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
+import { cgroupParentOf, makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
 import { watchInit } from './watch';
 import type { Owner, Sandbox, Sandboxes, SandboxPaths, SandboxRecord } from './sandboxes';
 
@@ -40,6 +41,7 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
 async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
   const { config } = request;
   const record = newRecord(request);
+  const limits = podLimits(config, sandboxes.podPidsLimit);
   const { id } = record;
   const paths = sandboxes.paths(id);
   await using undo = new Rollback(log, leftovers => sandboxes.add({ ...record, state: 'notready', leftovers }, config));
@@ -65,7 +67,7 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
     ),
     undo.step(
       'cgroup',
-      () => sandboxes.cgroups.create(record.cgroupParent).then(() => crashPoint('run.cgroup-made')),
+      () => makeCgroup(sandboxes, record, limits).then(() => crashPoint('run.cgroup-made')),
       () => removeCgroup(sandboxes, record),
       { alsoIfActFailed: true },
     ),
@@ -105,7 +107,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
   const id = randomHexId() as SandboxId;
   const { network, ipc } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
   const ownNetwork = network === 'pod';
-  const cgroupParent = config.linux?.cgroupParent ?? '';
+  const cgroupParent = cgroupParentOf(config);
   return {
     version: 1,
     id,
@@ -162,10 +164,6 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
 /** Takes the pod's mounts off the host; those that are not there are fine. */
 export async function unpin(paths: SandboxPaths): Promise<void> {
   await Promise.all([paths.network, paths.ipc, paths.uts, paths.pid, paths.shm].map(path => unmount(path)));
-}
-
-export async function removeCgroup(sandboxes: Sandboxes, record: SandboxRecord): Promise<void> {
-  if (record.ownsCgroupParent) await sandboxes.cgroups.remove(record.cgroupParent, '/berth');
 }
 
 async function removeDir(paths: SandboxPaths): Promise<void> {

@@ -28,6 +28,7 @@ export interface ContainerStatus {
   mounts: { containerPath: string; hostPath: string; readonly: boolean }[];
   logPath: string;
   stopSignal: string;
+  resources: { linux: Record<string, unknown> } | null;
   user: { linux: { uid: string; gid: string; supplementalGroups: string[] } } | null;
 }
 
@@ -65,6 +66,8 @@ export interface Answers {
     containers: { id: string; podSandboxId: string; state: string; imageId: string; labels: Record<string, string> }[];
   };
   ContainerStatus: { status: ContainerStatus; info: Record<string, string> };
+  UpdateContainerResources: object;
+  UpdatePodSandboxResources: object;
   ExecSync: { stdout: Buffer; stderr: Buffer; exitCode: number };
   ReopenContainerLog: object;
   PullImage: { imageRef: string };
