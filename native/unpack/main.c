@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include "confine.h"
+#include "remove.h"
 #include "source.h"
 #include "tar.h"
 #include "tree.h"
@@ -184,7 +185,12 @@ static int unpack(const struct arguments *a, struct failure *f)
   for (size_t i = 0; root >= 0 && i < a->lower_count; i++)
     if ((lowers[i] = open_dir(a->lowers[i], f)) < 0)
       return -1;
-  if (root < 0 || confine(f) < 0)
+  if (root < 0 || confine(&(struct confinement){.role = ROLE_UNPACK,
+                                                .root = &root,
+                                                .lowers = lowers,
+                                                .lower_count = a->lower_count,
+                                                .files = {a->blob, a->manifest}},
+                          f) < 0)
     return -1;
   if (tree_start(&tree, root, lowers, a->lower_count, a->mode == MODE_BASE, f) < 0)
     return -1;
@@ -208,7 +214,7 @@ static int layer(int argc, char **argv, struct failure *f)
   return parse_arguments(argc, argv, &arguments, f) < 0 ? -1 : unpack(&arguments, f);
 }
 
-/* ---- sync, remove ---- */
+/* ---- sync, verify ---- */
 
 static int sync_all(const char *path, struct failure *f)
 {
@@ -218,20 +224,14 @@ static int sync_all(const char *path, struct failure *f)
   return syncfs(fd) < 0 ? fail(f, "sync", errno, path) : 0;
 }
 
-static int remove_all(const char *path, struct failure *f)
-{
-  if (confine(f) < 0)
-    return -1;
-  return remove_tree(AT_FDCWD, path) < 0 ? fail(f, "remove", errno, path) : 0;
-}
-
 static int verify(char **argv, struct failure *f)
 {
   int manifest;
   if (strcmp(argv[2], "--dir") != 0 || strcmp(argv[4], "--manifest") != 0 || parse_fd(argv[5], &manifest) < 0)
     return fail(f, "usage", EINVAL, "verify");
-  const int dir = open_dir(argv[3], f);
-  return dir < 0 || confine(f) < 0 ? -1 : manifest_verify(dir, manifest, f);
+  int dir = open_dir(argv[3], f);
+  const struct confinement c = {.role = ROLE_VERIFY, .root = &dir, .files = {manifest, -1}};
+  return dir < 0 || confine(&c, f) < 0 ? -1 : manifest_verify(dir, manifest, f);
 }
 
 int main(int argc, char **argv)
