@@ -31,11 +31,20 @@ int confine(const struct confinement *c, struct failure *f)
  */
 enum { MEMORY_MAX = 1 << 30 };
 
+/* The stack grows by page faults, and one that finds no addresses left is a crash instead of an error. */
+static void reserve_stack(void)
+{
+  volatile char deepest[2 << 20]; /* twice of what writing the manifest of the deepest tree takes */
+  deepest[0] = 0;
+  (void)deepest[0];
+}
+
 int confine_limits(struct failure *f)
 {
   const struct rlimit memory = {MEMORY_MAX, MEMORY_MAX}, core = {0, 0};
   struct rlimit files;
   umask(0);
+  reserve_stack();
   mallopt(M_ARENA_MAX, 1); /* every further one takes 64 MiB of addresses, and the threads allocate next to nothing */
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* a descriptor a level is held in a deep tree */
     files.rlim_cur = files.rlim_max;
