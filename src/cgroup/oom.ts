@@ -34,10 +34,18 @@ function eventsV2(dir: string): OomEvents {
 function eventsV1(dir: string): OomEvents {
   let kills = 0n;
   for (const at of treeOf(dir)) kills += countOf(join(at, 'memory.oom_control'), 'oom_kill');
-  const atLimit = ['memory.failcnt', 'memory.memsw.failcnt'].some(
-    file => BigInt(readIfThere(join(dir, file)) || 0) > 0n,
+  return { kills, atLimit: ['memory', 'memory.memsw'].some(counter => wasFull(dir, counter)) };
+}
+
+/** Memory is charged in batches of 32 pages: one that did not fit may have been asked for this far below the limit. */
+const BATCH_BYTES = 32n * 4096n;
+
+/** Not by memory.failcnt, which stays 0 on some kernels (6.18). */
+function wasFull(dir: string, counter: string): boolean {
+  const [most, limit] = ['max_usage_in_bytes', 'limit_in_bytes'].map(file =>
+    readIfThere(join(dir, `${counter}.${file}`)),
   );
-  return { kills, atLimit };
+  return Boolean(most && limit) && BigInt(most ?? 0) + BATCH_BYTES >= BigInt(limit ?? 0);
 }
 
 function countOf(path: string, key: string): bigint {

@@ -40,7 +40,7 @@ describe('loadConfig', () => {
       },
       metrics: { address: '' },
       network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'] },
-      runtime: { cgroupDriver: 'auto' },
+      runtime: { cgroupDriver: 'auto', pidsLimit: 0, podPidsLimit: 0 },
     });
   });
 
