@@ -128,7 +128,7 @@ describe('UpdateContainerResources', function () {
       command: [
         'sh',
         '-c',
-        'x=aaaaaaaa; i=0; while [ $i -lt 20 ]; do x=$x$x; i=$((i+1)); done; echo ready; sleep 1000',
+        'x=aaaaaaaa; i=0; while [ $i -lt 20 ]; do x=$x$x; i=$((i+1)); done; echo ready; sleep 1000 & wait',
       ],
       resources: { memoryLimitInBytes: 96 * MIB },
     });
