@@ -1,6 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
@@ -9,6 +8,7 @@ import { promisify } from 'node:util';
 import { ImageSpec, PullImageRequest, type ImageServiceClient, type RuntimeServiceClient } from '../src/cri';
 import { alternate, machine, median, ms, quantile, table, Timings } from './measure';
 import { cpuSecondsIn, watchCost, type Cost } from './process-cost';
+import { makeFileSystem } from './file-system';
 import { makePullImage, type Compression, type PullImage } from './pull-image';
 import { startBerth, startContainerd, type Daemon } from './runtimes';
 import { findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
@@ -23,8 +23,6 @@ const compressions: readonly Compression[] = ['gzip', 'zstd'];
 
 inScratch(async scratch => {
   const rounds = roundsOr(5);
-  // Directories that are made here spread over the disk: ext4 would look again and again at inodes just freed beside them.
-  execFileSync('chattr', ['+T', scratch.dir]);
   const image = makePullImage(join(scratch.dir, 'image'));
   const registry = await startFileRegistry(image);
   try {
@@ -36,11 +34,13 @@ inScratch(async scratch => {
         scratch.throwIfInterrupted();
         const of = timings.get(candidate) ?? new Timings();
         of.isMeasuring = isMeasured;
-        const dir = join(scratch.dir, `${compression}-${index++}`);
-        mkdirSync(dir);
-        execFileSync('chattr', ['+T', dir]);
-        execFileSync('sync'); // what the one before left to write is not this one's
-        await candidate.pull(dir, `${registry.host}/bench/image:${compression}`, of);
+        const fresh = makeFileSystem(join(scratch.dir, `${compression}-${index++}`));
+        try {
+          execFileSync('sync'); // what the one before left to write is not this one's
+          await candidate.pull(fresh.dir, `${registry.host}/bench/image:${compression}`, of);
+        } finally {
+          fresh.remove();
+        }
       });
       report(compression, image, timings, rounds);
     }

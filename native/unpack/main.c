@@ -240,6 +240,7 @@ int main(int argc, char **argv)
   int result;
   /* Nobody would hear how it ends, and the next daemon works on the same directories. */
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_NAME, "berth-unpack"); /* it is executed from a descriptor, which has no name */
   if (argc >= 2 && strcmp(argv[1], "layer") == 0)
     result = layer(argc, argv, &f);
   else if (argc == 6 && strcmp(argv[1], "verify") == 0)
