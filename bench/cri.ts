@@ -15,7 +15,7 @@ import { busyboxImage } from '../test/support/image-builder';
 import { pushImage, startRegistry } from '../test/support/registry';
 import { alternate, machine, median, ms, quantile, table, Timings } from './measure';
 import { startBerth, startContainerd, type Daemon, type Runtime } from './runtimes';
-import { buildTask, findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
+import { buildProgram, findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
 
 const CALL_MS = 30_000;
 
@@ -25,7 +25,7 @@ inScratch(async scratch => {
   const daemons: Daemon[] = [];
   try {
     const image = `${registry.host}/bench/task:1`;
-    const task = readFileSync(buildTask(scratch.dir, join(installDir(), 'bench/task.c')));
+    const task = readFileSync(buildProgram(join(scratch.dir, 'task'), join(installDir(), 'bench/task.c')));
     const built = busyboxImage({
       config: { Cmd: ['/bin/task', 'wait'] },
       extraLayers: [[{ path: 'bin/task', data: task, mode: 0o755 }]],

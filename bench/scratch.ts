@@ -81,9 +81,8 @@ function unmountBelow(dir: string): void {
   for (const point of points.reverse()) execFileSync('umount', ['--lazy', point]);
 }
 
-/** The static program that containers run; see task.c. */
-export function buildTask(dir: string, source: string): string {
-  const program = join(dir, 'task');
+/** Compiles a program of the benchmarks' statically, and says where it is. */
+export function buildProgram(program: string, source: string): string {
   execFileSync('musl-gcc', ['-static', '-Os', '-s', '-o', program, source]);
   return program;
 }

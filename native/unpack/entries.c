@@ -283,9 +283,25 @@ static int apply_directory(struct tree *t, int parent, const char *name, const c
   return result;
 }
 
+enum { WRITE_BACK_BYTES = 4 * 1024 * 1024, WRITE_BACK_MIN = 128 * 1024 };
+
+/*
+ * Lets the disk begin with what is written so far, while the rest is still being unpacked: the sync at the end then has
+ * little left to wait for, and a layer of many gigabytes never has more dirty pages than this. What fails here, the sync
+ * tells.
+ */
+static void write_back(int fd, uint64_t *waiting, uint64_t min)
+{
+  if (*waiting < min)
+    return;
+  sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+  *waiting = 0;
+}
+
 /* Writes the next `left` bytes of the entry's contents. */
 static int write_bytes(struct tree *t, struct tar *tar, int fd, const char *path, uint64_t left)
 {
+  uint64_t waiting = 0;
   while (left > 0) {
     size_t len;
     const uint8_t *p = tar_peek(tar, &len);
@@ -302,7 +318,10 @@ static int write_bytes(struct tree *t, struct tar *tar, int fd, const char *path
       content_data(t->hash, p, (size_t)n);
     tar_consume(tar, (size_t)n);
     left -= (uint64_t)n;
+    waiting += (uint64_t)n;
+    write_back(fd, &waiting, WRITE_BACK_BYTES);
   }
+  write_back(fd, &waiting, WRITE_BACK_MIN);
   return 0;
 }
 
