@@ -1,4 +1,5 @@
 import { closeSync } from 'node:fs';
+import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import { addon } from './addon';
 import { runProgram, type Ended } from './unpack-program';
@@ -102,8 +103,17 @@ class Feeding {
 function failureIn({ stderr, exitCode }: Ended): UnpackFailure {
   const [, step, errno, path] = /^(\S+) (\d+) (\S*)$/m.exec(stderr) ?? [];
   if (step === undefined || errno === undefined)
-    return new UnpackFailure('died', 'EUNKNOWN', exitCode > 128 ? 'killed' : `exit status ${exitCode}`);
+    return new UnpackFailure(
+      'died',
+      'EUNKNOWN',
+      exitCode > 128 ? `killed by ${signalName(exitCode - 128)}` : `exit status ${exitCode}`,
+    );
   return new UnpackFailure(step, errnoName(Number(errno)), unescapePath(path ?? ''));
+}
+
+/** SIGSYS: it made a system call that berth-unpack never makes. */
+function signalName(number: number): string {
+  return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`;
 }
 
 function errnoName(errno: number): string {
