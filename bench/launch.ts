@@ -15,7 +15,7 @@ import { pinNamespaces } from '../src/process/pin';
 import { reapWhenEnded } from '../src/process/reap';
 import { bundleConfig } from './bundle';
 import { alternate, machine, median, ms, quantile, table, Timings } from './measure';
-import { buildProgram, findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
+import { buildTask, findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
 
 /** Create, start and exit of one container, everything it leaves removed. */
 interface Candidate {
@@ -75,7 +75,7 @@ function makeLayers({ dir }: Scratch): string[] {
   writeFileSync(join(base, 'etc/group'), 'root:x:0:\n');
   for (const file of Object.keys(POD_FILES)) writeFileSync(join(base, file), '');
   mkdirSync(join(top, 'bin'), { recursive: true });
-  copyFileSync(buildProgram(join(dir, 'task'), join(installDir(), 'bench/task.c')), join(top, 'bin/task'));
+  copyFileSync(buildTask(dir, join(installDir(), 'bench/task.c')), join(top, 'bin/task'));
   execFileSync('chmod', ['755', join(top, 'bin/task')]);
   return [top, base];
 }
