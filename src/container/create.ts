@@ -17,6 +17,7 @@ import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
+import { hostFacts } from './host-facts';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 
 export interface CreateContainerRequest {
@@ -75,7 +76,9 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   const pid = pidNamespace(containers, sandbox, config);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
+  ctx.stage("look up the container's devices");
+  const host = await ctx.race(hostFacts(containers, config));
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
