@@ -43,7 +43,8 @@ struct launch {
     int stage;      /* the same mount's directory to pivot into */
     int sync;       /* SOCK_SEQPACKET to the launcher, or -1 in the outer section */
     int devnull;    /* the host's /dev/null, checked, or -1 */
-    int empty;      /* the mount that hides directories, once there is one, or -1 */
+    int empty;      /* the mount that hides directories, once there is one, or -1; until the root is entered */
+    int nodes;      /* where device nodes are made, or -1; until the root is entered */
     int pause_pid;  /* of OP_PAUSE, or 0 */
     struct identity identity;
     char detail[DETAIL_MAX]; /* which part of the step failed */

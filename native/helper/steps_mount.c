@@ -337,9 +337,21 @@ static int root_readonly(struct launch *launch)
     return sys_mount_setattr(launch->root, "", AT_EMPTY_PATH, &attr);
 }
 
+/* What was opened on the way: a working directory of /proc/self/fd/N must not find it (CVE-2024-21626). */
+static void close_tools(struct launch *launch)
+{
+    int *tools[] = {&launch->devnull, &launch->empty, &launch->nodes};
+    for (size_t i = 0; i < sizeof tools / sizeof tools[0]; i++) {
+        if (*tools[i] >= 0)
+            close(*tools[i]);
+        *tools[i] = -1;
+    }
+}
+
 /* pivot_root(2)'s idiom of "." over ".": the old root ends up under the new one and is detached. */
 static int pivot(struct launch *launch, uint64_t propagation)
 {
+    close_tools(launch);
     if (fchdir(launch->stage))
         return step_fail(launch, "enter the new root");
     if (sys_pivot_root(".", "."))

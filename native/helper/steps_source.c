@@ -123,9 +123,8 @@ static int hold_source(struct launch *launch, struct fields *fields)
  */
 static int device_directory(struct launch *launch, const char *stage)
 {
-    static int nodes = -1;
-    if (nodes >= 0)
-        return nodes;
+    if (launch->nodes >= 0)
+        return launch->nodes;
     int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
     if (fs < 0)
         return step_fail(launch, "fsopen tmpfs");
@@ -134,7 +133,7 @@ static int device_directory(struct launch *launch, const char *stage)
     int mount = mount_context(launch, fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
     if (mount < 0 || attach(launch, mount, open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC), stage))
         return -1;
-    return nodes = open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return launch->nodes = open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
 static int hold_device(struct launch *launch, struct fields *fields)
