@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { errnoOf, isAbsent } from '../base/errors';
 
 /** For a file that must be there: asked to make one, a cgroup tree answers EACCES. */
-export const WRITE_EXISTING = constants.O_WRONLY;
+export const WRITE_EXISTING = constants.O_WRONLY | constants.O_TRUNC;
 
 /** Writes may wait for locks of the kernel's, and go to the pool. */
 export async function write(path: string, value: string): Promise<void> {
