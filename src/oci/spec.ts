@@ -86,6 +86,32 @@ export interface LinuxSpec {
   maskedPaths: string[];
   readonlyPaths: string[];
   cgroupsPath: string;
+  /** Absent: unconfined. */
+  seccomp?: SeccompSpec;
+}
+
+/** Names and values are the specification's: `SCMP_ACT_ALLOW`, `SCMP_CMP_EQ`, `SCMP_ARCH_X86_64`. */
+export interface SeccompSpec {
+  defaultAction: string;
+  defaultErrnoRet?: number;
+  architectures: string[];
+  flags: string[];
+  syscalls: SeccompSyscall[];
+}
+
+export interface SeccompSyscall {
+  names: string[];
+  action: string;
+  errnoRet?: number;
+  args?: SeccompArgument[];
+}
+
+/** `value` is the mask and `valueTwo` what is left of it when `op` is SCMP_CMP_MASKED_EQ. */
+export interface SeccompArgument {
+  index: number;
+  value: bigint;
+  valueTwo?: bigint | undefined;
+  op: string;
 }
 
 /** The spec as JSON text: bytes as text, the shape of a bundle's config.json. */
