@@ -258,15 +258,14 @@ function decisionsOf(
     const value = actionValue(action, errnoRet, where);
     // Says what holds anyway; libseccomp refuses such a rule, and runc leaves it out.
     if (value === fallback) continue;
-    const alternatives = alternativesOf(args, where);
+    const alternatives = alternativesOf(args, BITS[arch], where);
     for (const name of names) {
       const number = syscallsOf(arch).get(name);
-      if (args.length > 0) {
-        if (number === undefined) continue;
-        for (const conditions of alternatives) pushTo(sometimes, number, { conditions, action: value });
-        continue;
+      for (const conditions of number === undefined ? [] : alternatives) {
+        if (conditions.length > 0) pushTo(sometimes, number as number, { conditions, action: value });
+        else if (!always.has(number as number)) always.set(number as number, value);
       }
-      if (number !== undefined && !always.has(number)) always.set(number, value);
+      if (args.length > 0) continue;
       const operation = multiplexed(arch, name);
       if (!operation || operations.has(name)) continue;
       operations.add(name);
@@ -321,11 +320,15 @@ function multiplexed(arch: SyscallArch, name: string): { number: number; conditi
 
 const ALL_BITS = 2n ** 64n - 1n;
 
-/** Conditions on different arguments hold together; several on the same one are rules of their own, as runc has it. */
-function alternativesOf(args: readonly SeccompArgument[], where: string): Condition[][] {
+/**
+ * Conditions on different arguments hold together; several on the same one are
+ * rules of their own, as runc has it. One that compares nothing always holds.
+ */
+function alternativesOf(args: readonly SeccompArgument[], bits: 32 | 64, where: string): Condition[][] {
   const conditions = args.map(arg => conditionOf(arg, where));
   const isRepeated = new Set(args.map(({ index }) => index)).size < args.length;
-  return isRepeated ? conditions.map(condition => [condition]) : [conditions];
+  const alternatives = isRepeated ? conditions.map(condition => [condition]) : [conditions];
+  return alternatives.map(all => all.filter(({ mask }) => BigInt.asUintN(bits, mask) !== 0n));
 }
 
 function conditionOf({ index, value, valueTwo = 0n, op }: SeccompArgument, where: string): Condition {

@@ -44,7 +44,7 @@ export function evaluate(spec: SeccompSpec, { number, arch, args }: SeccompData)
   const fallback = actionNumber(spec.defaultAction, spec.defaultErrnoRet);
   const rules = spec.syscalls.filter(rule => actionNumber(rule.action, rule.errnoRet) !== fallback);
   const isNamed = (names: readonly string[]) => names.some(call => table.get(call) === own);
-  const always = rules.find(rule => !rule.args && isNamed(rule.names));
+  const always = rules.find(rule => isNamed(rule.names) && comparesNothing(rule.args, bits));
   if (always) return actionNumber(always.action, always.errnoRet);
   const matching = rules.find(rule => {
     if (rule.args) return isNamed(rule.names) && holds(rule.args, args, bits);
@@ -69,6 +69,15 @@ function isMultiplexed(call: string, own: number, operation: number, table: Read
     (own === table.get('socketcall') && SOCKETCALL[operation & 0xffffffff] === call) ||
     (own === table.get('ipc') && IPC[operation & 0xffffffff] === call)
   );
+}
+
+/** No arguments, or a mask of which nothing is left. */
+function comparesNothing(conditions: readonly SeccompArgument[] = [], bits: bigint): boolean {
+  const isRepeated = new Set(conditions.map(({ index }) => index)).size < conditions.length;
+  const each = conditions.map(
+    ({ op, value }) => op === 'SCMP_CMP_MASKED_EQ' && BigInt.asUintN(Number(bits), value) === 0n,
+  );
+  return isRepeated ? each.includes(true) : !each.includes(false);
 }
 
 function holds(conditions: readonly SeccompArgument[], args: readonly bigint[], bits: bigint): boolean {
