@@ -78,6 +78,7 @@ export const INNER_OPS = {
   SECCOMP: { code: 52, fields: { flags: 'u32', filter: 'bytes' } },
   UMASK: { code: 53, fields: { mask: 'u32' } },
   EXEC: { code: 54, fields: { candidates: 'strs', argv: 'strs', envp: 'strs', addHome: 'u32' } },
+  HOLD_SOURCE: { code: 70, fields: { source: 'str', target: 'str', flags: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 export const ALL_OPS = { ...OUTER_OPS, ...HOST_OPS, ...INNER_OPS } as const;
