@@ -45,6 +45,8 @@ struct launch {
     int devnull;    /* the host's /dev/null, checked, or -1 */
     int pause_pid;  /* of OP_PAUSE, or 0 */
     struct identity identity;
+    uint64_t permitted; /* capabilities of this process before OP_IDENTITY: one it lacks cannot be given away */
+    int sealed;         /* all descriptors but stdio are close-on-exec */
     char detail[DETAIL_MAX]; /* which part of the step failed */
 };
 

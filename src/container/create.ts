@@ -19,6 +19,7 @@ import type { Sandbox } from '../sandbox/sandboxes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
+import { seccompOf } from './seccomp';
 
 export interface CreateContainerRequest {
   sandbox: Sandbox;
@@ -77,6 +78,8 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   const pid = pidNamespace(containers, sandbox, config);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
+  const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
+  if (seccomp) spec.linux.seccomp = seccomp.spec;
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -104,7 +107,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   ]);
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
-  const plan = launchPlan(spec, rootfs, placement, output, config.stdin);
+  const plan = launchPlan(spec, rootfs, placement, output, config.stdin, seccomp?.filter);
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
@@ -121,6 +124,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
     user: { uid: created.uid, gid: created.gid, groups: created.groups },
     spec: specToJson(spec),
+    ...(seccomp ? { seccomp: seccomp.filter } : {}),
   });
   crashPoint('create.created-recorded');
   undo.commit();

@@ -26,7 +26,7 @@ export async function execInContainer(
   container: Container,
   request: ExecRequest,
 ): Promise<RunningExec> {
-  const { id, state, process, cgroupPath, spec } = container.record;
+  const { id, state, process, cgroupPath, spec, seccomp } = container.record;
   if (request.command.length === 0 || request.command[0] === '') {
     throw new BerthError('invalid_argument', 'exec: no command is given');
   }
@@ -43,6 +43,7 @@ export async function execInContainer(
       execProcess(own, container, request),
       containers.cgroups.placement(cgroupPath),
       request.stdin,
+      seccomp,
     );
     const exec = await startExec({
       plan,

@@ -70,13 +70,11 @@ export const INNER_OPS = {
   SETSID: { code: 47, fields: {} },
   RLIMIT: { code: 48, fields: { resource: 'u32', soft: 'u64', hard: 'u64' } },
   CWD: { code: 49, fields: { path: 'str' } },
-  IDENTITY: {
-    code: 50,
-    fields: { bounding: 'u64', effective: 'u64', permitted: 'u64', inheritable: 'u64', ambient: 'u64' },
-  },
+  IDENTITY: { code: 50, fields: { bounding: 'u64' } },
   NO_NEW_PRIVS: { code: 51, fields: {} },
   SECCOMP: { code: 52, fields: { flags: 'u32', filter: 'bytes' } },
   UMASK: { code: 53, fields: { mask: 'u32' } },
+  CAPABILITIES: { code: 60, fields: { effective: 'u64', permitted: 'u64', inheritable: 'u64', ambient: 'u64' } },
   EXEC: { code: 54, fields: { candidates: 'strs', argv: 'strs', envp: 'strs', addHome: 'u32' } },
   HOLD_SOURCE: { code: 70, fields: { source: 'str', target: 'str', flags: 'u32' } },
 } as const satisfies Record<string, Shape>;

@@ -105,7 +105,6 @@ function refuseUnsupported(config: ContainerConfig): void {
         security?.namespaceOptions?.usernsOptions !== undefined,
       'userns_options: user namespaces',
     ],
-    [security?.seccomp?.profileType === SecurityProfile_ProfileType.Localhost, 'seccomp: localhost profiles'],
     [security?.apparmor?.profileType === SecurityProfile_ProfileType.Localhost, 'apparmor: localhost profiles'],
   ];
   for (const [isAsked, what] of asked) {

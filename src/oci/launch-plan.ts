@@ -2,6 +2,7 @@ import type { InnerOp, LaunchPlan, OuterOp } from '../native/plan-ops';
 import { capabilityMask } from './capabilities';
 import { CLONE, MOUNT_FLAGS, MS, ROOT_FLAGS } from './linux';
 import { holdOps, mountOp } from './mount-ops';
+import type { SeccompFilter } from './seccomp/compile';
 import type { CapabilitySets, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
 
 /** Where the container's process is to be put; paths on the host. */
@@ -36,6 +37,7 @@ export function launchPlan(
   cgroup: CgroupPlacement,
   log: LogTarget | undefined,
   keepStdinOpen: boolean,
+  filter?: SeccompFilter,
 ): LaunchPlan {
   const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid');
   const pid = spec.linux.namespaces.find(ns => ns.type === 'pid');
@@ -68,13 +70,18 @@ export function launchPlan(
     lookupUser(spec.process.user),
     { op: 'UNSHARE', flags: CLONE.newcgroup },
     { op: 'AWAIT_GO' },
-    ...becomeOps(spec.process),
+    ...becomeOps(spec.process, filter),
   ];
   return { outer, inner };
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
-export function execPlan(process: ProcessSpec, cgroup: CgroupPlacement, hasInput: boolean): LaunchPlan {
+export function execPlan(
+  process: ProcessSpec,
+  cgroup: CgroupPlacement,
+  hasInput: boolean,
+  filter?: SeccompFilter,
+): LaunchPlan {
   const types = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
   return {
     outer: [
@@ -85,7 +92,7 @@ export function execPlan(process: ProcessSpec, cgroup: CgroupPlacement, hasInput
       { op: 'OOM_SCORE_ADJ', value: process.oomScoreAdj },
       { op: 'JOIN_PIDFD', fd: 5, types },
     ],
-    inner: [{ op: 'UMASK', mask: 0 }, lookupUser(process.user), ...becomeOps(process)],
+    inner: [{ op: 'UMASK', mask: 0 }, lookupUser(process.user), ...becomeOps(process, filter)],
   };
 }
 
@@ -149,22 +156,29 @@ function lookupUser(request: UserRequest): InnerOp {
   };
 }
 
-/** The last steps, the same for a container's first process and for an exec. */
-function becomeOps(process: ProcessSpec): InnerOp[] {
+/**
+ * The last steps, the same for a container's first process and for an exec. To
+ * load a filter takes CAP_SYS_ADMIN or no_new_privs: with the latter it is the
+ * last thing, without it comes before the capabilities go.
+ */
+function becomeOps(process: ProcessSpec, filter: SeccompFilter | undefined): InnerOp[] {
+  const seccomp: InnerOp[] = filter ? [{ op: 'SECCOMP', flags: filter.flags, filter: filter.program }] : [];
+  const { bounding } = process.capabilities;
   return [
     { op: 'SETSID' },
     { op: 'UMASK', mask: process.umask },
     { op: 'CWD', path: process.cwd },
-    identity(process.capabilities),
-    ...(process.noNewPrivileges ? [{ op: 'NO_NEW_PRIVS' } as const] : []),
+    { op: 'IDENTITY', bounding: capabilityMask(bounding) },
+    ...(process.noNewPrivileges
+      ? [capabilities(process.capabilities), { op: 'NO_NEW_PRIVS' } as const, ...seccomp]
+      : [...seccomp, capabilities(process.capabilities)]),
     { op: 'EXEC', candidates: candidates(process), argv: process.args, envp: process.env, addHome: 1 },
   ];
 }
 
-function identity(sets: CapabilitySets): InnerOp {
+function capabilities(sets: CapabilitySets): InnerOp {
   return {
-    op: 'IDENTITY',
-    bounding: capabilityMask(sets.bounding),
+    op: 'CAPABILITIES',
     effective: capabilityMask(sets.effective),
     permitted: capabilityMask(sets.permitted),
     inheritable: capabilityMask(sets.inheritable),

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 /**
  * The part of the OCI runtime specification (1.2) that berth uses, in its own
  * words. It is what `berth inspect` shows and what a launch plan is made from.
@@ -137,13 +139,16 @@ export interface SeccompArgument {
 
 /** The spec as JSON text: bytes as text, the shape of a bundle's config.json. */
 export function specToJson(spec: Spec): string {
-  return JSON.stringify(
+  // JSON's numbers have no limit, JavaScript's have: values of 64 bits go through as marked text that nobody can guess.
+  const mark = randomUUID();
+  const text = JSON.stringify(
     {
       ociVersion: '1.2.0',
       ...spec,
       process: { ...spec.process, env: spec.process.env.map(entry => entry.toString('utf8')) },
     },
-    null,
+    (_, value: unknown) => (typeof value === 'bigint' ? `${mark}${value}` : value),
     2,
   );
+  return text.replace(new RegExp(`"${mark}(\\d+)"`, 'g'), '$1');
 }

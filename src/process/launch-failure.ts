@@ -93,6 +93,7 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
 }
 
 const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
+  CAPABILITIES: 'set the capabilities',
   CGROUP_V1: 'open the cgroup',
   CGROUP_V2: 'open the cgroup',
   IDENTITY: 'take on user, groups and capabilities',
@@ -104,6 +105,7 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   PIN: 'pin the namespace',
   PIVOT_ROOT: 'change the root',
   ROOT_OVERLAY: 'mount the root file system',
+  SECCOMP: 'load the seccomp filter',
   SETNS: 'join the namespace',
   SYSCTL: 'set the sysctl',
 };

@@ -201,6 +201,7 @@ function containerInfo(containers: Containers, { record }: Container): string {
     ...record,
     config: undefined,
     spec: undefined,
+    seccomp: record.seccomp?.profile ?? 'unconfined',
     pid: record.process?.pid ?? 0,
     runtimeSpec,
     plan: planSteps(containers.paths(record.id).stateDir),

@@ -94,9 +94,9 @@ describe('the helper', function () {
       { op: 'AWAIT_GO' },
       { op: 'SETSID' },
       ...last,
+      { op: 'IDENTITY', bounding: capabilityMask(DEFAULT_CAPABILITIES) },
       {
-        op: 'IDENTITY',
-        bounding: capabilityMask(DEFAULT_CAPABILITIES),
+        op: 'CAPABILITIES',
         effective: capabilityMask(DEFAULT_CAPABILITIES),
         permitted: capabilityMask(DEFAULT_CAPABILITIES),
         inheritable: 0n,
