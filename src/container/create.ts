@@ -7,6 +7,7 @@ import { randomHexId, type ContainerId } from '../base/ids';
 import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { limitWrites } from '../cgroup/limits';
+import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig, type LinuxContainerResources } from '../cri';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
@@ -18,6 +19,7 @@ import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
+import { launchLaps } from './timings';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 import { seccompOf } from './seccomp';
 
@@ -63,6 +65,7 @@ export async function createContainer(
 /** Nobody's call ends it: who asked first may go away while others wait. The pod's end does, and the time. */
 async function make(containers: Containers, log: Logger, request: CreateContainerRequest): Promise<Container> {
   const { sandbox, config } = request;
+  const watch = new Stopwatch();
   const ctx = Context.of(log, { timeoutMs: CREATE_WITHIN_MS, signal: sandbox.closing.signal });
   if (sandbox.record.state !== 'ready') {
     throw new BerthError('failed_precondition', `pod sandbox ${sandbox.record.id} is not ready`, {
@@ -72,6 +75,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
+  watch.lap('make sure of the layers');
   const record = newRecord(containers, request, image);
   const paths = containers.paths(record.id);
   const options = config.linux?.securityContext?.namespaceOptions;
@@ -80,6 +84,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
   const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
   if (seccomp) spec.linux.seccomp = seccomp.spec;
+  watch.lap('make the spec and the seccomp filter');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -89,17 +94,18 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     () => containers.add(record, config),
     () => containers.forget(record.id),
   );
+  watch.lap('write the record');
   crashPoint('create.recorded');
   const [rootfs, placement] = await together([
     undo.step(
       'directories',
-      () => makeDirectories(containers, record, image),
+      () => watch.time('make directories', () => makeDirectories(containers, record, image)),
       () => removeDirectories(containers, record.id),
       { alsoIfActFailed: true },
     ),
     undo.step(
       'cgroup',
-      () => makeCgroup(containers, record, config),
+      () => watch.time('make the cgroup, set its limits', () => makeCgroup(containers, record, config)),
       () => containers.cgroups.remove(record.cgroupPath),
       { alsoIfActFailed: true },
     ),
@@ -108,14 +114,17 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
   const plan = launchPlan(spec, rootfs, placement, output, config.stdin, seccomp?.filter);
+  watch.lap('make the plan');
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
     launched => launched?.abandon(),
   );
+  watch.lap('start the monitor');
   crashPoint('create.launched');
   ctx.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
   const created = await ctx.race(monitor.created);
+  watch.lap('wait until init is ready');
   crashPoint('create.created');
   assertStillTarget(pid);
   container.monitor = monitor;
@@ -125,7 +134,9 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     user: { uid: created.uid, gid: created.gid, groups: created.groups },
     spec: specToJson(spec),
     ...(seccomp ? { seccomp: seccomp.filter } : {}),
+    timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });
+  watch.lap('write the record: created');
   crashPoint('create.created-recorded');
   undo.commit();
   followToExit(containers, container, monitor);

@@ -7,7 +7,7 @@
 export type Label = number & { readonly __brand: 'Label' };
 
 /** struct sock_filter, little endian: u16 code, u8 true, u8 false, u32 k. */
-export const INSTRUCTION_BYTES = 8;
+const INSTRUCTION_BYTES = 8;
 /** linux/bpf_common.h: BPF_MAXINSNS. */
 export const MAX_INSTRUCTIONS = 4096;
 

@@ -26,7 +26,7 @@ export interface ProfileRule {
   excludes?: Conditions | undefined;
 }
 
-export interface Conditions {
+interface Conditions {
   caps?: string[] | undefined;
   arches?: string[] | undefined;
   minKernel?: string | undefined;
