@@ -176,8 +176,7 @@ describe('seccomp', function () {
   it('can refuse what a capability allows', async () => {
     const path = profile('hostname.json', denying(['sethostname']));
     const capabilities = { addCapabilities: ['SYS_ADMIN'] };
-    const run = (security: object) =>
-      node().run(['hostname', 'changed'], { security: { capabilities, ...security } });
+    const run = (security: object) => node().run(['hostname', 'changed'], { security: { capabilities, ...security } });
     assert.equal((await run({})).status.exitCode, 0);
     const { status: end, stderr } = await run(localhost(path));
     assert.notEqual(end.exitCode, 0);
