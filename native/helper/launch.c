@@ -32,9 +32,9 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields)
 {
     if (op < OP_PROPAGATION)
         return step_host(launch, op, fields);
-    if (op <= OP_PIVOT_ROOT)
+    if (op <= OP_PIVOT_ROOT || op == OP_MOUNT_ATTR)
         return step_mount(launch, op, fields);
-    if (op >= OP_HOLD_SOURCE && op < OP_HOLD_SOURCE + 10)
+    if (op >= OP_HOLD_SOURCE && op < OP_MOUNT_ATTR)
         return step_source(launch, op, fields);
     if (op == OP_EXEC)
         return step_exec(launch, fields);

@@ -492,8 +492,11 @@ static void end(void)
     broadcast();
 }
 
-/* Index of what is polled: the fixed ones, then the clients. */
-enum { P_LISTEN, P_SYNC, P_CHILD, P_OUT, P_ERR, P_CLIENT };
+/*
+ * Index of what is polled: the fixed ones, then the clients. poll(2) looks at them in this order, so that output of the
+ * command's is never seen without its execve: who holds the lock of its pipe cannot keep that from being told.
+ */
+enum { P_LISTEN, P_CHILD, P_OUT, P_ERR, P_SYNC, P_CLIENT };
 
 static int loop(void)
 {
@@ -507,11 +510,11 @@ static int loop(void)
             watched[P_CLIENT + i] = (struct pollfd){.fd = m.clients[i].fd, .events = POLLIN};
         if (poll(watched, P_CLIENT + CLIENTS, -1) < 0)
             continue;
+        if (watched[P_SYNC].revents && hear_init())
+            return 1;
         for (int i = 0; i < 2; i++)
             if (watched[P_OUT + i].revents)
                 read_output(i);
-        if (watched[P_SYNC].revents && hear_init())
-            return 1;
         if (watched[P_CHILD].revents && m.sync < 0) {
             end();
             return 0;

@@ -19,9 +19,10 @@ import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
-import { launchLaps } from './timings';
+import { hostFacts } from './host-facts';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 import { seccompOf } from './seccomp';
+import { launchLaps } from './timings';
 
 export interface CreateContainerRequest {
   sandbox: Sandbox;
@@ -81,10 +82,14 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   const pid = pidNamespace(containers, sandbox, config);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
+  ctx.stage("look up the container's devices");
+  const host = await ctx.race(hostFacts(containers, config));
+  watch.lap('look up devices');
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  watch.lap('make the spec');
   const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
   if (seccomp) spec.linux.seccomp = seccomp.spec;
-  watch.lap('make the spec and the seccomp filter');
+  watch.lap('make the seccomp filter');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
