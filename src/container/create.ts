@@ -93,7 +93,8 @@ async function make(containers: Containers, ctx: Context, request: CreateContain
     makeLogDirectory(record.logPath),
   ]);
   const log = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
-  const plan = launchPlan(spec, rootfs, placement, log, config.stdin);
+  const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
+  const plan = launchPlan(spec, rootfs, placement, log, stdin);
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
