@@ -55,7 +55,15 @@ async function makePod({ dir }: Scratch): Promise<PodFacts> {
     'bench',
   );
   const files = Object.fromEntries(Object.entries(POD_FILES).map(([path, name]) => [path, at(name)]));
-  return { ...paths, hostname: 'bench', pidPath: undefined, hostPid: false, files, cgroupPath: '' };
+  return {
+    ...paths,
+    hostname: 'bench',
+    pidPath: undefined,
+    hostPid: false,
+    files,
+    makeMountSources: false,
+    cgroupPath: '',
+  };
 }
 
 /** Lower directories of the root, top first: the program, and what an image has besides. */

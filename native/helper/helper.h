@@ -25,6 +25,18 @@ struct identity {
     char home[USERS_HOME];
 };
 
+/* How HOLD_SOURCE, MOUNT_FS and MOUNT_BIND reach their source and target. */
+enum mount_flags {
+    TARGET_NO_LINKS = 1,
+    RECURSIVE = 2,
+    RECURSIVE_ATTRS = 4,
+    SOURCE_NO_LINKS = 8,
+    SOURCE_HELD = 16,   /* what HOLD_SOURCE has taken for this target, instead of a path */
+    SOURCE_MAKE = 32,   /* a missing source becomes a directory */
+    SOURCE_SHARED = 64, /* the source's mount must be shared */
+    SOURCE_SLAVE = 128, /* the source's mount must be shared or a slave */
+};
+
 /* One run through a section of a plan. */
 struct launch {
     const struct plan *plan;
@@ -60,12 +72,16 @@ int step_fail(struct launch *launch, const char *format, ...) __attribute__((for
 /* Each runs one operation: 0, or -1 with errno (and perhaps launch->detail) set. */
 int step_host(struct launch *launch, uint32_t op, struct fields *fields);
 int step_mount(struct launch *launch, uint32_t op, struct fields *fields);
+int step_source(struct launch *launch, uint32_t op, struct fields *fields);
 int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
 int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_exec(struct launch *launch, struct fields *fields);
 
 /* Runs one operation of the inner section, whoever implements it. */
 int step_run(struct launch *launch, uint32_t op, struct fields *fields);
+
+/* The mount that was held for this target, which the caller owns from now on; -1 and ENOENT when there is none. */
+int held_take(const char *target);
 
 /* Loads the plan from FD_PLAN and closes it; 0 or -1 with errno. */
 int load_plan(struct plan *plan);

@@ -15,9 +15,6 @@
 /* Flags of ROOT_OVERLAY. */
 enum { ROOT_VOLATILE = 1, ROOT_NODEV = 2 };
 
-/* Flags of MOUNT_FS and MOUNT_BIND. */
-enum { TARGET_NO_LINKS = 1, BIND_RECURSIVE = 2, BIND_RECURSIVE_ATTRS = 4, SOURCE_NO_LINKS = 8 };
-
 /* Appends what the kernel said about a file system context to the step's detail. */
 static int fs_fail(struct launch *launch, int fs, const char *what)
 {
@@ -173,21 +170,29 @@ static int leads_astray(int target, const char *path)
     return strncmp(path, "/proc/", 6) != 0 && strncmp(path, "/sys/", 5) != 0;
 }
 
+static int bind_source(const char *source, const char *target, unsigned flags)
+{
+    if (flags & SOURCE_HELD)
+        return held_take(target);
+    unsigned recursive = flags & RECURSIVE ? AT_RECURSIVE : 0;
+    unsigned nofollow = flags & SOURCE_NO_LINKS ? AT_SYMLINK_NOFOLLOW : 0;
+    return sys_open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive | nofollow);
+}
+
 static int mount_bind(struct launch *launch, struct fields *fields)
 {
     const char *source = field_str(fields), *target = field_str(fields);
     struct mount_attr attr = {.attr_set = field_u64(fields), .attr_clr = field_u64(fields)};
     attr.propagation = field_u64(fields);
     unsigned flags = field_u32(fields);
-    unsigned recursive = flags & BIND_RECURSIVE ? AT_RECURSIVE : 0;
-    unsigned nofollow = flags & SOURCE_NO_LINKS ? AT_SYMLINK_NOFOLLOW : 0;
-    int mount = sys_open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive | nofollow);
+    unsigned recursive = flags & RECURSIVE ? AT_RECURSIVE : 0;
+    int mount = bind_source(source, target, flags);
     if (mount < 0)
         return step_fail(launch, "open %s", source);
     /* What the kernel sets on one mount at a time, and these two on all below, too: a node there is as good as here. */
     struct mount_attr shape = {.propagation = attr.propagation, .attr_set = attr.attr_set & MOUNT_ATTR_NODEV};
     attr.propagation = 0;
-    int failed = sys_mount_setattr(mount, "", AT_EMPTY_PATH | (flags & BIND_RECURSIVE_ATTRS ? AT_RECURSIVE : 0), &attr);
+    int failed = sys_mount_setattr(mount, "", AT_EMPTY_PATH | (flags & RECURSIVE_ATTRS ? AT_RECURSIVE : 0), &attr);
     if (!failed && (shape.propagation || shape.attr_set))
         failed = sys_mount_setattr(mount, "", AT_EMPTY_PATH | recursive, &shape);
     if (failed) {

@@ -49,6 +49,8 @@ export interface ContainerRecord {
   startedAtNs: bigint;
   finishedAtNs: bigint;
   exitCode: number;
+  /** That ended it; absent when it ended by itself. */
+  signal?: number;
   reason: string;
   message: string;
   process?: { pid: number; pidStartTime: bigint };

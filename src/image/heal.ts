@@ -1,4 +1,5 @@
 import { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import { SingleFlight } from '../base/single-flight';
@@ -71,6 +72,7 @@ export class Healer {
         const layer = this.layers.get(key);
         if (!layer) return;
         await this.layers.setState([key], 'damaged');
+        crashPoint('heal.marked');
         try {
           await this.refetch(own, layer);
         } catch (error) {

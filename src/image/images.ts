@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Store, Table } from '../store/store';
@@ -367,7 +368,9 @@ export class Images {
     const found = findImage(this.records.list(), refOrId);
     if (!found) return;
     await this.reserve.spend(() => this.records.remove(found.id));
+    crashPoint('remove.unrecorded');
     await this.freed();
+    crashPoint('remove.collected');
   }
 
   /** Takes one name away; the image goes with its last tag. `not_found` when no image has the name. */
@@ -547,6 +550,7 @@ export class Images {
             progress,
           );
           if (kept) await this.content.adopt(kept.digest, kept.path);
+          crashPoint('import.blob-adopted');
           const tags = names.map(canonicalForm);
           const digests = isOriginal ? names.map(name => digestForm(name, fetched.digest)) : [];
           return this.named(
@@ -563,7 +567,9 @@ export class Images {
 
   private async named(names: Names, fetched: FetchedImage): Promise<PulledImage> {
     const record = await this.name(names, fetched);
+    crashPoint('pull.recorded');
     await this.options.store.flushed();
+    crashPoint('pull.flushed');
     return { ...this.toImage(record), digest: fetched.digest };
   }
 

@@ -1,6 +1,7 @@
 import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { ArchiveSource, layerTypeOf, writeManifest, type ArchiveImage } from './archive';
 import { ArchiveFiles } from './archive-files';
 import type { ConfigObject } from './config-changes';
@@ -28,9 +29,11 @@ export async function fileSystemImage(
 ): Promise<Omit<FileSystemImage, 'names'>> {
   ctx.stage(`receive ${what}`);
   const archive = await spool(ctx, chunks, join(dir, 'layer'), what);
+  crashPoint('import.received');
   ctx.stage(`unpack ${what}`);
   await mkdir(join(dir, 'files'), { mode: 0o700 });
   const { digest: layer, diffId } = await unpackArchive({ ...archive }, join(dir, 'files'), what, ctx.signal);
+  crashPoint('import.unpacked');
   const config = Buffer.from(JSON.stringify(configDocument(diffId, about)));
   const { digest, documents } = writeManifest(config, [
     { mediaType: await typeOf(archive.path), digest: layer, sizeBytes: archive.sizeBytes },

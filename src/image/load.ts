@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { readArchive, type ArchiveImage } from './archive';
 import { ArchiveFiles } from './archive-files';
@@ -44,10 +45,12 @@ export async function loadArchive(
 async function unpacked(ctx: Context, dir: string, chunks: Chunks, what: string): Promise<string> {
   ctx.stage(`receive ${what}`);
   const archive = await spool(ctx, chunks, join(dir, 'archive'), what);
+  crashPoint('load.received');
   ctx.stage(`unpack ${what}`);
   const files = join(dir, 'files');
   await mkdir(files, { mode: 0o700 });
   await unpackArchive({ ...archive }, files, what, ctx.signal);
+  crashPoint('load.unpacked');
   await rm(archive.path); // the space is wanted for the layers
   return files;
 }

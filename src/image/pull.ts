@@ -1,6 +1,7 @@
 import { closeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError, kindOf, messageOf } from '../base/errors';
 import { KeyedLock } from '../base/keyed-lock';
 import type { Content } from './content/content';
@@ -96,14 +97,18 @@ export async function fetchImage(
   ctx.stage(`read the manifest of ${canonicalForm(reference)}`);
   const documents = await fetchDocuments(parts, ctx, source, reference, which);
   const { manifest, config } = documents;
+  crashPoint('pull.manifest-read');
   for (const { digest } of [...documents.kept, ...manifest.layers]) pin(digest);
   await keepDocuments(parts, reference, documents.kept);
+  crashPoint('pull.documents-kept');
 
   ctx.stage(`fetch the layers of ${canonicalForm(reference)}`);
   const layers = await fetchLayers(parts, ctx, { source, repository, reference, which }, documents, pin, onProgress);
 
+  crashPoint('pull.layers-fetched');
   ctx.stage(`write ${canonicalForm(reference)} to disk`);
   await syncFileSystem(parts.root);
+  crashPoint('pull.synced');
   return {
     id: manifest.config.digest,
     digest: documents.digest,
@@ -404,6 +409,7 @@ async function unpackOnce(
       partial.sizeBytes === sizeBytes ? nothing(sizeBytes) : await source.blob(ctx, digest, partial.sizeBytes);
     const layer = await unpackInto(parts, ctx, request, bytes, partial.file);
     if (layer === needsChain) return needsChain; // the bytes are wanted again in a moment
+    crashPoint('layer.kept');
     if (parts.keepLayerBlobs) await parts.partials.moveTo(digest, parts.content.pathOf(digest));
     else await parts.partials.remove(digest);
     return layer;
@@ -427,6 +433,7 @@ async function unpackInto(
   const begun = await beginOrClose(parts, bytes);
   let done = false;
   try {
+    crashPoint('layer.begun');
     const manifest = await open(begun.manifestPath, 'wx', 0o600);
     try {
       const request = { layer: descriptor, diffId, dir: begun.dir, below: where, manifest, onBytes };
@@ -437,6 +444,7 @@ async function unpackInto(
         },
       );
       if (result === needsChain) return needsChain;
+      crashPoint('layer.unpacked');
       const { digest, sizeBytes, mediaType } = descriptor;
       const layer = await place(parts, begun, {
         ...{ version: 2, key, diffId, ...result, hasManifest: true, state: 'sound' },
@@ -466,5 +474,6 @@ async function place(parts: PullParts, begun: Begun, record: LayerRecord): Promi
   const present = parts.layers.get(record.key);
   if (!present || present.state === 'sound') return parts.layers.keep(begun, record);
   await syncFileSystem(parts.root);
+  crashPoint('heal.synced');
   return parts.layers.replace(begun, record);
 }

@@ -81,6 +81,7 @@ export const INNER_OPS = {
   EXEC: { code: 54, fields: { candidates: 'strs', argv: 'strs', envp: 'strs', addHome: 'u32' } },
   TERMINAL: { code: 110, fields: { console: 'u32', rows: 'u32', columns: 'u32' } },
   CONTROLLING_TERMINAL: { code: 111, fields: {} },
+  HOLD_SOURCE: { code: 70, fields: { source: 'str', target: 'str', flags: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 export const ALL_OPS = { ...OUTER_OPS, ...HOST_OPS, ...INNER_OPS } as const;

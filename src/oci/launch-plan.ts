@@ -1,6 +1,7 @@
 import type { InnerOp, LaunchPlan, OuterOp } from '../native/plan-ops';
 import { capabilityMask } from './capabilities';
-import { CLONE, MOUNT_ATTR, MOUNT_FLAGS, MS, ROOT_FLAGS } from './linux';
+import { CLONE, MOUNT_FLAGS, MS, ROOT_FLAGS } from './linux';
+import { holdOps, mountOp } from './mount-ops';
 import type { CapabilitySets, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
 
 /** Where the container's process is to be put; paths on the host. */
@@ -52,6 +53,7 @@ export function launchPlan(
     { op: 'UMASK', mask: 0 },
     { op: 'OOM_SCORE_ADJ', value: spec.process.oomScoreAdj },
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
+    ...spec.mounts.flatMap(holdOps),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
     {
       op: 'ROOT_OVERLAY',
@@ -63,7 +65,7 @@ export function launchPlan(
     },
     ...spec.mounts.flatMap(mount => [
       mountOp(mount),
-      ...(mount.destination === '/dev' ? deviceOps(spec) : []),
+      ...(isOwnDev(mount) ? deviceOps(spec) : []),
       // At once: a volume may come to lie over it later.
       ...(mount.destination === '/dev/pts' ? terminalOps(spec.process, true) : []),
     ]),
@@ -105,6 +107,11 @@ function terminalOps({ terminal, consoleSize }: ProcessSpec, isConsole: boolean)
   return [{ op: 'TERMINAL', console: isConsole ? 1 : 0, rows: height, columns: width }];
 }
 
+/** A /dev that the request brings is taken as it is. */
+function isOwnDev({ destination, type }: MountSpec): boolean {
+  return destination === '/dev' && type === 'tmpfs';
+}
+
 const NAMESPACE_FLAG = {
   network: CLONE.newnet,
   ipc: CLONE.newipc,
@@ -120,35 +127,6 @@ function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
     ...cgroup.v1Tasks.map(tasks => ({ op: 'CGROUP_V1', tasks }) as const),
     ...(cgroup.killFile === undefined ? [] : [{ op: 'CGROUP_KILL', file: cgroup.killFile } as const]),
   ];
-}
-
-function mountOp(mount: MountSpec): InnerOp {
-  const attrs =
-    (mount.readonly ? MOUNT_ATTR.rdonly : 0n) |
-    (mount.nosuid ? MOUNT_ATTR.nosuid : 0n) |
-    (mount.nodev ? MOUNT_ATTR.nodev : 0n) |
-    (mount.noexec ? MOUNT_ATTR.noexec : 0n) |
-    (mount.strictatime ? MOUNT_ATTR.strictatime : 0n);
-  const strict = mount.strictDestination ? MOUNT_FLAGS.targetNoLinks : 0;
-  if (mount.type !== 'bind') {
-    return {
-      op: 'MOUNT_FS',
-      type: mount.type,
-      target: mount.destination,
-      attrs,
-      options: mount.options,
-      flags: strict,
-    };
-  }
-  return {
-    op: 'MOUNT_BIND',
-    source: mount.source,
-    target: mount.destination,
-    set: attrs,
-    clear: 0n,
-    propagation: mount.propagation === 'slave' ? MS.slave : MS.private,
-    flags: strict | (mount.recursive ? MOUNT_FLAGS.recursive : 0),
-  };
 }
 
 /**

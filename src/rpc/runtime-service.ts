@@ -16,6 +16,7 @@ import { removePod, stopPod } from '../container/pods';
 import { removeContainer } from '../container/remove';
 import { startContainer } from '../container/start';
 import { stopContainer } from '../container/stop';
+import { planSteps } from '../process/plan-steps';
 import { runSandbox } from '../sandbox/run';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
 import type { StreamingServer } from '../streaming/server';
@@ -123,7 +124,10 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
     })),
     containerStatus: unary(log, 'ContainerStatus', ({ containerId, verbose }) => {
       const container = getContainer(containers, containerId);
-      return { status: containerStatus(container), info: verbose ? { info: containerInfo(container) } : {} };
+      return {
+        status: containerStatus(container),
+        info: verbose ? { info: containerInfo(containers, container) } : {},
+      };
     }),
     execSync: unary(log, 'ExecSync', async ({ containerId, cmd, timeout }, ctx) =>
       execSync(containers, ctx, getContainer(containers, containerId), cmd, seconds(timeout, 'timeout')),
@@ -178,7 +182,14 @@ function sandboxInfo({ record }: Sandbox): string {
   return jsonText({ ...record, config: undefined, pid: record.pause?.pid ?? 0 });
 }
 
-function containerInfo({ record }: Container): string {
+function containerInfo(containers: Containers, { record }: Container): string {
   const runtimeSpec: unknown = record.spec === undefined ? undefined : JSON.parse(record.spec);
-  return jsonText({ ...record, config: undefined, spec: undefined, pid: record.process?.pid ?? 0, runtimeSpec });
+  return jsonText({
+    ...record,
+    config: undefined,
+    spec: undefined,
+    pid: record.process?.pid ?? 0,
+    runtimeSpec,
+    plan: planSteps(containers.paths(record.id).stateDir),
+  });
 }

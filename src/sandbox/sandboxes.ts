@@ -49,6 +49,8 @@ export interface SandboxRecord {
 export interface Sandbox {
   record: SandboxRecord;
   config: PodSandboxConfig;
+  /** Ends what is being made in it, once it is stopped. */
+  closing: AbortController;
 }
 
 /** What is stored, seen from here: a table of records by id. */
@@ -84,7 +86,8 @@ export class Sandboxes {
     readonly log: Logger,
   ) {
     for (const record of table.list()) {
-      this.byId.set(record.id, { record, config: PodSandboxConfig.decode(record.config) });
+      const config = PodSandboxConfig.decode(record.config);
+      this.byId.set(record.id, { record, config, closing: new AbortController() });
     }
   }
 
@@ -116,7 +119,7 @@ export class Sandboxes {
   }
 
   async add(record: SandboxRecord, config: PodSandboxConfig): Promise<Sandbox> {
-    const sandbox = { record, config };
+    const sandbox = { record, config, closing: new AbortController() };
     this.byId.set(record.id, sandbox);
     try {
       await this.table.put(record.id, record);

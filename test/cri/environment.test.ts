@@ -166,11 +166,11 @@ describe('what a container’s process sees', function () {
     assert.equal(existsSync('/dev/berth-test-file'), false);
   });
 
-  it('is refused when the source of a mount is missing, and nothing is left of it', async () => {
+  it('is refused when the source of a mount cannot be, and nothing is left of it', async () => {
     const pod = await node().pod();
     const before = snapshot(node().daemon);
-    const mounts = [{ containerPath: '/m', hostPath: '/no/such/place' }];
-    await refused(node().create(pod, { mounts }), 'INVALID_ARGUMENT', /\/no\/such\/place.*no such file or directory/);
+    const mounts = [{ containerPath: '/m', hostPath: '/etc/passwd/place' }];
+    await refused(node().create(pod, { mounts }), 'INVALID_ARGUMENT', /\/etc\/passwd\/place.*not a directory/);
     await node().assertNothingLeft(before);
     assert.deepEqual((await node().client.call('ListContainers')).containers, []);
     for (const wrong of [

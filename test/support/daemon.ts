@@ -36,6 +36,7 @@ export class TestDaemon implements AsyncDisposable {
   /** All that any of its lives has logged. */
   log = '';
   private child: ChildProcess | undefined;
+  private lastEnd: Promise<string | number> | undefined;
 
   private constructor(
     readonly dir: string,
@@ -72,6 +73,10 @@ export class TestDaemon implements AsyncDisposable {
     return this.child.pid;
   }
 
+  get isRunning(): boolean {
+    return this.child !== undefined;
+  }
+
   /** The process that holds the mount namespace, and shows its mounts when no daemon runs. */
   get holderPid(): number {
     return this.world.holderPid;
@@ -83,9 +88,9 @@ export class TestDaemon implements AsyncDisposable {
   }
 
   /** Starts it on the directories as they are; resolves when it serves, rejects with its log when it ends instead. */
-  async run(more: string[] = []): Promise<void> {
+  async run(more: string[] = [], env: Record<string, string> = {}): Promise<void> {
     const start = this.log.length;
-    const { ended } = this.spawn(more);
+    const { ended } = this.spawn(more, env);
     const ready = new Promise<void>(resolve => {
       this.child?.stderr?.on('data', () => {
         if (this.log.slice(start).includes('berthd is ready')) resolve();
@@ -107,6 +112,12 @@ export class TestDaemon implements AsyncDisposable {
     const start = this.log.length;
     const code = await this.spawn(more).ended;
     return { code, said: this.log.slice(start) };
+  }
+
+  /** Resolves with the signal or exit status of the last run, once it has ended. */
+  async ended(): Promise<string | number> {
+    if (!this.lastEnd) throw new Error('the daemon has never run');
+    return this.lastEnd;
   }
 
   /** SIGTERM; containers run on. */
@@ -138,21 +149,22 @@ export class TestDaemon implements AsyncDisposable {
     await this.destroy();
   }
 
-  private spawn(more: string[]): { ended: Promise<number> } {
+  private spawn(more: string[], env: Record<string, string> = {}): { ended: Promise<number> } {
     if (this.child) throw new Error('the daemon runs already');
     const program = [process.execPath, '--enable-source-maps', join(repoRoot, 'dist/src/main.js')];
     const flags = ['--root', this.root, '--state', this.state, '--config', this.configFile, ...more];
     const child = spawn('nsenter', [`--mount=/proc/${this.holderPid}/ns/mnt`, ...program, ...flags], {
       stdio: ['ignore', 'ignore', 'pipe'],
-      env: { PATH: process.env['PATH'] },
+      env: { PATH: process.env['PATH'], ...env },
     });
     this.child = child;
     child.stderr.setEncoding('utf8').on('data', (text: string) => (this.log += text));
-    const ended = once(child, 'close').then(([code]) => {
+    const closed = once(child, 'close').then(([code, signal]) => {
       if (this.child === child) this.child = undefined;
-      return (code as number | null) ?? 128;
+      return { code: code as number | null, signal: signal as string | null };
     });
-    return { ended };
+    this.lastEnd = closed.then(({ code, signal }) => signal ?? code ?? 128);
+    return { ended: closed.then(({ code }) => code ?? 128) };
   }
 
   private async end(signal: NodeJS.Signals): Promise<void> {
@@ -267,13 +279,16 @@ export function processesWithMountNamespace(namespace: string | undefined): numb
   return allPids().filter(pid => mountNamespaceOf(pid) === namespace);
 }
 
-/** The inits of pods' PID namespaces, which share nothing with their daemon: those of these pods, or those as young as a process. */
-export function podInits(which: { ids: readonly string[] } | { notOlderThan: number }): number[] {
+/**
+ * The inits of pods' PID namespaces, which share nothing with their daemon: those of these pods, or those as young as a
+ * process whose pods the log of a daemon knows. Other daemons on the machine have theirs.
+ */
+export function podInits(which: { ids: readonly string[] } | { notOlderThan: number; of: string }): number[] {
   return allPids().filter(pid => {
     const [program, role, id = ''] = commandLine(pid);
     if (program !== 'berth-helper' || role !== 'pin') return false;
     if ('ids' in which) return which.ids.includes(id);
-    return (startTimeOf(pid) ?? 0n) >= (startTimeOf(which.notOlderThan) ?? 0n);
+    return which.of.includes(id) && (startTimeOf(pid) ?? 0n) >= (startTimeOf(which.notOlderThan) ?? 0n);
   });
 }
 

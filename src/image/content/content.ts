@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import { crashPoint } from '../../base/crash-points';
 import { randomHexId } from '../../base/ids';
 import { BerthError, isAbsent } from '../../base/errors';
 import { algorithmOf, digestOf, hexOf, isDigest, type Digest } from '../digest';
@@ -30,7 +31,9 @@ export class Content {
     const temporary = join(this.root, 'ingest', randomHexId());
     try {
       await writeSynced(temporary, bytes);
+      crashPoint('content.written');
       await rename(temporary, this.pathOf(digest));
+      crashPoint('content.renamed');
       await syncDirectory(this.dirOf(digest));
     } catch (error) {
       await rm(temporary, { force: true });

@@ -2,6 +2,7 @@ import { readFileSync, renameSync } from 'node:fs';
 import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { crashPoint } from '../../base/crash-points';
 import { messageOf } from '../../base/errors';
 import { randomHexId } from '../../base/ids';
 import { KeyedLock } from '../../base/keyed-lock';
@@ -158,7 +159,9 @@ export class Layers {
       return present;
     }
     await writeFile(join(begun.dir, '..', 'facts'), JSON.stringify(record), { mode: 0o600 });
+    crashPoint('layer.facts-written');
     await rename(join(begun.dir, '..'), join(this.root, record.key));
+    crashPoint('layer.renamed');
     const layer = this.toLayer(record);
     this.known.set(layer.key, layer);
     return layer;
@@ -175,10 +178,13 @@ export class Layers {
     } catch (error) {
       this.options.log.warn(`layer ${record.key} was gone: ${messageOf(error)}`);
     }
+    crashPoint('heal.moved-aside');
     renameSync(join(begun.dir, '..'), join(this.root, record.key));
+    crashPoint('heal.renamed');
     const layer = this.toLayer(record);
     this.known.set(layer.key, layer);
     await this.options.table.put(record.key, record);
+    crashPoint('heal.recorded');
     return layer;
   }
 
@@ -254,6 +260,7 @@ export class Layers {
     for (const { key, diskBytes, inodes } of unused) {
       this.known.delete(key);
       void this.discard(key, { bytes: diskBytes, inodes }, 'later'); // renames at once, so that the same layer can come back meanwhile
+      crashPoint('remove.layer-renamed');
     }
     for (const [name, space] of this.going)
       if (name.startsWith(old) && !standsOn(keyIn(name))) {
@@ -280,6 +287,7 @@ export class Layers {
     this.going.set(gone, space);
     const deleted = async () => {
       await remove(join(this.root, gone));
+      if (when === 'later') crashPoint('remove.deleted');
       this.going.delete(gone);
     };
     const removal = (when === 'now' ? deleted() : this.deletions.run('', () => sleep(deletionPauseMs).then(deleted)))

@@ -173,6 +173,7 @@ const pod: PodFacts = {
   hostPid: false,
   shmPath: '/shm',
   files: { '/etc/hosts': '/pod/hosts' },
+  makeMountSources: true,
   cgroupPath: '/berth/x',
 };
 /** A request with these fields; what is not named has its default. */
