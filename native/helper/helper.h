@@ -49,6 +49,20 @@ struct launch {
     char detail[DETAIL_MAX]; /* which part of the step failed */
 };
 
+/* How long each step of a section took. */
+#define STEPS_MAX 160
+struct step_times {
+    uint64_t began; /* monotonic_ns() at the start of the first */
+    uint64_t since; /* … and at the end of the last one */
+    uint32_t count;
+    uint32_t ns[STEPS_MAX];
+};
+
+/* The first step begins. */
+void steps_begin(struct step_times *times);
+/* The next step has ended. Those beyond STEPS_MAX are part of the last one. */
+void step_ended(struct step_times *times);
+
 /* What init tells its launcher over the sync socket; the socket's end means execve has succeeded. */
 enum report_kind { REPORT_READY = 1, REPORT_FAILED = 2, REPORT_TERMINAL = 3 /* with both sides of it */ };
 struct report {
@@ -61,6 +75,7 @@ struct report {
     uint32_t group_count;
     uint32_t groups[USERS_GROUPS];
     char detail[DETAIL_MAX];
+    struct step_times times; /* of REPORT_READY */
 };
 
 /* What the launcher tells init. */
@@ -118,6 +133,9 @@ uint64_t process_start_time(int pid);
 
 /* Nanoseconds since 1970. */
 uint64_t realtime_ns(void);
+
+/* Nanoseconds on a clock that never jumps. */
+uint64_t monotonic_ns(void);
 
 /* 0 with `child` in a new process, its pid in the parent, -1 on failure. `cgroup` is a v2 directory or -1. */
 int clone_child(uint64_t namespaces, int cgroup, int *pidfd);

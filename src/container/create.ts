@@ -7,6 +7,7 @@ import { randomHexId, type ContainerId } from '../base/ids';
 import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { limitWrites } from '../cgroup/limits';
+import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig, type LinuxContainerResources } from '../cri';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
@@ -18,6 +19,7 @@ import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
+import { launchLaps } from './timings';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 
 export interface CreateContainerRequest {
@@ -62,6 +64,7 @@ export async function createContainer(
 /** Nobody's call ends it: who asked first may go away while others wait. The pod's end does, and the time. */
 async function make(containers: Containers, log: Logger, request: CreateContainerRequest): Promise<Container> {
   const { sandbox, config } = request;
+  const watch = new Stopwatch();
   const ctx = Context.of(log, { timeoutMs: CREATE_WITHIN_MS, signal: sandbox.closing.signal });
   if (sandbox.record.state !== 'ready') {
     throw new BerthError('failed_precondition', `pod sandbox ${sandbox.record.id} is not ready`, {
@@ -71,12 +74,14 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
+  watch.lap('make sure of the layers');
   const record = newRecord(containers, request, image);
   const paths = containers.paths(record.id);
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   const pid = pidNamespace(containers, sandbox, config);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
+  watch.lap('make the spec');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -86,17 +91,18 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     () => containers.add(record, config),
     () => containers.forget(record.id),
   );
+  watch.lap('write the record');
   crashPoint('create.recorded');
   const [rootfs, placement] = await together([
     undo.step(
       'directories',
-      () => makeDirectories(containers, record, image),
+      () => watch.time('make directories', () => makeDirectories(containers, record, image)),
       () => removeDirectories(containers, record.id),
       { alsoIfActFailed: true },
     ),
     undo.step(
       'cgroup',
-      () => makeCgroup(containers, record, config),
+      () => watch.time('make the cgroup, set its limits', () => makeCgroup(containers, record, config)),
       () => containers.cgroups.remove(record.cgroupPath),
       { alsoIfActFailed: true },
     ),
@@ -106,14 +112,17 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
   const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
   const plan = launchPlan(spec, rootfs, placement, output, stdin);
+  watch.lap('make the plan');
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
     launched => launched?.abandon(),
   );
+  watch.lap('start the monitor');
   crashPoint('create.launched');
   ctx.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
   const created = await ctx.race(monitor.created);
+  watch.lap('wait until init is ready');
   crashPoint('create.created');
   assertStillTarget(pid);
   container.monitor = monitor;
@@ -122,7 +131,9 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
     user: { uid: created.uid, gid: created.gid, groups: created.groups },
     spec: specToJson(spec),
+    timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });
+  watch.lap('write the record: created');
   crashPoint('create.created-recorded');
   undo.commit();
   followToExit(containers, container, monitor);
