@@ -44,6 +44,8 @@ struct launch {
     int stage;      /* the same mount's directory to pivot into */
     int sync;       /* SOCK_SEQPACKET to the launcher, or -1 in the outer section */
     int devnull;    /* the host's /dev/null, checked, or -1 */
+    int empty;      /* the mount that hides directories, once there is one, or -1; until the root is entered */
+    int nodes;      /* where device nodes are made, or -1; until the root is entered */
     int pause_pid;  /* of OP_PAUSE, or 0 */
     struct identity identity;
     char detail[DETAIL_MAX]; /* which part of the step failed */
@@ -94,6 +96,13 @@ int step_exec(struct launch *launch, struct fields *fields);
 
 /* Runs one operation of the inner section, whoever implements it. */
 int step_run(struct launch *launch, uint32_t op, struct fields *fields);
+
+/* Appends what the kernel said about a file system context to the step's detail; closes `fs`, returns -1. */
+int fs_fail(struct launch *launch, int fs, const char *what);
+/* A detached mount of a configured file system; closes `fs`. */
+int mount_context(struct launch *launch, int fs, unsigned attrs);
+/* Attaches a detached mount to an open directory or file and closes both. */
+int attach(struct launch *launch, int mount, int target, const char *path);
 
 /* The mount that was held for this target, which the caller owns from now on; -1 and ENOENT when there is none. */
 int held_take(const char *target);

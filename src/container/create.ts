@@ -19,8 +19,9 @@ import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
-import { launchLaps } from './timings';
+import { hostFacts } from './host-facts';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
+import { launchLaps } from './timings';
 
 export interface CreateContainerRequest {
   sandbox: Sandbox;
@@ -80,7 +81,10 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   const pid = pidNamespace(containers, sandbox, config);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
+  ctx.stage("look up the container's devices");
+  const host = await ctx.race(hostFacts(containers, config));
+  watch.lap('look up devices');
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   watch.lap('make the spec');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),

@@ -82,6 +82,11 @@ export const INNER_OPS = {
   TERMINAL: { code: 110, fields: { console: 'u32', rows: 'u32', columns: 'u32' } },
   CONTROLLING_TERMINAL: { code: 111, fields: {} },
   HOLD_SOURCE: { code: 70, fields: { source: 'str', target: 'str', flags: 'u32' } },
+  HOLD_DEVICE: {
+    code: 71,
+    fields: { target: 'str', stage: 'str', mode: 'u32', major: 'u32', minor: 'u32', uid: 'u32', gid: 'u32' },
+  },
+  MOUNT_ATTR: { code: 75, fields: { path: 'str', set: 'u64', clear: 'u64' } },
 } as const satisfies Record<string, Shape>;
 
 export const ALL_OPS = { ...OUTER_OPS, ...HOST_OPS, ...INNER_OPS } as const;

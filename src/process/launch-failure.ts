@@ -95,10 +95,12 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
 const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   CGROUP_V1: 'open the cgroup',
   CGROUP_V2: 'open the cgroup',
+  HOLD_DEVICE: 'make the device',
   IDENTITY: 'take on user, groups and capabilities',
   JOIN_PID: "join the pod's PID namespace",
   JOIN_PIDFD: "join the container's namespaces",
   MASK: 'mask',
+  MOUNT_ATTR: 'set the attributes of the mount at',
   MOUNT_FS: 'mount',
   PAUSE: "start the pod's init",
   PIN: 'pin the namespace',
