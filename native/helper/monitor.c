@@ -414,7 +414,7 @@ static void resize(const unsigned char *payload)
 }
 
 /* The connection is one of the container's streams from here on. */
-static void attach(struct client *client, uint32_t stream)
+static void attach_client(struct client *client, uint32_t stream)
 {
     int failure = client->in.length > 0 ? EPROTO : attach_add(client->fd, stream);
     wire_begin(&m.out, MSG_ATTACHED);
@@ -443,7 +443,7 @@ static void serve(struct client *client)
         else if (type == MSG_RESIZE && length == 8)
             resize(payload);
         else if (type == MSG_ATTACH && length == 4)
-            attach(client, payload[0]);
+            attach_client(client, payload[0]);
         else if (type < 0)
             drop_client(client);
     }
@@ -552,8 +552,20 @@ static void end(void)
     broadcast();
 }
 
-/* Index of what is polled: the fixed ones, then the clients. */
-enum { P_LISTEN, P_SYNC, P_CHILD, P_OUT, P_ERR, P_CLIENT, P_ATTACHED = P_CLIENT + CLIENTS, P_COUNT = P_ATTACHED + ATTACH_POLLED };
+/*
+ * Index of what is polled: the fixed ones, then the clients. poll(2) looks at them in this order, so that output of the
+ * command's is never seen without its execve: who holds the lock of its pipe cannot keep that from being told.
+ */
+enum {
+    P_LISTEN,
+    P_CHILD,
+    P_OUT,
+    P_ERR,
+    P_SYNC,
+    P_CLIENT,
+    P_ATTACHED = P_CLIENT + CLIENTS,
+    P_COUNT = P_ATTACHED + ATTACH_POLLED
+};
 
 static int loop(void)
 {
@@ -569,12 +581,12 @@ static int loop(void)
         int wait = attach_watch(&watched[P_ATTACHED]);
         if (poll(watched, P_COUNT, wait) < 0)
             continue;
+        if (watched[P_SYNC].revents && hear_init())
+            return 1;
         attach_serve(&watched[P_ATTACHED]);
         for (int i = 0; i < 2; i++)
             if (watched[P_OUT + i].revents)
                 read_output(i);
-        if (watched[P_SYNC].revents && hear_init())
-            return 1;
         if (watched[P_CHILD].revents && m.sync < 0) {
             end();
             return 0;
