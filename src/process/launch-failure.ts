@@ -109,6 +109,8 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   ROOT_OVERLAY: 'mount the root file system',
   SECCOMP: 'load the seccomp filter',
   SETNS: 'join the namespace',
+  TERMINAL: 'make a terminal',
+  CONTROLLING_TERMINAL: "take the terminal for the process's own",
   SYSCTL: 'set the sysctl',
 };
 
