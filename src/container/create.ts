@@ -114,7 +114,8 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   ]);
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
-  const plan = launchPlan(spec, rootfs, placement, output, config.stdin);
+  const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
+  const plan = launchPlan(spec, rootfs, placement, output, stdin);
   watch.lap('make the plan');
   const monitor = await undo.step(
     'monitor',

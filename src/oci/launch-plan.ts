@@ -31,13 +31,16 @@ export interface LogTarget {
   maxLineBytes: number;
 }
 
+/** False: /dev/null. True: held open as long as the container lives. `once`: closed when its first client leaves. */
+export type KeepStdinOpen = boolean | 'once';
+
 /** Spec → plan: from a fresh monitor to the container's execve. Pure. */
 export function launchPlan(
   spec: Spec,
   rootfs: Rootfs,
   cgroup: CgroupPlacement,
   log: LogTarget | undefined,
-  keepStdinOpen: boolean,
+  keepStdinOpen: KeepStdinOpen,
 ): LaunchPlan {
   const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid');
   const pid = spec.linux.namespaces.find(ns => ns.type === 'pid');
@@ -46,7 +49,7 @@ export function launchPlan(
     { op: 'CLONE_FLAGS', flags: BigInt(CLONE.newns | (pid && pid.path === undefined ? CLONE.newpid : 0)) },
     ...(pid?.path === undefined ? [] : [{ op: 'JOIN_PID', path: pid.path } as const]),
     ...(log ? [{ op: 'LOG', path: log.path, maxLine: log.maxLineBytes } as const] : []),
-    { op: 'STDIN', mode: keepStdinOpen ? 1 : 0 },
+    { op: 'STDIN', mode: stdinMode(keepStdinOpen, spec.process) },
   ];
   const inner: InnerOp[] = [
     { op: 'UMASK', mask: 0 },
@@ -71,6 +74,8 @@ export function launchPlan(
       mountOp(mount),
       ...(isOwnDev(mount) ? devOps(spec) : []),
       ...cgroupDirectoryOps(mount, spec.mounts),
+      // At once: a volume may come to lie over it later.
+      ...(mount.destination === '/dev/pts' ? terminalOps(spec.process, true) : []),
     ]),
     ...deviceOpsElsewhere(spec),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
@@ -90,14 +95,24 @@ export function execPlan(process: ProcessSpec, cgroup: CgroupPlacement, hasInput
   return {
     outer: [
       // First: what carries the output must not be in the container's namespaces.
-      { op: 'STDIN', mode: hasInput ? 1 : 0 },
+      { op: 'STDIN', mode: stdinMode(hasInput, process) },
       ...cgroupOps({ ...cgroup, killFile: undefined }),
       // On the host's /proc, for the child to inherit: the container's may be anything.
       { op: 'OOM_SCORE_ADJ', value: process.oomScoreAdj },
       { op: 'JOIN_PIDFD', fd: 5, types },
     ],
-    inner: [{ op: 'UMASK', mask: 0 }, lookupUser(process.user), ...becomeOps(process)],
+    inner: [{ op: 'UMASK', mask: 0 }, ...terminalOps(process, false), lookupUser(process.user), ...becomeOps(process)],
   };
+}
+
+function stdinMode(isOpen: KeepStdinOpen, process: ProcessSpec): number {
+  return (isOpen ? 1 : 0) | (isOpen === 'once' ? 2 : 0) | (process.terminal ? 4 : 0);
+}
+
+function terminalOps({ terminal, consoleSize }: ProcessSpec, isConsole: boolean): InnerOp[] {
+  if (!terminal) return [];
+  const { height = 0, width = 0 } = consoleSize ?? {};
+  return [{ op: 'TERMINAL', console: isConsole ? 1 : 0, rows: height, columns: width }];
 }
 
 /** A /dev that the request brings is taken as it is. */
@@ -140,6 +155,7 @@ function lookupUser(request: UserRequest): InnerOp {
 function becomeOps(process: ProcessSpec): InnerOp[] {
   return [
     { op: 'SETSID' },
+    ...(process.terminal ? [{ op: 'CONTROLLING_TERMINAL' } as const] : []),
     { op: 'UMASK', mask: process.umask },
     { op: 'CWD', path: process.cwd },
     identity(process.capabilities),

@@ -17,6 +17,10 @@ export interface ProcessSpec {
   /** `KEY=value`, each as bytes. */
   env: Buffer[];
   cwd: string;
+  /** Stdio is a terminal of the container's own. */
+  terminal?: boolean;
+  /** In characters, at the start. */
+  consoleSize?: { height: number; width: number };
   user: UserRequest;
   capabilities: CapabilitySets;
   noNewPrivileges: boolean;

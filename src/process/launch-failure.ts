@@ -107,6 +107,8 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   PIVOT_ROOT: 'change the root',
   ROOT_OVERLAY: 'mount the root file system',
   SETNS: 'join the namespace',
+  TERMINAL: 'make a terminal',
+  CONTROLLING_TERMINAL: "take the terminal for the process's own",
   SYSCTL: 'set the sysctl',
 };
 
