@@ -302,7 +302,7 @@ describe('the helper', function () {
     }
     const { end, output } = await run(
       [],
-      ['/bin/sh', '-c', '(echo x > /proc/1/exe) || echo refused; exec /bin/echo done'],
+      ['/bin/sh', '-c', 'exec 2>&1; (echo x > /proc/1/exe) || echo refused; exec /bin/echo done'],
     );
     assert.ok(end?.type === 'EXITED' && end.exitCode === 0);
     assert.match(output, /refused\ndone\n$/);
