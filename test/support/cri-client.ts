@@ -69,6 +69,9 @@ export interface Answers {
   UpdateContainerResources: object;
   UpdatePodSandboxResources: object;
   ExecSync: { stdout: Buffer; stderr: Buffer; exitCode: number };
+  Exec: { url: string };
+  Attach: { url: string };
+  PortForward: { url: string };
   ReopenContainerLog: object;
   PullImage: { imageRef: string };
   ImageStatus: {

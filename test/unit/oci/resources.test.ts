@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { LinuxContainerResources } from '../../../src/cri';
 import { mergedResources, podResources, resourcesSpec, touchedResources } from '../../../src/oci/resources';
+import { jsonWithResources } from '../../../src/oci/spec';
 
 const of = (resources: Partial<LinuxContainerResources>) => LinuxContainerResources.fromPartial(resources);
 const NOTHING = { cpu: {}, memory: {}, hugepageLimits: [], unified: {} };
@@ -144,5 +145,31 @@ describe('resources', () => {
       assert.equal(podResources(undefined, overhead), undefined);
       assert.equal(podResources(undefined, undefined), undefined);
     });
+  });
+});
+
+describe('a spec as text', () => {
+  it('gets other limits and keeps everything else, numbers of 64 bits and texts of digits, too', () => {
+    const json = JSON.stringify(
+      {
+        process: { args: ['12345678901234567890', 'a\n12345678901234567890'], oomScoreAdj: 0 },
+        linux: {
+          resources: { devices: [{ allow: true }], memory: { limit: 5 } },
+          seccomp: { args: [{ value: 'BIG' }] },
+        },
+      },
+      null,
+      2,
+    ).replace('"BIG"', '18446744073709551615');
+    const changed = jsonWithResources(json, resourcesSpec(of({ cpuQuota: -1n, memoryLimitInBytes: 1n << 62n })), -7);
+    assert.match(changed, /"value": 18446744073709551615$/m);
+    assert.match(changed, /"limit": 4611686018427387904,$/m);
+    assert.match(changed, /"quota": -1$/m);
+    const { process, linux } = JSON.parse(changed) as {
+      process: { args: string[]; oomScoreAdj: number };
+      linux: { resources: { devices: unknown[] } };
+    };
+    assert.deepEqual(process, { args: ['12345678901234567890', 'a\n12345678901234567890'], oomScoreAdj: -7 });
+    assert.deepEqual(linux.resources.devices, [{ allow: true }]);
   });
 });
