@@ -19,6 +19,8 @@ BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzs
 RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
 # A registry to pull from with and without passwords, and a look at the network.
 TEST_PACKAGES := $(RUN_PACKAGES) docker-registry apache2-utils iproute2 openssl
+# To look at layers, to make them otherwise than berth does, and disks that get full.
+TEST_PACKAGES += attr tar zstd e2fsprogs
 
 .PHONY: help
 help: ## this list

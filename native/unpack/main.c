@@ -148,21 +148,24 @@ static void print_summary(const struct tree *t, const struct source *s)
   printf("opaque-root %d\nimplied %d\nlinks-below 0\n", t->opaque_root, t->implied > 0);
 }
 
-static int apply_all(struct tree *t, struct tar *tar)
+static int apply_all(struct tree *t, struct tar *tar, uint64_t max_bytes)
 {
   static struct tar_entry entry;
   int more;
-  while (!t->links_below && (more = tar_next(tar, &entry)) != 0)
+  while (!t->links_below && (more = tar_next(tar, &entry)) != 0) {
+    if (more > 0 && tar->data_left > max_bytes) /* as it will turn out: the disk need not be filled for that */
+      return fail(tar->failure, "too-large", EFBIG, entry.path);
     if (more < 0 || tree_apply(t, tar, &entry) < 0)
       return -1;
+  }
   return t->links_below ? 0 : tree_finish(t);
 }
 
-static int unpack_from(struct source *s, struct tree *t, struct failure *f)
+static int unpack_from(struct source *s, struct tree *t, uint64_t max_bytes, struct failure *f)
 {
   struct tar tar;
   tar_start(&tar, (struct tar_input){.from = s, .peek = peek, .consume = consume}, f);
-  const int result = apply_all(t, &tar);
+  const int result = apply_all(t, &tar, max_bytes);
   tar_end(&tar);
   if (result < 0)
     return -1;
@@ -199,7 +202,7 @@ static int unpack(const struct arguments *a, struct failure *f)
                                                                 .progress = print_progress});
   if (!source)
     return fail(f, errno == ENOMEM ? "memory" : "thread", errno, NULL);
-  return unpack_from(source, &tree, f);
+  return unpack_from(source, &tree, a->max_bytes, f);
 }
 
 static int layer(int argc, char **argv, struct failure *f)
