@@ -15,11 +15,7 @@
 /* Flags of ROOT_OVERLAY. */
 enum { ROOT_VOLATILE = 1, ROOT_NODEV = 2 };
 
-/* Flags of MOUNT_FS and MOUNT_BIND. */
-enum { TARGET_NO_LINKS = 1, BIND_RECURSIVE = 2, BIND_RECURSIVE_ATTRS = 4, SOURCE_NO_LINKS = 8 };
-
-/* Appends what the kernel said about a file system context to the step's detail. */
-static int fs_fail(struct launch *launch, int fs, const char *what)
+int fs_fail(struct launch *launch, int fs, const char *what)
 {
     int failure = errno;
     char said[DETAIL_MAX];
@@ -33,8 +29,7 @@ static int fs_fail(struct launch *launch, int fs, const char *what)
     return -1;
 }
 
-/* A detached mount of a configured file system; closes `fs`. */
-static int mount_context(struct launch *launch, int fs, unsigned attrs)
+int mount_context(struct launch *launch, int fs, unsigned attrs)
 {
     if (sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
         return fs_fail(launch, fs, "create");
@@ -45,8 +40,7 @@ static int mount_context(struct launch *launch, int fs, unsigned attrs)
     return mount;
 }
 
-/* Attaches a detached mount to an open directory or file and closes both. */
-static int attach(struct launch *launch, int mount, int target, const char *path)
+int attach(struct launch *launch, int mount, int target, const char *path)
 {
     int failed = target < 0 || sys_move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
     int failure = errno;
@@ -173,21 +167,29 @@ static int leads_astray(int target, const char *path)
     return strncmp(path, "/proc/", 6) != 0 && strncmp(path, "/sys/", 5) != 0;
 }
 
+static int bind_source(const char *source, const char *target, unsigned flags)
+{
+    if (flags & SOURCE_HELD)
+        return held_take(target);
+    unsigned recursive = flags & RECURSIVE ? AT_RECURSIVE : 0;
+    unsigned nofollow = flags & SOURCE_NO_LINKS ? AT_SYMLINK_NOFOLLOW : 0;
+    return sys_open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive | nofollow);
+}
+
 static int mount_bind(struct launch *launch, struct fields *fields)
 {
     const char *source = field_str(fields), *target = field_str(fields);
     struct mount_attr attr = {.attr_set = field_u64(fields), .attr_clr = field_u64(fields)};
     attr.propagation = field_u64(fields);
     unsigned flags = field_u32(fields);
-    unsigned recursive = flags & BIND_RECURSIVE ? AT_RECURSIVE : 0;
-    unsigned nofollow = flags & SOURCE_NO_LINKS ? AT_SYMLINK_NOFOLLOW : 0;
-    int mount = sys_open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive | nofollow);
+    unsigned recursive = flags & RECURSIVE ? AT_RECURSIVE : 0;
+    int mount = bind_source(source, target, flags);
     if (mount < 0)
         return step_fail(launch, "open %s", source);
     /* What the kernel sets on one mount at a time, and these two on all below, too: a node there is as good as here. */
     struct mount_attr shape = {.propagation = attr.propagation, .attr_set = attr.attr_set & MOUNT_ATTR_NODEV};
     attr.propagation = 0;
-    int failed = sys_mount_setattr(mount, "", AT_EMPTY_PATH | (flags & BIND_RECURSIVE_ATTRS ? AT_RECURSIVE : 0), &attr);
+    int failed = sys_mount_setattr(mount, "", AT_EMPTY_PATH | (flags & RECURSIVE_ATTRS ? AT_RECURSIVE : 0), &attr);
     if (!failed && (shape.propagation || shape.attr_set))
         failed = sys_mount_setattr(mount, "", AT_EMPTY_PATH | recursive, &shape);
     if (failed) {
@@ -266,24 +268,53 @@ static int trusted_devnull(struct launch *launch)
     return launch->devnull = fd;
 }
 
-/* Hides what is at `path`: an empty read-only tmpfs over a directory, /dev/null over a file. Nothing there: nothing to hide. */
-static int mask(struct launch *launch, const char *path)
+/* An empty read-only directory that hides others: one tmpfs for all of them. */
+static int empty_directory(struct launch *launch)
 {
-    int target = rooted_open(launch->root, path, O_PATH);
-    if (target < 0)
-        return errno == ENOENT || errno == ENOTDIR ? 0 : step_fail(launch, "open %s", path);
-    if (!is_directory(target)) {
-        int null = trusted_devnull(launch);
-        int mount = null < 0 ? -1 : sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-        return mount < 0 ? step_fail(launch, "/dev/null") : attach(launch, mount, target, path);
-    }
+    if (launch->empty >= 0)
+        return sys_open_tree(launch->empty, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
     if (fs < 0)
         return step_fail(launch, "fsopen tmpfs");
     if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "0", 0) || sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0555", 0))
         return fs_fail(launch, fs, "tmpfs options");
     int mount = mount_context(launch, fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    if (mount >= 0)
+        launch->empty = fcntl(mount, F_DUPFD_CLOEXEC, 3);
+    return mount;
+}
+
+/* Hides what is at `path`: an empty directory over a directory, /dev/null over a file. Nothing there: nothing to hide. */
+static int mask(struct launch *launch, const char *path)
+{
+    int target = rooted_open(launch->root, path, O_PATH);
+    if (target < 0)
+        return errno == ENOENT || errno == ENOTDIR ? 0 : step_fail(launch, "open %s", path);
+    int mount;
+    if (is_directory(target)) {
+        mount = empty_directory(launch);
+    } else {
+        int null = trusted_devnull(launch);
+        mount = null < 0 ? -1 : sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+        if (mount < 0)
+            step_fail(launch, "/dev/null");
+    }
     return mount < 0 ? -1 : attach(launch, mount, target, path);
+}
+
+/* Sets attributes of the mount whose root is at `path`, which no link may lead to. */
+static int mount_attributes(struct launch *launch, struct fields *fields)
+{
+    const char *path = field_str(fields);
+    struct mount_attr attr = {.attr_set = field_u64(fields), .attr_clr = field_u64(fields)};
+    int fd = rooted_open_nolinks(launch->root, path);
+    if (fd < 0)
+        return step_fail(launch, "open %s", path);
+    int failed = sys_mount_setattr(fd, "", AT_EMPTY_PATH, &attr);
+    int failure = errno;
+    close(fd);
+    errno = failure;
+    return failed ? step_fail(launch, "set attributes of %s", path) : 0;
 }
 
 static int readonly(struct launch *launch, const char *path)
@@ -306,9 +337,21 @@ static int root_readonly(struct launch *launch)
     return sys_mount_setattr(launch->root, "", AT_EMPTY_PATH, &attr);
 }
 
+/* What was opened on the way: a working directory of /proc/self/fd/N must not find it (CVE-2024-21626). */
+static void close_tools(struct launch *launch)
+{
+    int *tools[] = {&launch->devnull, &launch->empty, &launch->nodes};
+    for (size_t i = 0; i < sizeof tools / sizeof tools[0]; i++) {
+        if (*tools[i] >= 0)
+            close(*tools[i]);
+        *tools[i] = -1;
+    }
+}
+
 /* pivot_root(2)'s idiom of "." over ".": the old root ends up under the new one and is detached. */
 static int pivot(struct launch *launch, uint64_t propagation)
 {
+    close_tools(launch);
     if (fchdir(launch->stage))
         return step_fail(launch, "enter the new root");
     if (sys_pivot_root(".", "."))
@@ -352,6 +395,8 @@ int step_mount(struct launch *launch, uint32_t op, struct fields *fields)
         return readonly(launch, field_str(fields));
     case OP_ROOT_READONLY:
         return root_readonly(launch);
+    case OP_MOUNT_ATTR:
+        return mount_attributes(launch, fields);
     case OP_PIVOT_ROOT:
         return pivot(launch, field_u64(fields));
     default:

@@ -48,6 +48,9 @@
 #ifndef SYS_openat2
 #define SYS_openat2 437
 #endif
+#ifndef SYS_statmount
+#define SYS_statmount 457
+#endif
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
 #endif
@@ -76,6 +79,34 @@ struct clone3_args {
     uint64_t set_tid_size;
     uint64_t cgroup;
 };
+
+/* struct mnt_id_req and struct statmount of linux/mount.h, Linux 6.8, as far as they are used. */
+struct mount_id_request {
+    uint32_t size;
+    uint32_t spare;
+    uint64_t mount_id;
+    uint64_t wanted;
+};
+
+struct mount_status {
+    uint32_t size;
+    uint32_t spare1;
+    uint64_t mask;
+    uint32_t device_major, device_minor;
+    uint64_t magic;
+    uint32_t super_flags, fs_type;
+    uint64_t id, parent_id;
+    uint32_t old_id, old_parent_id;
+    uint64_t attributes;
+    uint64_t propagation; /* MS_SHARED, MS_SLAVE, … */
+    uint64_t peer_group, master, propagate_from;
+    uint32_t root, point; /* offsets into text */
+    uint64_t spare2[50];
+    char text[4096];
+};
+
+#define BERTH_STATMOUNT_MNT_BASIC 0x02U
+#define BERTH_STATMOUNT_MNT_POINT 0x10U
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
@@ -129,6 +160,28 @@ static inline int sys_fsmount(int fd, unsigned flags, unsigned attrs)
 static inline int sys_mount_setattr(int dirfd, const char *path, unsigned flags, struct mount_attr *attr)
 {
     return (int)syscall(SYS_mount_setattr, dirfd, path, flags, attr, sizeof *attr);
+}
+
+/* The id of the mount that a descriptor is on, never reused: statx(2) with STATX_MNT_ID_UNIQUE, Linux 6.8. */
+static inline int sys_mount_id(int fd, uint64_t *id)
+{
+    struct {
+        uint32_t mask;
+        uint32_t head[35];
+        uint64_t mount_id;
+        uint64_t rest[13];
+    } status;
+    _Static_assert(offsetof(__typeof__(status), mount_id) == 144 && sizeof status == 256, "struct statx");
+    if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, 0x4000U, &status))
+        return -1;
+    *id = status.mount_id;
+    return 0;
+}
+
+static inline int sys_statmount(uint64_t id, uint64_t wanted, struct mount_status *status)
+{
+    struct mount_id_request request = {.size = sizeof request, .mount_id = id, .wanted = wanted};
+    return (int)syscall(SYS_statmount, &request, status, sizeof *status, 0);
 }
 
 static inline int sys_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)

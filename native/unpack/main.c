@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include "confine.h"
+#include "remove.h"
 #include "source.h"
 #include "tar.h"
 #include "tree.h"
@@ -26,7 +27,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+enum { NICE = 10 };
 
 /* ---- arguments ---- */
 
@@ -148,6 +152,17 @@ static void print_summary(const struct tree *t, const struct source *s)
   printf("opaque-root %d\nimplied %d\nlinks-below 0\n", t->opaque_root, t->implied > 0);
 }
 
+/*
+ * What few bytes can make much of: an entry may imply directories by the hundred, and each of them, as every small file,
+ * takes a block of the disk. Four times `max_bytes` is more than any layer needs whose bytes are not more than those.
+ */
+static int check_growth(const struct tree *t, uint64_t max_bytes, struct failure *f)
+{
+  if (t->inodes > ENTRIES_MAX)
+    return fail(f, "entries", E2BIG, NULL);
+  return t->disk_bytes / 4 > max_bytes ? fail(f, "too-large", EFBIG, NULL) : 0;
+}
+
 static int apply_all(struct tree *t, struct tar *tar, uint64_t max_bytes)
 {
   static struct tar_entry entry;
@@ -155,7 +170,7 @@ static int apply_all(struct tree *t, struct tar *tar, uint64_t max_bytes)
   while (!t->links_below && (more = tar_next(tar, &entry)) != 0) {
     if (more > 0 && tar->data_left > max_bytes) /* as it will turn out: the disk need not be filled for that */
       return fail(tar->failure, "too-large", EFBIG, entry.path);
-    if (more < 0 || tree_apply(t, tar, &entry) < 0)
+    if (more < 0 || tree_apply(t, tar, &entry) < 0 || check_growth(t, max_bytes, t->failure) < 0)
       return -1;
   }
   return t->links_below ? 0 : tree_finish(t);
@@ -187,7 +202,12 @@ static int unpack(const struct arguments *a, struct failure *f)
   for (size_t i = 0; root >= 0 && i < a->lower_count; i++)
     if ((lowers[i] = open_dir(a->lowers[i], f)) < 0)
       return -1;
-  if (root < 0 || confine(f) < 0)
+  if (root < 0 || confine(&(struct confinement){.role = ROLE_UNPACK,
+                                                .root = &root,
+                                                .lowers = lowers,
+                                                .lower_count = a->lower_count,
+                                                .files = {a->blob, a->manifest}},
+                          f) < 0)
     return -1;
   if (tree_start(&tree, root, lowers, a->lower_count, a->mode == MODE_BASE, f) < 0)
     return -1;
@@ -211,7 +231,7 @@ static int layer(int argc, char **argv, struct failure *f)
   return parse_arguments(argc, argv, &arguments, f) < 0 ? -1 : unpack(&arguments, f);
 }
 
-/* ---- sync, remove ---- */
+/* ---- sync, verify ---- */
 
 static int sync_all(const char *path, struct failure *f)
 {
@@ -221,20 +241,14 @@ static int sync_all(const char *path, struct failure *f)
   return syncfs(fd) < 0 ? fail(f, "sync", errno, path) : 0;
 }
 
-static int remove_all(const char *path, struct failure *f)
-{
-  if (confine(f) < 0)
-    return -1;
-  return remove_tree(AT_FDCWD, path) < 0 ? fail(f, "remove", errno, path) : 0;
-}
-
 static int verify(char **argv, struct failure *f)
 {
   int manifest;
   if (strcmp(argv[2], "--dir") != 0 || strcmp(argv[4], "--manifest") != 0 || parse_fd(argv[5], &manifest) < 0)
     return fail(f, "usage", EINVAL, "verify");
-  const int dir = open_dir(argv[3], f);
-  return dir < 0 || confine(f) < 0 ? -1 : manifest_verify(dir, manifest, f);
+  int dir = open_dir(argv[3], f);
+  const struct confinement c = {.role = ROLE_VERIFY, .root = &dir, .files = {manifest, -1}};
+  return dir < 0 || confine(&c, f) < 0 ? -1 : manifest_verify(dir, manifest, f);
 }
 
 int main(int argc, char **argv)
@@ -243,6 +257,8 @@ int main(int argc, char **argv)
   int result;
   /* Nobody would hear how it ends, and the next daemon works on the same directories. */
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_NAME, "berth-unpack"); /* it is executed from a descriptor, which has no name */
+  setpriority(PRIO_PROCESS, 0, NICE);  /* within berth's own cgroup the daemon's answers come first */
   if (argc >= 2 && strcmp(argv[1], "layer") == 0)
     result = layer(argc, argv, &f);
   else if (argc == 6 && strcmp(argv[1], "verify") == 0)

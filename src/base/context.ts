@@ -60,6 +60,8 @@ export class Context {
 
   private ended(): BerthError {
     const reason: unknown = this.signal.reason;
+    // Who ended it on purpose said why.
+    if (reason instanceof BerthError) return new BerthError(reason.kind, `${reason.message} during: ${this.current}`);
     const timedOut = reason instanceof DOMException && reason.name === 'TimeoutError';
     if (!timedOut) return new BerthError('cancelled', `the caller went away during: ${this.current}`);
     const after = this.timeoutMs === undefined ? '' : ` after ${this.timeoutMs} ms`;

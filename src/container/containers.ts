@@ -12,6 +12,7 @@ import type { Images } from '../image/images';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import { Holds } from './holds';
+import type { ContainerTimings } from './timings';
 
 export type ContainerState = 'creating' | 'created' | 'running' | 'exited';
 
@@ -49,12 +50,15 @@ export interface ContainerRecord {
   startedAtNs: bigint;
   finishedAtNs: bigint;
   exitCode: number;
+  /** That ended it; absent when it ended by itself. */
+  signal?: number;
   reason: string;
   message: string;
   process?: { pid: number; pidStartTime: bigint };
   user?: { uid: number; gid: number; groups: number[] };
   /** The OCI runtime spec as JSON. */
   spec?: string;
+  timings?: ContainerTimings;
   leftovers?: Leftover[];
 }
 

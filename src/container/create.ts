@@ -1,20 +1,27 @@
 import { chmod, chown, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { randomHexId, type ContainerId } from '../base/ids';
+import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { limitWrites } from '../cgroup/limits';
-import { ContainerConfig, NamespaceMode, type LinuxContainerResources } from '../cri';
+import { Stopwatch } from '../base/stopwatch';
+import { ContainerConfig, type LinuxContainerResources } from '../cri';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
+import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
 import { specToJson } from '../oci/spec';
 import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
+import { hostFacts } from './host-facts';
+import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
+import { launchLaps } from './timings';
 
 export interface CreateContainerRequest {
   sandbox: Sandbox;
@@ -51,12 +58,15 @@ export async function createContainer(
     other.metadata.attempt === attempt;
   const key = `${sandbox.record.id}/${name}/${attempt}`;
   return ctx.race(
-    containers.creates.run(key, async () => containers.list().find(isSame) ?? make(containers, ctx, request)),
+    containers.creates.run(key, async () => containers.list().find(isSame) ?? make(containers, ctx.log, request)),
   );
 }
 
-async function make(containers: Containers, ctx: Context, request: CreateContainerRequest): Promise<Container> {
+/** Nobody's call ends it: who asked first may go away while others wait. The pod's end does, and the time. */
+async function make(containers: Containers, log: Logger, request: CreateContainerRequest): Promise<Container> {
   const { sandbox, config } = request;
+  const watch = new Stopwatch();
+  const ctx = Context.of(log, { timeoutMs: CREATE_WITHIN_MS, signal: sandbox.closing.signal });
   if (sandbox.record.state !== 'ready') {
     throw new BerthError('failed_precondition', `pod sandbox ${sandbox.record.id} is not ready`, {
       hint: 'run a new one',
@@ -64,10 +74,18 @@ async function make(containers: Containers, ctx: Context, request: CreateContain
   }
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
-  await containers.images.ready(ctx, image);
+  await ctx.race(containers.images.ready(ctx, image));
+  watch.lap('make sure of the layers');
   const record = newRecord(containers, request, image);
   const paths = containers.paths(record.id);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, config, record));
+  const options = config.linux?.securityContext?.namespaceOptions;
+  assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
+  const pid = pidNamespace(containers, sandbox, config);
+  ctx.stage("look up the container's devices");
+  const host = await ctx.race(hostFacts(containers, config));
+  watch.lap('look up devices');
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  watch.lap('make the spec');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -77,38 +95,49 @@ async function make(containers: Containers, ctx: Context, request: CreateContain
     () => containers.add(record, config),
     () => containers.forget(record.id),
   );
+  watch.lap('write the record');
+  crashPoint('create.recorded');
   const [rootfs, placement] = await together([
     undo.step(
       'directories',
-      () => makeDirectories(containers, record, image),
+      () => watch.time('make directories', () => makeDirectories(containers, record, image)),
       () => removeDirectories(containers, record.id),
       { alsoIfActFailed: true },
     ),
     undo.step(
       'cgroup',
-      () => makeCgroup(containers, record, config),
+      () => watch.time('make the cgroup, set its limits', () => makeCgroup(containers, record, config)),
       () => containers.cgroups.remove(record.cgroupPath),
       { alsoIfActFailed: true },
     ),
     makeLogDirectory(record.logPath),
   ]);
-  const log = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
-  const plan = launchPlan(spec, rootfs, placement, log, config.stdin);
+  crashPoint('create.cgroup-made');
+  const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
+  const plan = launchPlan(spec, rootfs, placement, output, config.stdin);
+  watch.lap('make the plan');
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
     launched => launched?.abandon(),
   );
-  const limit = Context.of(ctx.log, { timeoutMs: CREATE_WITHIN_MS });
-  limit.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
-  const created = await limit.race(monitor.created);
+  watch.lap('start the monitor');
+  crashPoint('create.launched');
+  ctx.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
+  const created = await ctx.race(monitor.created);
+  watch.lap('wait until init is ready');
+  crashPoint('create.created');
+  assertStillTarget(pid);
   container.monitor = monitor;
   await containers.update(container, {
     state: 'created',
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
     user: { uid: created.uid, gid: created.gid, groups: created.groups },
     spec: specToJson(spec),
+    timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });
+  watch.lap('write the record: created');
+  crashPoint('create.created-recorded');
   undo.commit();
   followToExit(containers, container, monitor);
   ctx.log.info('container is created', { container: record.id, sandbox: record.sandboxId });
@@ -165,7 +194,7 @@ function logPathOf(containers: Containers, sandbox: Sandbox, config: ContainerCo
 function podFacts(
   containers: Containers,
   sandbox: Sandbox,
-  config: ContainerConfig,
+  { pidPath, hostPid }: PidPlace,
   record: ContainerRecord,
 ): PodFacts {
   const paths = containers.sandboxes.paths(sandbox.record.id);
@@ -175,38 +204,13 @@ function podFacts(
     networkPath: ownNetwork ? paths.network : undefined,
     ipcPath: ownIpc ? paths.ipc : undefined,
     utsPath: ownNetwork ? paths.uts : undefined,
-    ...pidNamespace(containers, sandbox, config),
+    pidPath,
+    hostPid,
     shmPath: ownIpc ? paths.shm : '/dev/shm',
     files: paths.files,
+    makeMountSources: record.owner === 'cri',
     cgroupPath: record.cgroupPath,
   };
-}
-
-function pidNamespace(
-  containers: Containers,
-  sandbox: Sandbox,
-  config: ContainerConfig,
-): Pick<PodFacts, 'pidPath' | 'hostPid'> {
-  const options = config.linux?.securityContext?.namespaceOptions;
-  switch (options?.pid ?? NamespaceMode.POD) {
-    case NamespaceMode.NODE:
-      return { pidPath: undefined, hostPid: true };
-    case NamespaceMode.TARGET: {
-      const target = containers.get(options?.targetId ?? '').record;
-      if (target.state !== 'running' || !target.process) {
-        throw new BerthError(
-          'failed_precondition',
-          `container ${target.id}, whose PID namespace is asked for, does not run`,
-        );
-      }
-      return { pidPath: `/proc/${target.process.pid}/ns/pid`, hostPid: false };
-    }
-    case NamespaceMode.POD:
-      if (sandbox.record.pause) return { pidPath: containers.sandboxes.paths(sandbox.record.id).pid, hostPid: false };
-      return { pidPath: undefined, hostPid: false };
-    default:
-      return { pidPath: undefined, hostPid: false };
-  }
 }
 
 async function makeDirectories(containers: Containers, record: ContainerRecord, image: Image): Promise<Rootfs> {
@@ -223,6 +227,7 @@ async function makeDirectories(containers: Containers, record: ContainerRecord, 
     await chown(paths.upper, uid, gid);
     await chmod(paths.upper, mode & 0o7777);
   }
+  crashPoint('create.directories-made');
   return { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: record.owner === 'cri' };
 }
 
@@ -235,7 +240,9 @@ export async function removeDirectories(containers: Containers, id: ContainerId)
   } catch (error) {
     if (!isAbsent(error)) throw error;
   }
+  crashPoint('rm.renamed');
   await Promise.all([gone, stateDir].map(path => rm(path, { recursive: true, force: true })));
+  crashPoint('rm.deleted');
 }
 
 async function makeCgroup({ cgroups }: Containers, record: ContainerRecord, config: ContainerConfig) {

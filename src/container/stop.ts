@@ -1,6 +1,8 @@
 import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { signalName } from '../oci/signals';
+import { heldProcesses, heldText } from '../process/held';
 import { signalProcess } from '../process/identity';
 import type { Container, Containers } from './containers';
 
@@ -8,6 +10,9 @@ const SIGKILL = 9;
 
 /** A killed process is gone at once, unless the kernel holds it (state D): then this is how long it is waited for. */
 const KILL_WITHIN_MS = 60_000;
+
+/** After this long it is said who does not end, and what it waits for. */
+const SOON_MS = 2000;
 
 /**
  * StopContainer: the stop signal, up to `timeoutSeconds` of patience (0: kill
@@ -20,13 +25,15 @@ export async function stopContainer(
   container: Container,
   timeoutSeconds: number,
 ): Promise<void> {
+  await onceMade(containers, ctx, container);
   const { id, state, stopSignal } = container.record;
-  if (state === 'exited' || state === 'creating') return;
+  if (state === 'exited' || containers.find(id) !== container) return;
   const endsWithin = (ms: number) =>
     containers.exitOf(container, AbortSignal.any([AbortSignal.timeout(ms), ctx.signal]));
   if (timeoutSeconds > 0 && state === 'running') {
     ctx.stage(`wait ${timeoutSeconds} s for the container to end on ${signalName(stopSignal)}`);
     signalContainer(container, stopSignal);
+    crashPoint('stop.signalled');
     if (await endsWithin(timeoutSeconds * 1000)) return;
     ctx.throwIfEnded();
     ctx.log.info(`the container did not end on ${signalName(stopSignal)} and is killed`, {
@@ -38,15 +45,36 @@ export async function stopContainer(
   signalContainer(container, SIGKILL);
   // Also what it started: in a PID namespace that is not its own that lives on, and can hold its monitor up.
   await containers.cgroups.kill(container.record.cgroupPath);
-  if (await endsWithin(KILL_WITHIN_MS)) return;
+  crashPoint('stop.killed');
+  if (await endsWithin(SOON_MS)) return;
+  ctx.throwIfEnded();
+  ctx.stage(await tellWhatHolds(containers, ctx, container));
+  if (await endsWithin(KILL_WITHIN_MS - SOON_MS)) return;
   ctx.throwIfEnded();
   throw new BerthError(
     'deadline_exceeded',
-    `container ${id} was killed and does not end after ${KILL_WITHIN_MS / 1000} s`,
-    {
-      hint: `look for a process in state D in cgroup ${container.record.cgroupPath}`,
-    },
+    `container ${id} was killed ${KILL_WITHIN_MS / 1000} s ago: ${await whatHolds(containers, container)}`,
+    { hint: 'it ends when the kernel lets go of it' },
   );
+}
+
+/** A container that is being created is stopped once it has been. */
+async function onceMade(containers: Containers, ctx: Context, { record }: Container): Promise<void> {
+  if (record.state !== 'creating') return;
+  ctx.stage('wait for the container to be created');
+  await ctx.race(containers.creates.idle(`${record.sandboxId}/`));
+}
+
+async function tellWhatHolds(containers: Containers, ctx: Context, container: Container): Promise<string> {
+  const held = await whatHolds(containers, container);
+  ctx.log.warn(`the killed container does not end: ${held}`, { container: container.record.id });
+  return `wait for the killed container to end: ${held}`;
+}
+
+async function whatHolds({ cgroups }: Containers, { record }: Container): Promise<string> {
+  const { process, cgroupPath } = record;
+  const pids = new Set([...(process ? [process.pid] : []), ...(await cgroups.processes(cgroupPath))]);
+  return heldText(heldProcesses([...pids]));
 }
 
 /** Sends a signal to the container's first process; false when there is none any more. */

@@ -84,22 +84,29 @@ export function readFields(shape: Shape, payload: Buffer): Record<string, unknow
   const need = (bytes: number) => {
     if (at + bytes > payload.length) throw new BerthError('internal', 'a message of the helper is cut short');
   };
+  const u32 = () => {
+    need(4);
+    at += 4;
+    return payload.readUInt32LE(at - 4);
+  };
+  const run = () => {
+    const length = u32();
+    need(length);
+    const bytes = Buffer.from(payload.subarray(at, at + length));
+    at += (length + 4) & ~3;
+    return bytes;
+  };
   for (const [name, type] of Object.entries(shape.fields)) {
     if (type === 'u32') {
-      need(4);
-      values[name] = payload.readUInt32LE(at);
-      at += 4;
+      values[name] = u32();
     } else if (type === 'u64') {
       need(8);
       values[name] = payload.readBigUInt64LE(at);
       at += 8;
+    } else if (type === 'strs') {
+      values[name] = Array.from({ length: u32() }, () => run().toString('utf8'));
     } else {
-      need(4);
-      const length = payload.readUInt32LE(at);
-      need(4 + length);
-      const run = Buffer.from(payload.subarray(at + 4, at + 4 + length));
-      values[name] = type === 'bytes' ? run : run.toString('utf8');
-      at += 4 + ((length + 4) & ~3);
+      values[name] = type === 'bytes' ? run() : run().toString('utf8');
     }
   }
   return values;

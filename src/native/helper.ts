@@ -28,7 +28,8 @@ export interface StartHelper {
   role: HelperRole;
   /** Shown in the process list after the role. */
   name: string;
-  plan: LaunchPlan;
+  /** As it is, or as `encodePlan` has made it. */
+  plan: LaunchPlan | Buffer;
   /** Descriptors 0, 1, 2; /dev/null where not given. */
   stdio?: readonly [stdin: number | undefined, stdout: number | undefined, stderr: number | undefined];
   /** Becomes descriptor 5: the state directory of a monitor, the pidfd of an exec. */
@@ -50,7 +51,7 @@ export async function startHelper(start: StartHelper): Promise<StartedHelper> {
   };
   let controlFd: number | undefined;
   try {
-    const planFd = open(native.memfd(encodePlan(start.plan), 'berth-plan'));
+    const planFd = open(native.memfd(Buffer.isBuffer(start.plan) ? start.plan : encodePlan(start.plan), 'berth-plan'));
     const devNull = open(openSync('/dev/null', 'r+'));
     const [ours, theirs] = native.socketPair();
     controlFd = ours;

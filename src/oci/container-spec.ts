@@ -1,16 +1,17 @@
 import { BerthError } from '../base/errors';
 import {
-  MountPropagation,
   NamespaceMode,
   SecurityProfile_ProfileType,
   SupplementalGroupsPolicy,
   type ContainerConfig,
   type LinuxContainerSecurityContext,
-  type Mount,
 } from '../cri';
 import { capabilitySets } from './capabilities';
-import { MASKED_PATHS, READONLY_PATHS } from './masked-paths';
-import type { DeviceSpec, MountSpec, NamespaceSpec, Spec, UserRequest } from './spec';
+import { containerDevices, deviceRules } from './devices';
+import type { HostFacts } from './host-facts';
+import { MASKED_PATHS, pathsOf, READONLY_PATHS } from './masked-paths';
+import { containerMounts } from './mounts';
+import type { NamespaceSpec, Spec, UserRequest } from './spec';
 import { idText, parseUser } from './user';
 
 /** What of an image's config decides how its container runs. */
@@ -36,15 +37,19 @@ export interface PodFacts {
   shmPath: string;
   /** Container path to host path: /etc/hosts, /etc/hostname, /etc/resolv.conf. */
   files: Readonly<Record<string, string>>;
+  /** Missing sources of mounts become directories, as the kubelet's hostPath volumes need it. */
+  makeMountSources: boolean;
   cgroupPath: string;
 }
 
 /** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
-export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod: PodFacts): Spec {
+export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod: PodFacts, host: HostFacts): Spec {
   refuseUnsupported(config);
   const security = config.linux?.securityContext;
   const isPrivileged = security?.privileged ?? false;
   const capabilities = security?.capabilities;
+  const userns = security?.namespaceOptions?.usernsOptions;
+  const pathRule = { isPrivileged, hasUserNamespace: userns?.mode === NamespaceMode.POD };
   return {
     process: {
       args: commandLine(config, image),
@@ -65,12 +70,18 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
     },
     root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged },
     hostname: pod.hostname,
-    mounts: [...standardMounts(pod, isPrivileged), ...requestedMounts(config.mounts, pod.files, isPrivileged)],
+    mounts: containerMounts(config.mounts, {
+      ...pod,
+      isPrivileged,
+      cgroups: host.cgroups,
+      isRootReadonly: security?.readonlyRootfs ?? false,
+    }),
     linux: {
-      namespaces: namespaces(pod),
-      devices: STANDARD_DEVICES,
-      maskedPaths: isPrivileged ? [] : listOr(security?.maskedPaths, MASKED_PATHS),
-      readonlyPaths: isPrivileged ? [] : listOr(security?.readonlyPaths, READONLY_PATHS),
+      namespaces: namespaces(pod, isPrivileged),
+      devices: containerDevices(host, isPrivileged),
+      resources: { devices: deviceRules(host.devices, isPrivileged) },
+      maskedPaths: pathsOf(security?.maskedPaths ?? [], [...MASKED_PATHS, ...host.thermalPaths], pathRule),
+      readonlyPaths: pathsOf(security?.readonlyPaths ?? [], READONLY_PATHS, pathRule),
       cgroupsPath: pod.cgroupPath,
     },
   };
@@ -86,17 +97,11 @@ function refuseUnsupported(config: ContainerConfig): void {
       (config.linux?.resources?.hugepageLimits ?? []).some(({ limit }) => limit > 0n),
       'resources.hugepage_limits: huge pages',
     ],
-    [config.devices.length > 0, 'devices: host devices in containers'],
     [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
-    [config.mounts.some(m => m.recursiveReadOnly), 'mounts.recursive_read_only: recursive read-only mounts'],
     [config.mounts.some(m => m.image !== undefined && m.image.image !== ''), 'mounts.image: image volumes'],
     [
       config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
       'mounts.uidMappings: idmapped mounts',
-    ],
-    [
-      config.mounts.some(m => m.propagation === MountPropagation.PROPAGATION_BIDIRECTIONAL),
-      'mounts.propagation: bidirectional mounts',
     ],
     [
       (security?.namespaceOptions?.usernsOptions?.mode ?? NamespaceMode.NODE) === NamespaceMode.POD &&
@@ -183,114 +188,14 @@ function oomScoreAdj(config: ContainerConfig): number {
   throw new BerthError('invalid_argument', `oom_score_adj ${value} is not between -1000 and 1000`);
 }
 
-function namespaces(pod: PodFacts): NamespaceSpec[] {
-  const list: NamespaceSpec[] = [{ type: 'mount' }, { type: 'cgroup' }];
+function namespaces(pod: PodFacts, isPrivileged: boolean): NamespaceSpec[] {
+  const list: NamespaceSpec[] = [{ type: 'mount' }];
+  // A privileged container sees the host's cgroups, as with other runtimes: what runs containers in one needs it.
+  if (!isPrivileged) list.push({ type: 'cgroup' });
   if (pod.networkPath !== undefined) list.push({ type: 'network', path: pod.networkPath });
   if (pod.ipcPath !== undefined) list.push({ type: 'ipc', path: pod.ipcPath });
   if (pod.utsPath !== undefined) list.push({ type: 'uts', path: pod.utsPath });
   if (pod.pidPath !== undefined) list.push({ type: 'pid', path: pod.pidPath });
   else if (!pod.hostPid) list.push({ type: 'pid' });
   return list;
-}
-
-const STANDARD_DEVICES: DeviceSpec[] = [
-  { path: '/dev/null', major: 1, minor: 3, mode: 0o666 },
-  { path: '/dev/zero', major: 1, minor: 5, mode: 0o666 },
-  { path: '/dev/full', major: 1, minor: 7, mode: 0o666 },
-  { path: '/dev/random', major: 1, minor: 8, mode: 0o666 },
-  { path: '/dev/urandom', major: 1, minor: 9, mode: 0o666 },
-  { path: '/dev/tty', major: 5, minor: 0, mode: 0o666 },
-];
-
-function standardMounts(pod: PodFacts, isPrivileged: boolean): MountSpec[] {
-  const safe = { readonly: false, nosuid: true, nodev: true, noexec: true, strictDestination: true, source: '' };
-  return [
-    { ...safe, destination: '/proc', type: 'proc', options: [] },
-    {
-      ...safe,
-      destination: '/dev',
-      type: 'tmpfs',
-      options: ['mode=755', 'size=65536k'],
-      nodev: !isPrivileged,
-      noexec: false,
-      strictatime: true,
-    },
-    {
-      ...safe,
-      destination: '/dev/pts',
-      type: 'devpts',
-      options: ['newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
-      nodev: false,
-    },
-    { ...safe, destination: '/dev/mqueue', type: 'mqueue', options: [] },
-    { ...safe, destination: '/dev/shm', type: 'bind', source: pod.shmPath, options: [] },
-    { ...safe, destination: '/sys', type: 'sysfs', options: [], readonly: !isPrivileged },
-  ];
-}
-
-/** As asked, parents before children; the pod's own files come first where the request brings none. */
-function requestedMounts(
-  mounts: readonly Mount[],
-  files: Readonly<Record<string, string>>,
-  isPrivileged: boolean,
-): MountSpec[] {
-  const asked = new Set(mounts.map(mount => mount.containerPath));
-  const own = Object.entries(files)
-    .filter(([path]) => !asked.has(path))
-    .map(([destination, source]): MountSpec => ({ ...PLAIN_BIND, destination, source }));
-  const wanted = mounts.map(mount => bindOf(mount, isPrivileged));
-  const depth = (mount: MountSpec) => mount.destination.split('/').filter(part => part !== '').length;
-  return [...own, ...wanted].sort((a, b) => depth(a) - depth(b));
-}
-
-const PLAIN_BIND = {
-  type: 'bind',
-  options: [],
-  readonly: false,
-  nosuid: false,
-  nodev: false,
-  noexec: false,
-  propagation: 'private',
-} as const satisfies Partial<MountSpec>;
-
-function bindOf(mount: Mount, isPrivileged: boolean): MountSpec {
-  if (!mount.containerPath.startsWith('/')) {
-    throw new BerthError(
-      'invalid_argument',
-      `mount of ${mount.hostPath}: container path ${JSON.stringify(mount.containerPath)} is not absolute`,
-    );
-  }
-  if (!mount.hostPath.startsWith('/')) {
-    throw new BerthError(
-      'invalid_argument',
-      `mount at ${mount.containerPath}: host path ${JSON.stringify(mount.hostPath)} is not absolute`,
-    );
-  }
-  const options = new Set(mount.mountOptions);
-  for (const option of options) {
-    if (!['noexec', 'nodev', 'nosuid'].includes(option)) {
-      throw new BerthError(
-        'invalid_argument',
-        `mount at ${mount.containerPath}: unknown mount option ${JSON.stringify(option)}`,
-        {
-          hint: 'noexec, nodev and nosuid are known',
-        },
-      );
-    }
-  }
-  return {
-    ...PLAIN_BIND,
-    destination: mount.containerPath,
-    source: mount.hostPath,
-    readonly: mount.readonly,
-    recursive: true,
-    noexec: options.has('noexec'),
-    nodev: options.has('nodev') || !isPrivileged,
-    nosuid: options.has('nosuid'),
-    propagation: mount.propagation === MountPropagation.PROPAGATION_HOST_TO_CONTAINER ? 'slave' : 'private',
-  };
-}
-
-function listOr(asked: readonly string[] | undefined, otherwise: readonly string[]): string[] {
-  return [...(asked && asked.length > 0 ? asked : otherwise)];
 }

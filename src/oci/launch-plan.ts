@@ -1,6 +1,9 @@
 import type { InnerOp, LaunchPlan, OuterOp } from '../native/plan-ops';
 import { capabilityMask } from './capabilities';
-import { CLONE, MOUNT_ATTR, MOUNT_FLAGS, MS, ROOT_FLAGS } from './linux';
+import { CLONE, MS, ROOT_FLAGS } from './linux';
+import { cgroupDirectoryOps } from './cgroup-mounts';
+import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
+import { holdOps, mountOp } from './mount-ops';
 import type { CapabilitySets, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
 
 /** Where the container's process is to be put; paths on the host. */
@@ -49,7 +52,13 @@ export function launchPlan(
     { op: 'UMASK', mask: 0 },
     { op: 'OOM_SCORE_ADJ', value: spec.process.oomScoreAdj },
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
+    ...spec.mounts.flatMap(holdOps),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
+    ...holdDeviceOps(spec, rootfs.stage),
+    // Before /sys/fs/cgroup is mounted, which shows what is below the namespace's root.
+    ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
+      ? [{ op: 'UNSHARE', flags: CLONE.newcgroup } as const]
+      : []),
     {
       op: 'ROOT_OVERLAY',
       stage: rootfs.stage,
@@ -58,13 +67,17 @@ export function launchPlan(
       flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
       lowers: rootfs.lowers,
     },
-    ...spec.mounts.flatMap(mount => [mountOp(mount), ...(mount.destination === '/dev' ? deviceOps(spec) : [])]),
+    ...spec.mounts.flatMap(mount => [
+      mountOp(mount),
+      ...(isOwnDev(mount) ? devOps(spec) : []),
+      ...cgroupDirectoryOps(mount, spec.mounts),
+    ]),
+    ...deviceOpsElsewhere(spec),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
     ...spec.linux.readonlyPaths.map(path => ({ op: 'READONLY', path }) as const),
     ...(spec.root.readonly ? [{ op: 'ROOT_READONLY' } as const] : []),
     { op: 'PIVOT_ROOT', propagation: MS.private },
     lookupUser(spec.process.user),
-    { op: 'UNSHARE', flags: CLONE.newcgroup },
     { op: 'AWAIT_GO' },
     ...becomeOps(spec.process),
   ];
@@ -87,6 +100,11 @@ export function execPlan(process: ProcessSpec, cgroup: CgroupPlacement, hasInput
   };
 }
 
+/** A /dev that the request brings is taken as it is. */
+function isOwnDev({ destination, type }: MountSpec): boolean {
+  return destination === '/dev' && type === 'tmpfs';
+}
+
 const NAMESPACE_FLAG = {
   network: CLONE.newnet,
   ipc: CLONE.newipc,
@@ -102,59 +120,6 @@ function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
     ...cgroup.v1Tasks.map(tasks => ({ op: 'CGROUP_V1', tasks }) as const),
     ...(cgroup.killFile === undefined ? [] : [{ op: 'CGROUP_KILL', file: cgroup.killFile } as const]),
   ];
-}
-
-function mountOp(mount: MountSpec): InnerOp {
-  const attrs =
-    (mount.readonly ? MOUNT_ATTR.rdonly : 0n) |
-    (mount.nosuid ? MOUNT_ATTR.nosuid : 0n) |
-    (mount.nodev ? MOUNT_ATTR.nodev : 0n) |
-    (mount.noexec ? MOUNT_ATTR.noexec : 0n) |
-    (mount.strictatime ? MOUNT_ATTR.strictatime : 0n);
-  const strict = mount.strictDestination ? MOUNT_FLAGS.targetNoLinks : 0;
-  if (mount.type !== 'bind') {
-    return {
-      op: 'MOUNT_FS',
-      type: mount.type,
-      target: mount.destination,
-      attrs,
-      options: mount.options,
-      flags: strict,
-    };
-  }
-  return {
-    op: 'MOUNT_BIND',
-    source: mount.source,
-    target: mount.destination,
-    set: attrs,
-    clear: 0n,
-    propagation: mount.propagation === 'slave' ? MS.slave : MS.private,
-    flags: strict | (mount.recursive ? MOUNT_FLAGS.recursive : 0),
-  };
-}
-
-/**
- * /dev right after its tmpfs: the host's own nodes, bound one by one, and the
- * links that programs expect. Its tmpfs, the root and the volumes are nodev, so
- * that a node which a container or its image made opens nothing.
- */
-function deviceOps(spec: Spec): InnerOp[] {
-  const links: [string, string][] = [
-    ['/proc/self/fd', '/dev/fd'],
-    ['/proc/self/fd/0', '/dev/stdin'],
-    ['/proc/self/fd/1', '/dev/stdout'],
-    ['/proc/self/fd/2', '/dev/stderr'],
-    ['pts/ptmx', '/dev/ptmx'],
-  ];
-  return [
-    ...spec.linux.devices.map(({ path }) => deviceBind(path)),
-    ...links.map(([target, path]) => ({ op: 'SYMLINK', target, path }) as const),
-  ];
-}
-
-function deviceBind(path: string): InnerOp {
-  const flags = MOUNT_FLAGS.targetNoLinks | MOUNT_FLAGS.sourceNoLinks;
-  return { op: 'MOUNT_BIND', source: path, target: path, set: 0n, clear: 0n, propagation: MS.private, flags };
 }
 
 function lookupUser(request: UserRequest): InnerOp {

@@ -16,5 +16,18 @@ export const CLONE = {
 /** The plan's own: flags of ROOT_OVERLAY. */
 export const ROOT_FLAGS = { volatile: 1, nodev: 2 } as const;
 
-/** The plan's own: how MOUNT_FS and MOUNT_BIND reach their target and source; native/helper/steps_mount.c. */
-export const MOUNT_FLAGS = { targetNoLinks: 1, recursive: 2, recursiveAttrs: 4, sourceNoLinks: 8 } as const;
+/** The plan's own: how HOLD_SOURCE, MOUNT_FS and MOUNT_BIND reach their source and target; native/helper/helper.h. */
+export const MOUNT_FLAGS = {
+  targetNoLinks: 1,
+  recursive: 2,
+  recursiveAttrs: 4,
+  sourceNoLinks: 8,
+  /** What HOLD_SOURCE has taken for this target, instead of a path. */
+  sourceHeld: 16,
+  /** A missing source becomes a directory. */
+  sourceMake: 32,
+  /** The source's mount must be shared. */
+  sourceShared: 64,
+  /** The source's mount must be shared or a slave. */
+  sourceSlave: 128,
+} as const;

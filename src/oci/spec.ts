@@ -61,7 +61,12 @@ export interface MountSpec {
   strictatime?: boolean;
   /** Binds: with everything mounted below. */
   recursive?: boolean;
-  propagation?: 'private' | 'slave';
+  /** Binds: `readonly`, `nosuid`, `nodev` and `noexec` also hold for what is mounted below. */
+  recursiveOptions?: boolean;
+  /** Binds: what is mounted on the host later is seen (`slave`), and what the container mounts is seen on the host (`shared`). */
+  propagation?: 'private' | 'slave' | 'shared';
+  /** Binds: a source that is missing is made, a directory with mode 0755. */
+  makeSource?: boolean;
   /** The destination must be reached through real directories: one of the standard mounts. */
   strictDestination?: boolean;
 }
@@ -72,16 +77,37 @@ export interface NamespaceSpec {
   path?: string;
 }
 
+/** A device node of the container's. */
 export interface DeviceSpec {
   path: string;
+  type: 'b' | 'c';
   major: number;
   minor: number;
+  /** Permission bits. */
   mode: number;
+  uid: number;
+  gid: number;
+}
+
+/**
+ * What a container may do with device nodes, in the OCI specification's words. A list of them is read in order and the
+ * last one that fits decides.
+ */
+export interface DeviceRule {
+  allow: boolean;
+  /** `a`: every device there is, with no numbers. */
+  type: 'a' | 'b' | 'c';
+  /** Absent: any. */
+  major?: number;
+  minor?: number;
+  /** Out of `r`, `w` and `m` (mknod), each at most once, at least one. */
+  access: string;
 }
 
 export interface LinuxSpec {
   namespaces: NamespaceSpec[];
   devices: DeviceSpec[];
+  resources: { devices: DeviceRule[] };
   /** In the namespaces of the pod. */
   maskedPaths: string[];
   readonlyPaths: string[];

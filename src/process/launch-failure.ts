@@ -10,11 +10,15 @@ const NAME_OF_ERRNO = new Map<number, string>([
   [79, 'ELIBACC'],
 ]);
 
+/** What HOLD_SOURCE says of a mount that does not propagate as it has to. */
+const NOT_PROPAGATING = 'ENOLINK';
+
 /** What errno numbers mean to a person; others are shown by name. */
 const MEANING: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EBUSY: 'device or resource busy',
   EEXIST: 'it exists already',
+  E2BIG: 'too many',
   EINVAL: 'the kernel refuses the arguments',
   ELOOP: 'a symbolic link stands in the way',
   ENODEV: 'no such device or file system type',
@@ -64,6 +68,8 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
       return new LaunchError('invalid_argument', `working directory ${text(step.path)}: ${why}`, step.op, errno);
     case 'LOOKUP_USER':
       return lookupError(step, errno, detail);
+    case 'HOLD_SOURCE':
+      return sourceError(step, errno, detail);
     case 'MOUNT_BIND':
       return new LaunchError(
         'invalid_argument',
@@ -89,10 +95,12 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
 const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   CGROUP_V1: 'open the cgroup',
   CGROUP_V2: 'open the cgroup',
+  HOLD_DEVICE: 'make the device',
   IDENTITY: 'take on user, groups and capabilities',
   JOIN_PID: "join the pod's PID namespace",
   JOIN_PIDFD: "join the container's namespaces",
   MASK: 'mask',
+  MOUNT_ATTR: 'set the attributes of the mount at',
   MOUNT_FS: 'mount',
   PAUSE: "start the pod's init",
   PIN: 'pin the namespace',
@@ -129,6 +137,20 @@ function execSentence(command: string, errno: string, path: string, searched: bo
     default:
       return ['internal', `${command}: ${path}: ${MEANING[errno] ?? errno}`];
   }
+}
+
+function sourceError(step: Extract<PlanOp, { op: 'HOLD_SOURCE' }>, errno: string, detail: string): LaunchError {
+  const mount = `mount ${text(step.source)} at ${text(step.target)}`;
+  if (errno === NOT_PROPAGATING) {
+    const hint = 'mount --make-rshared on the host, with that mount point, or ask for no propagation';
+    return new LaunchError('failed_precondition', `${mount}: ${detail}`, step.op, errno, hint);
+  }
+  return new LaunchError(
+    'invalid_argument',
+    `${mount}: ${detail || 'failed'}: ${MEANING[errno] ?? errno}`,
+    step.op,
+    errno,
+  );
 }
 
 function lookupError(step: Extract<PlanOp, { op: 'LOOKUP_USER' }>, errno: string, detail: string): LaunchError {

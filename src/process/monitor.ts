@@ -1,11 +1,12 @@
-import { closeSync, openSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BerthError, isAbsent } from '../base/errors';
 import { ControlSocket } from '../native/control';
 import { startHelper } from '../native/helper';
+import { decodePlan, encodePlan } from '../native/plan';
 import type { HelperMessage, LaunchPlan } from '../native/plan-ops';
 import { deferred, type Deferred } from './deferred';
 import { signalProcess, startTimeOf } from './identity';
@@ -32,11 +33,34 @@ export interface Exit {
   droppedBytes: bigint;
 }
 
+/** In a monitor's state directory: its plan as bytes. */
+const PLAN_FILE = 'plan';
+
 const SIGKILL = 9;
 
 const ABANDON_WITHIN_MS = 2000;
 
 const REOPEN_WITHIN_MS = 10_000;
+
+/** Where the time of a launch went: points of the clock that `process.hrtime` has, and nanoseconds a step, four bytes each. */
+export interface LaunchTimes {
+  /** The monitor's program began. */
+  beganNs: bigint;
+  /** Of the plan's outer section. */
+  outer: Buffer;
+  /** There was an init. */
+  clonedNs: bigint;
+  /** Init began with the plan's inner section. */
+  initNs: bigint;
+  /** Of the inner section, up to where init waits for the start. */
+  inner: Buffer;
+  /** The monitor heard that init waits. */
+  readyNs: bigint;
+}
+
+function launchTimes({ beganNs, outer, clonedNs, initNs, inner, readyNs }: LaunchTimes): LaunchTimes {
+  return { beganNs, outer, clonedNs, initNs, inner, readyNs };
+}
 
 /** What a monitor left behind in its state directory when nobody listened. */
 export type MonitorRecord =
@@ -54,6 +78,8 @@ export class Monitor {
   private readonly settleRunning = deferred<bigint>();
   private readonly settleExited = deferred<Exit>();
   private readonly running: Promise<bigint>;
+  /** How long the launch's steps took; known once it is created, to the daemon that launched it. */
+  times: LaunchTimes | undefined;
   /** When the command began to run, once it has. */
   startedAtNs: bigint | undefined;
   private reopening: Deferred<void>[] = [];
@@ -61,7 +87,7 @@ export class Monitor {
   private process: { pid: number; pidStartTime: bigint } | undefined;
   private socket: ControlSocket | undefined;
 
-  private constructor(private readonly plan: LaunchPlan | undefined) {
+  private constructor(private readonly stateDir: string) {
     this.created = this.settleCreated.promise;
     this.running = this.settleRunning.promise;
     this.exited = this.settleExited.promise;
@@ -69,10 +95,15 @@ export class Monitor {
 
   /** Starts a monitor that executes `plan`; its socket and records live in `stateDir`, which must exist. */
   static async launch(plan: LaunchPlan, stateDir: string, name: string): Promise<Monitor> {
-    const monitor = new Monitor(plan);
+    const monitor = new Monitor(stateDir);
+    const bytes = encodePlan(plan);
     const dirFd = openSync(stateDir, 'r');
     try {
-      const helper = await startHelper({ role: 'monitor', name, plan, extra: dirFd });
+      const [helper] = await Promise.all([
+        startHelper({ role: 'monitor', name, plan: bytes, extra: dirFd }),
+        // For whoever wants to know what was done; nobody needs it to go on.
+        writeFile(join(stateDir, PLAN_FILE), bytes, { mode: 0o600 }).catch(() => undefined),
+      ]);
       monitor.listen(socket => ControlSocket.fromFd(helper.controlFd, socket.onMessage, socket.onEnd));
       reapWhenEnded(helper.pidfd);
       const pidStartTime = startTimeOf(helper.pid);
@@ -89,7 +120,7 @@ export class Monitor {
     try {
       const socket = connect({ path: `/proc/self/fd/${dirFd}/sock` });
       await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
-      const monitor = new Monitor(undefined);
+      const monitor = new Monitor(stateDir);
       monitor.listen(on => new ControlSocket(socket, on.onMessage, on.onEnd));
       monitor.process = await processOf(stateDir);
       return monitor;
@@ -174,6 +205,9 @@ export class Monitor {
           groups: numbers(message.groups),
         });
         return;
+      case 'TIMES':
+        this.times = launchTimes(message);
+        return;
       case 'RUNNING':
         this.startedAtNs = message.startedAtNs;
         this.settleRunning.resolve(message.startedAtNs);
@@ -187,7 +221,7 @@ export class Monitor {
         });
         return;
       case 'FAILED':
-        return this.fail(launchError(message, this.plan ?? { outer: [], inner: [] }));
+        return this.fail(launchError(message, planIn(this.stateDir) ?? NO_PLAN));
       case 'LOG_REOPENED': {
         const settle = this.reopening.shift();
         if (message.errno === 0) settle?.resolve();
@@ -229,11 +263,22 @@ export async function readMonitorRecord(stateDir: string): Promise<MonitorRecord
     };
   }
   const failed = await readIfThere(join(stateDir, 'failed'));
-  return failed === undefined ? { kind: 'none' } : { kind: 'failed', error: failureOf(failed) };
+  return failed === undefined ? { kind: 'none' } : { kind: 'failed', error: failureOf(failed, planIn(stateDir)) };
 }
 
-/** The plan is not known any more: the sentence has the errno and the detail, and no name of the step. */
-function failureOf(record: string): BerthError {
+const NO_PLAN: LaunchPlan = { outer: [], inner: [] };
+
+/** The launch plan of the monitor in this state directory, for people to read; undefined when it was not kept. */
+export function planIn(stateDir: string): LaunchPlan | undefined {
+  try {
+    return decodePlan(readFileSync(join(stateDir, PLAN_FILE)));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Without its plan, the sentence has the errno and the detail, and no name of the step. */
+function failureOf(record: string, plan: LaunchPlan = NO_PLAN): BerthError {
   const [, section = '0', step = '0', errno = '0', detail = ''] = /^(\d+) (\d+) (\d+) (.*)$/m.exec(record) ?? [];
   const failed = {
     type: 'FAILED',
@@ -242,7 +287,7 @@ function failureOf(record: string): BerthError {
     errno: Number(errno),
     detail,
   } as const;
-  return launchError(failed, { outer: [], inner: [] });
+  return launchError(failed, plan);
 }
 
 /** Who the monitor is, by its own record. */

@@ -30,7 +30,7 @@ export async function status(config: Config, isVerbose: boolean): Promise<Status
       ],
     },
     info: isVerbose ? { config: JSON.stringify(config) } : {},
-    runtimeHandlers: [{ name: '', features: { recursiveReadOnlyMounts: false, userNamespaces: false } }],
+    runtimeHandlers: [{ name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: false } }],
     features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false, mountOptions: true },
   };
 }

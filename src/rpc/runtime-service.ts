@@ -16,6 +16,8 @@ import { removePod, stopPod } from '../container/pods';
 import { removeContainer } from '../container/remove';
 import { startContainer } from '../container/start';
 import { stopContainer } from '../container/stop';
+import { timingRows } from '../container/timings';
+import { planSteps } from '../process/plan-steps';
 import { runSandbox } from '../sandbox/run';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
 import { complete, unary } from './handler';
@@ -114,7 +116,10 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
     })),
     containerStatus: unary(log, 'ContainerStatus', ({ containerId, verbose }) => {
       const container = getContainer(containers, containerId);
-      return { status: containerStatus(container), info: verbose ? { info: containerInfo(container) } : {} };
+      return {
+        status: containerStatus(container),
+        info: verbose ? { info: containerInfo(containers, container) } : {},
+      };
     }),
     execSync: unary(log, 'ExecSync', async ({ containerId, cmd, timeout }, ctx) =>
       execSync(containers, ctx, getContainer(containers, containerId), cmd, seconds(timeout, 'timeout')),
@@ -191,7 +196,16 @@ function sandboxInfo({ record }: Sandbox): string {
   return jsonText({ ...record, config: undefined, pid: record.pause?.pid ?? 0 });
 }
 
-function containerInfo({ record }: Container): string {
+function containerInfo(containers: Containers, container: Container): string {
+  const { record } = container;
   const runtimeSpec: unknown = record.spec === undefined ? undefined : JSON.parse(record.spec);
-  return jsonText({ ...record, config: undefined, spec: undefined, pid: record.process?.pid ?? 0, runtimeSpec });
+  return jsonText({
+    ...record,
+    config: undefined,
+    spec: undefined,
+    pid: record.process?.pid ?? 0,
+    runtimeSpec,
+    plan: planSteps(containers.paths(record.id).stateDir),
+    timings: timingRows(containers, container),
+  });
 }

@@ -1,11 +1,15 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { hostname as hostHostname } from 'node:os';
 import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { randomHexId, type SandboxId } from '../base/ids';
+import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { NamespaceMode, PodSandboxConfig, type PodSandboxMetadata } from '../cri';
+import { Stopwatch } from '../base/stopwatch';
 import { writePodFiles } from '../network/pod-files';
+import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
@@ -28,48 +32,63 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
   const metadata = checked(request);
   const key = `${request.owner}/${metadata.namespace}/${metadata.name}/${metadata.uid}/${metadata.attempt}`;
   const isSame = (sandbox: Sandbox) => sandbox.record.state === 'ready' && keyOf(sandbox) === key;
-  return ctx.race(sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx, request)));
+  return ctx.race(
+    sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx.log, request)),
+  );
 }
 
-async function make(sandboxes: Sandboxes, ctx: Context, request: RunSandboxRequest): Promise<Sandbox> {
+/** Nobody's call ends it: who asked first may go away while others wait. */
+async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
   const { config } = request;
+  const watch = new Stopwatch();
   const record = newRecord(request);
   const { id } = record;
   const paths = sandboxes.paths(id);
-  await using undo = new Rollback(ctx.log, leftovers =>
-    sandboxes.add({ ...record, state: 'notready', leftovers }, config),
-  );
+  await using undo = new Rollback(log, leftovers => sandboxes.add({ ...record, state: 'notready', leftovers }, config));
 
   const sandbox = await undo.step(
     'record',
     () => sandboxes.add(record, config),
     () => sandboxes.forget(id),
   );
+  watch.lap('write the record');
+  crashPoint('run.recorded');
   await undo.step(
     'directories',
     () => mkdir(paths.namespaces, { recursive: true, mode: 0o700 }),
     () => removeDir(paths),
   );
+  watch.lap('make directories');
+  crashPoint('run.directories-made');
   const [pinned] = await together([
-    makeNamespaces(undo, record, config, paths),
+    watch.time('pin namespaces', () => makeNamespaces(undo, record, config, paths)),
     undo.step(
       'hosts, hostname and resolv.conf',
-      () => writePodFiles(paths.dir, config, record.hostname),
+      () =>
+        watch
+          .time('write hosts, hostname and resolv.conf', () => writePodFiles(paths.dir, config, record.hostname))
+          .then(() => crashPoint('run.files-written')),
       () => undefined,
     ),
     undo.step(
       'cgroup',
-      () => sandboxes.cgroups.create(record.cgroupParent),
+      () =>
+        watch
+          .time('make the cgroup', () => sandboxes.cgroups.create(record.cgroupParent))
+          .then(() => crashPoint('run.cgroup-made')),
       () => removeCgroup(sandboxes, record),
       { alsoIfActFailed: true },
     ),
   ]);
   const { pause } = pinned;
-  await sandboxes.update(sandbox, { state: 'ready', ...(pause ? { pause } : {}) });
+  await sandboxes.update(sandbox, { state: 'ready', ...(pause ? { pause } : {}), timings: watch.laps });
+  watch.lap('write the record: ready');
+  crashPoint('run.ready-recorded');
   pinned.keep();
+  crashPoint('run.kept');
   watchInit(sandboxes, sandbox);
   undo.commit();
-  ctx.log.info('pod sandbox is ready', { sandbox: id, pod: `${config.metadata?.namespace}/${config.metadata?.name}` });
+  log.info('pod sandbox is ready', { sandbox: id, pod: `${config.metadata?.namespace}/${config.metadata?.name}` });
   return sandbox;
 }
 
@@ -95,8 +114,8 @@ function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetad
 
 function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
   const id = randomHexId() as SandboxId;
-  const options = config.linux?.securityContext?.namespaceOptions;
-  const ownNetwork = options?.network !== NamespaceMode.NODE;
+  const { network, ipc } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
+  const ownNetwork = network === 'pod';
   const cgroupParent = config.linux?.cgroupParent ?? '';
   return {
     version: 1,
@@ -108,7 +127,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
     createdAtNs: BigInt(Date.now()) * 1_000_000n,
     hostname: ownNetwork ? config.hostname || id.slice(0, 12) : hostHostname(),
     ownNetwork,
-    ownIpc: options?.ipc !== NamespaceMode.NODE,
+    ownIpc: ipc === 'pod',
     cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
     ownsCgroupParent: cgroupParent === '',
   };
@@ -121,6 +140,7 @@ async function makeNamespaces(undo: Rollback, record: SandboxRecord, config: Pod
     () => unpin(paths),
     { alsoIfActFailed: true },
   );
+  crashPoint('run.pinned');
   const { pause } = pinned;
   await undo.step(
     'init of the pod',
@@ -134,14 +154,14 @@ async function makeNamespaces(undo: Rollback, record: SandboxRecord, config: Pod
 }
 
 async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: SandboxPaths) {
-  const pidMode = config.linux?.securityContext?.namespaceOptions?.pid ?? NamespaceMode.POD;
+  const { pid } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
   return pinNamespaces(
     sandboxPlan({
       hostname: record.hostname,
       networkPath: record.ownNetwork ? paths.network : undefined,
       ipcPath: record.ownIpc ? paths.ipc : undefined,
       utsPath: record.ownNetwork ? paths.uts : undefined,
-      pidPath: pidMode === NamespaceMode.POD ? paths.pid : undefined,
+      pidPath: pid === 'shared' ? paths.pid : undefined,
       shmPath: paths.shm,
       shmBytes: SHM_BYTES,
       sysctls: config.linux?.sysctls ?? {},

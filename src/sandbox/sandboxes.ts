@@ -4,6 +4,7 @@ import type { SandboxId } from '../base/ids';
 import { KeyedLock } from '../base/keyed-lock';
 import type { Logger } from '../base/log';
 import type { Leftover } from '../base/rollback';
+import type { Lap } from '../base/stopwatch';
 import { SingleFlight } from '../base/single-flight';
 import { assertMove, type Moves } from '../base/state-machine';
 import type { Cgroups } from '../cgroup/groups';
@@ -41,6 +42,8 @@ export interface SandboxRecord {
   cgroupParent: string;
   /** True when berth made `cgroupParent` and removes it. */
   ownsCgroupParent: boolean;
+  /** Where the time of RunPodSandbox went. */
+  timings?: readonly Lap[];
   /** What an earlier undo could not do; the next stop or remove tries again. */
   leftovers?: Leftover[];
 }
@@ -49,6 +52,8 @@ export interface SandboxRecord {
 export interface Sandbox {
   record: SandboxRecord;
   config: PodSandboxConfig;
+  /** Ends what is being made in it, once it is stopped. */
+  closing: AbortController;
 }
 
 /** What is stored, seen from here: a table of records by id. */
@@ -84,7 +89,8 @@ export class Sandboxes {
     readonly log: Logger,
   ) {
     for (const record of table.list()) {
-      this.byId.set(record.id, { record, config: PodSandboxConfig.decode(record.config) });
+      const config = PodSandboxConfig.decode(record.config);
+      this.byId.set(record.id, { record, config, closing: new AbortController() });
     }
   }
 
@@ -116,7 +122,7 @@ export class Sandboxes {
   }
 
   async add(record: SandboxRecord, config: PodSandboxConfig): Promise<Sandbox> {
-    const sandbox = { record, config };
+    const sandbox = { record, config, closing: new AbortController() };
     this.byId.set(record.id, sandbox);
     try {
       await this.table.put(record.id, record);

@@ -36,6 +36,8 @@ export interface Answers {
   Status: {
     status: { conditions: { type: string; status: boolean; reason: string; message: string }[] };
     info: Record<string, string>;
+    runtimeHandlers: { name: string; features: { recursiveReadOnlyMounts: boolean; userNamespaces: boolean } | null }[];
+    features: { mountOptions: boolean; supplementalGroupsPolicy: boolean };
   };
   RuntimeConfig: { linux: { cgroupDriver: string } };
   RunPodSandbox: { podSandboxId: string };

@@ -502,9 +502,10 @@ describe('hostile layers', function () {
         () => [file('a'), file('ab'), dir('a.b'), file('a.b/c'), file('a b')],
         holds('a', 'ab', 'a.b', 'a b'),
       ],
+      ['2,000 directories deep', () => [file(`${'a/'.repeat(2000)}x`)], /its directories are more than 512 deep/],
       [
-        '2,000 directories deep',
-        () => [file(`${'a/'.repeat(2000)}x`), file(`${'a/'.repeat(2000)}y`)],
+        '500 directories deep',
+        () => [file(`${'a/'.repeat(500)}x`), file(`${'a/'.repeat(500)}y`)],
         () => removeDirectory(canary.target),
       ],
       [
@@ -990,7 +991,7 @@ describe('a layer whose directories somebody else swaps for links while it is un
 
   it('changes nothing outside', async () => {
     await using canary = Canary.make(lowerEntries);
-    const entries = Array.from({ length: 1500 }, (_, i): TarEntry[] => [
+    const entries = Array.from({ length: 400 }, (_, i): TarEntry[] => [
       { ...file(`a/b/f${i}`), ...special },
       { ...dir(`c/d${i}`), mode: 0o7777 },
       { ...file(`c/d${i}/f`), pax: { 'SCHILY.xattr.user.a': 'b' } },
@@ -1046,7 +1047,10 @@ class Swapper implements AsyncDisposable {
   }
 }
 
-/** Puts links out in the place of directories and files, and back, until there is a file that says stop; then says how often. */
+/**
+ * Puts links out in the place of directories and files, and back, until there is a file that says stop, and then says
+ * how often; not for ever, since unpacking is polite and would wait for its turn.
+ */
 const swap = `
   const fs = require('node:fs');
   const [target, host, stop] = process.argv.slice(1);
@@ -1054,7 +1058,7 @@ const swap = `
   let swaps = 0;
   for (const dir of ['a', 'a/b', 'c']) fs.mkdirSync(target + '/' + dir);
   console.log('0');
-  while (!fs.existsSync(stop))
+  while (swaps < 3000 && !fs.existsSync(stop))
     for (const [name, link] of [['a', host], ['a/b', host + '/dir'], ['c', '../../..'], ['victim', host + '/victim']]) {
       const path = target + '/' + name;
       if (!attempt(() => fs.renameSync(path, target + '/aside'))) continue;

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { encodePlan, PLAN_MAGIC } from '../../../src/native/plan';
-import { ALL_OPS, DAEMON_MESSAGES, HELPER_MESSAGES, type Shape } from '../../../src/native/plan-ops';
+import { decodePlan, encodePlan, PLAN_MAGIC } from '../../../src/native/plan';
+import { ALL_OPS, DAEMON_MESSAGES, HELPER_MESSAGES, type LaunchPlan, type Shape } from '../../../src/native/plan-ops';
 import { MOUNT_FLAGS } from '../../../src/oci/linux';
 import { repoRoot } from '../../support/repo';
 
@@ -29,6 +29,8 @@ function flat(shapes: Readonly<Record<string, Shape>>): string[] {
     .sort();
 }
 
+const camelCase = (name: string) => name.toLowerCase().replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+
 describe('the contract with the helper', () => {
   it('has the same operations on both sides', () => {
     const theirs = shapesIn('lib/plan.def', 'OP');
@@ -50,14 +52,11 @@ describe('the contract with the helper', () => {
   it('has the same magic number and the same flags of mounts', () => {
     const magic = /#define PLAN_MAGIC (0x[0-9a-f]+)u/.exec(source('lib/plan.h'))?.[1];
     assert.equal(PLAN_MAGIC, Number(magic));
-    const flags = /enum \{ (TARGET_NO_LINKS[^}]*) \}/.exec(source('helper/steps_mount.c'))?.[1] ?? '';
-    const numbers = flags.split(', ').map(flag => Number(flag.split(' = ')[1]));
-    assert.deepEqual(numbers, [
-      MOUNT_FLAGS.targetNoLinks,
-      MOUNT_FLAGS.recursive,
-      MOUNT_FLAGS.recursiveAttrs,
-      MOUNT_FLAGS.sourceNoLinks,
-    ]);
+    const flags = /enum mount_flags \{([^}]*)\}/.exec(source('helper/helper.h'))?.[1] ?? '';
+    const theirs = Object.fromEntries(
+      [...flags.matchAll(/(\w+) = (\d+)/g)].map(([, name = '', value]) => [camelCase(name), Number(value)]),
+    );
+    assert.deepEqual(theirs, { ...MOUNT_FLAGS });
   });
 
   it('lays a plan out as the helper reads it', () => {
@@ -83,5 +82,21 @@ describe('the contract with the helper', () => {
       '00000000',
     ];
     assert.equal(bytes.toString('hex'), words.join(''));
+  });
+
+  it('reads a plan back, and refuses what is none', () => {
+    const plan: LaunchPlan = {
+      outer: [
+        { op: 'CLONE_FLAGS', flags: 0x20000n },
+        { op: 'LOG', path: '/log', maxLine: 0 },
+      ],
+      inner: [
+        { op: 'ROOT_OVERLAY', stage: '/s', upper: '/u', work: '/w', flags: 1, lowers: ['/a', '/b'] },
+        { op: 'EXEC', candidates: ['/bin/sh'], argv: ['sh', ''], envp: [], addHome: 1 },
+      ],
+    };
+    assert.deepEqual(decodePlan(encodePlan(plan)), plan);
+    assert.throws(() => decodePlan(Buffer.from('BPL2, or something else')), /no launch plan/);
+    assert.throws(() => decodePlan(Buffer.alloc(0)), /no launch plan/);
   });
 });

@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { FieldWriter, readFields } from '../../../src/native/fields';
-import type { FieldType, Shape } from '../../../src/native/plan-ops';
+import type { Shape } from '../../../src/native/plan-ops';
 
 const values = {
   u32: fc.nat(0xffffffff),
   u64: fc.bigInt(0n, 2n ** 64n - 1n),
   str: fc.string({ unit: 'binary' }).filter(text => !text.includes('\0')),
+  strs: fc.array(
+    fc.string({ unit: 'binary' }).filter(text => !text.includes('\0')),
+    { maxLength: 5 },
+  ),
   bytes: fc.uint8Array({ maxLength: 5000 }).map(array => Buffer.from(array)),
 };
 type Readable = keyof typeof values;
@@ -21,7 +25,7 @@ describe('fields', () => {
         const named = list.map((item, i) => [`f${i}`, item] as const);
         const shape: Shape = {
           code: 1,
-          fields: Object.fromEntries(named.map(([name, { type }]) => [name, type as FieldType])),
+          fields: Object.fromEntries(named.map(([name, { type }]) => [name, type])),
         };
         const wanted = Object.fromEntries(named.map(([name, { value }]) => [name, value]));
         const out = new FieldWriter();

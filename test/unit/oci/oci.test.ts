@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { ContainerConfig, Signal } from '../../../src/cri';
 import { CAPABILITIES, capabilityMask, capabilitySets, DEFAULT_CAPABILITIES } from '../../../src/oci/capabilities';
 import { containerSpec, type ImageDefaults, type PodFacts } from '../../../src/oci/container-spec';
+import type { HostFacts } from '../../../src/oci/host-facts';
 import { execPlan, launchPlan } from '../../../src/oci/launch-plan';
 import { MASKED_PATHS } from '../../../src/oci/masked-paths';
 import { criSignalOf, numberOfCriSignal, signalName, signalNumber } from '../../../src/oci/signals';
@@ -173,7 +174,14 @@ const pod: PodFacts = {
   hostPid: false,
   shmPath: '/shm',
   files: { '/etc/hosts': '/pod/hosts' },
+  makeMountSources: true,
   cgroupPath: '/berth/x',
+};
+const host: HostFacts = {
+  devices: [],
+  everyDevice: [],
+  cgroups: { isUnified: true, v1: [] },
+  thermalPaths: [],
 };
 /** A request with these fields; what is not named has its default. */
 const spec = (partial: object, defaults = image) =>
@@ -181,6 +189,7 @@ const spec = (partial: object, defaults = image) =>
     ContainerConfig.fromPartial({ metadata: { name: 'c', attempt: 0 }, ...partial } as never),
     defaults,
     pod,
+    host,
   );
 
 describe('the spec of a container', () => {
@@ -265,7 +274,7 @@ describe('the spec of a container', () => {
 
   it('refuses what is not built with a sentence', () => {
     for (const partial of [
-      { devices: [{ hostPath: '/dev/x', containerPath: '/dev/x', permissions: 'r' }] },
+      { CDIDevices: [{ name: 'vendor.com/class=one' }] },
       { linux: { securityContext: { namespaceOptions: { usernsOptions: { mode: 0 } } } } },
     ]) {
       assert.throws(() => spec(partial), /this version of berth does not support \w+/);

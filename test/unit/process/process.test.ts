@@ -5,6 +5,7 @@ import { closeSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { BerthError, type ErrorKind } from '../../../src/base/errors';
 import type { InnerOp } from '../../../src/native/plan-ops';
+import { heldProcesses, heldText } from '../../../src/process/held';
 import { openProcess, signalProcess, startTimeOf } from '../../../src/process/identity';
 import { launchError } from '../../../src/process/launch-failure';
 
@@ -46,6 +47,13 @@ describe('what a failed launch says', () => {
       'working directory /w: it leads out of the container',
     ],
     [bind, errno.ENOENT, 'open /src', 'invalid_argument', 'mount /src at /dst: open /src: no such file or directory'],
+    [
+      { op: 'HOLD_SOURCE', source: '/src', target: '/dst', flags: 64 },
+      errno.ENOLINK,
+      'the mount at /x, which it lies on, is not shared',
+      'failed_precondition',
+      'mount /src at /dst: the mount at /x, which it lies on, is not shared',
+    ],
     [user, errno.ENOENT, 'user joe', 'not_found', "user joe: no such user in the image's /etc/passwd"],
     [user, errno.ENOENT, 'group g', 'not_found', "group g: no such group in the image's /etc/group"],
     [{ op: 'MASK', path: '/proc/keys' }, errno.EPERM, '', 'internal', 'mask /proc/keys: not permitted'],
@@ -117,5 +125,33 @@ describe('the identity of a process', () => {
     } finally {
       child.kill('SIGKILL');
     }
+  });
+});
+
+describe('a killed process that does not end', () => {
+  it('is told by pid, name, state and the function that it waits in', async () => {
+    const child = spawn('sh', ['-c', 'printf "a) R (b" > /proc/self/comm; echo ready; read x'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    try {
+      await once(child.stdout, 'data');
+      const pid = child.pid ?? 0;
+      const [held, ...more] = heldProcesses([pid, 2 ** 30]);
+      assert.deepEqual(more, [], 'there is no process of that pid');
+      assert.equal(held?.name, 'a) R (b');
+      assert.match(held?.state ?? '', /^[RS]$/);
+    } finally {
+      child.kill('SIGKILL');
+    }
+  });
+
+  it('stands in a sentence behind those that wait in the kernel', () => {
+    const held = (pid: number, state: string, wchan?: string) => ({ pid, name: 'sh', state, wchan });
+    assert.equal(
+      heldText([held(7, 'Z'), held(8, 'D', 'rpc_wait_bit_killable')]),
+      'the kernel holds process 8 (sh) in state D, waiting in rpc_wait_bit_killable, process 7 (sh) in state Z',
+    );
+    assert.match(heldText([1, 2, 3, 4, 5].map(pid => held(pid, 'D'))), /process 3 \(sh\) in state D, and 2 more$/);
+    assert.match(heldText([]), /none of its processes is there any more/);
   });
 });
