@@ -13,6 +13,7 @@ import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import { Holds } from './holds';
 import type { ImageVolume } from './image-volumes';
+import type { ContainerSeccomp } from './seccomp';
 import type { ContainerTimings } from './timings';
 
 export type ContainerState = 'creating' | 'created' | 'running' | 'exited';
@@ -60,6 +61,8 @@ export interface ContainerRecord {
   user?: { uid: number; gid: number; groups: number[] };
   /** The OCI runtime spec as JSON. */
   spec?: string;
+  /** Absent: unconfined. */
+  seccomp?: ContainerSeccomp;
   timings?: ContainerTimings;
   leftovers?: Leftover[];
 }
