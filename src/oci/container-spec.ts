@@ -9,6 +9,7 @@ import {
 import { capabilitySets } from './capabilities';
 import { containerDevices, deviceRules } from './devices';
 import type { HostFacts } from './host-facts';
+import { mountLabel } from './selinux';
 import { MASKED_PATHS, pathsOf, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
 import type { NamespaceSpec, Spec, UserRequest } from './spec';
@@ -55,6 +56,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       args: commandLine(config, image),
       env: environment(config, image, pod.hostname),
       cwd: workingDirectory(config, image),
+      ...(config.tty ? { terminal: true } : {}),
       user: userRequest(security, image.user),
       capabilities: capabilitySets(
         {
@@ -73,7 +75,8 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
     mounts: containerMounts(config.mounts, {
       ...pod,
       isPrivileged,
-      cgroups: host.cgroups,
+      host,
+      mountLabel: mountLabel(security?.selinuxOptions),
       isRootReadonly: security?.readonlyRootfs ?? false,
     }),
     linux: {
@@ -92,13 +95,11 @@ function refuseUnsupported(config: ContainerConfig): void {
   const security = config.linux?.securityContext;
   const asked: [boolean, string][] = [
     [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
-    [config.tty, 'tty: containers with a terminal'],
     [
       (config.linux?.resources?.hugepageLimits ?? []).some(({ limit }) => limit > 0n),
       'resources.hugepage_limits: huge pages',
     ],
     [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
-    [config.mounts.some(m => m.image !== undefined && m.image.image !== ''), 'mounts.image: image volumes'],
     [
       config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
       'mounts.uidMappings: idmapped mounts',
@@ -108,7 +109,6 @@ function refuseUnsupported(config: ContainerConfig): void {
         security?.namespaceOptions?.usernsOptions !== undefined,
       'userns_options: user namespaces',
     ],
-    [security?.seccomp?.profileType === SecurityProfile_ProfileType.Localhost, 'seccomp: localhost profiles'],
     [security?.apparmor?.profileType === SecurityProfile_ProfileType.Localhost, 'apparmor: localhost profiles'],
   ];
   for (const [isAsked, what] of asked) {
@@ -131,6 +131,9 @@ function commandLine(config: ContainerConfig, image: ImageDefaults): string[] {
 
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
+/** What a terminal is without further word: all of them understand this much. */
+export const DEFAULT_TERM = 'xterm';
+
 /** The image's entries, overridden by key; values are bytes. */
 function environment(config: ContainerConfig, image: ImageDefaults, hostname: string): Buffer[] {
   const entries = new Map<string, Buffer>();
@@ -140,6 +143,7 @@ function environment(config: ContainerConfig, image: ImageDefaults, hostname: st
   };
   set('PATH', Buffer.from(DEFAULT_PATH));
   set('HOSTNAME', Buffer.from(hostname));
+  if (config.tty) set('TERM', Buffer.from(DEFAULT_TERM));
   for (const entry of image.env) {
     const [key = '', ...rest] = entry.split('=');
     if (key !== '') set(key, Buffer.from(rest.join('=')));

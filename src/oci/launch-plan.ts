@@ -3,7 +3,8 @@ import { capabilityMask } from './capabilities';
 import { CLONE, MS, ROOT_FLAGS } from './linux';
 import { cgroupDirectoryOps } from './cgroup-mounts';
 import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
-import { holdOps, mountOp } from './mount-ops';
+import { holdImageOps, holdOps, mountOps } from './mount-ops';
+import type { SeccompFilter } from './seccomp/compile';
 import type { CapabilitySets, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
 
 /** Where the container's process is to be put; paths on the host. */
@@ -31,13 +32,17 @@ export interface LogTarget {
   maxLineBytes: number;
 }
 
+/** False: /dev/null. True: held open as long as the container lives. `once`: closed when its first client leaves. */
+export type KeepStdinOpen = boolean | 'once';
+
 /** Spec → plan: from a fresh monitor to the container's execve. Pure. */
 export function launchPlan(
   spec: Spec,
   rootfs: Rootfs,
   cgroup: CgroupPlacement,
   log: LogTarget | undefined,
-  keepStdinOpen: boolean,
+  keepStdinOpen: KeepStdinOpen,
+  filter?: SeccompFilter,
 ): LaunchPlan {
   const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid');
   const pid = spec.linux.namespaces.find(ns => ns.type === 'pid');
@@ -46,7 +51,7 @@ export function launchPlan(
     { op: 'CLONE_FLAGS', flags: BigInt(CLONE.newns | (pid && pid.path === undefined ? CLONE.newpid : 0)) },
     ...(pid?.path === undefined ? [] : [{ op: 'JOIN_PID', path: pid.path } as const]),
     ...(log ? [{ op: 'LOG', path: log.path, maxLine: log.maxLineBytes } as const] : []),
-    { op: 'STDIN', mode: keepStdinOpen ? 1 : 0 },
+    { op: 'STDIN', mode: stdinMode(keepStdinOpen, spec.process) },
   ];
   const inner: InnerOp[] = [
     { op: 'UMASK', mask: 0 },
@@ -54,6 +59,7 @@ export function launchPlan(
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
     ...spec.mounts.flatMap(holdOps),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
+    ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
     ...holdDeviceOps(spec, rootfs.stage),
     // Before /sys/fs/cgroup is mounted, which shows what is below the namespace's root.
     ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
@@ -68,9 +74,11 @@ export function launchPlan(
       lowers: rootfs.lowers,
     },
     ...spec.mounts.flatMap(mount => [
-      mountOp(mount),
+      ...mountOps(mount),
       ...(isOwnDev(mount) ? devOps(spec) : []),
       ...cgroupDirectoryOps(mount, spec.mounts),
+      // At once: a volume may come to lie over it later.
+      ...(mount.destination === '/dev/pts' ? terminalOps(spec.process, true) : []),
     ]),
     ...deviceOpsElsewhere(spec),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
@@ -79,25 +87,45 @@ export function launchPlan(
     { op: 'PIVOT_ROOT', propagation: MS.private },
     lookupUser(spec.process.user),
     { op: 'AWAIT_GO' },
-    ...becomeOps(spec.process),
+    ...becomeOps(spec.process, filter),
   ];
   return { outer, inner };
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
-export function execPlan(process: ProcessSpec, cgroup: CgroupPlacement, hasInput: boolean): LaunchPlan {
+export function execPlan(
+  process: ProcessSpec,
+  cgroup: CgroupPlacement,
+  hasInput: boolean,
+  filter?: SeccompFilter,
+): LaunchPlan {
   const types = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
   return {
     outer: [
       // First: what carries the output must not be in the container's namespaces.
-      { op: 'STDIN', mode: hasInput ? 1 : 0 },
+      { op: 'STDIN', mode: stdinMode(hasInput, process) },
       ...cgroupOps({ ...cgroup, killFile: undefined }),
       // On the host's /proc, for the child to inherit: the container's may be anything.
       { op: 'OOM_SCORE_ADJ', value: process.oomScoreAdj },
       { op: 'JOIN_PIDFD', fd: 5, types },
     ],
-    inner: [{ op: 'UMASK', mask: 0 }, lookupUser(process.user), ...becomeOps(process)],
+    inner: [
+      { op: 'UMASK', mask: 0 },
+      ...terminalOps(process, false),
+      lookupUser(process.user),
+      ...becomeOps(process, filter),
+    ],
   };
+}
+
+function stdinMode(isOpen: KeepStdinOpen, process: ProcessSpec): number {
+  return (isOpen ? 1 : 0) | (isOpen === 'once' ? 2 : 0) | (process.terminal ? 4 : 0);
+}
+
+function terminalOps({ terminal, consoleSize }: ProcessSpec, isConsole: boolean): InnerOp[] {
+  if (!terminal) return [];
+  const { height = 0, width = 0 } = consoleSize ?? {};
+  return [{ op: 'TERMINAL', console: isConsole ? 1 : 0, rows: height, columns: width }];
 }
 
 /** A /dev that the request brings is taken as it is. */
@@ -136,22 +164,30 @@ function lookupUser(request: UserRequest): InnerOp {
   };
 }
 
-/** The last steps, the same for a container's first process and for an exec. */
-function becomeOps(process: ProcessSpec): InnerOp[] {
+/**
+ * The last steps, the same for a container's first process and for an exec. To
+ * load a filter takes CAP_SYS_ADMIN or no_new_privs: with the latter it is the
+ * last thing, without it comes before the capabilities go.
+ */
+function becomeOps(process: ProcessSpec, filter: SeccompFilter | undefined): InnerOp[] {
+  const seccomp: InnerOp[] = filter ? [{ op: 'SECCOMP', flags: filter.flags, filter: filter.program }] : [];
+  const { bounding } = process.capabilities;
   return [
     { op: 'SETSID' },
+    ...(process.terminal ? [{ op: 'CONTROLLING_TERMINAL' } as const] : []),
     { op: 'UMASK', mask: process.umask },
     { op: 'CWD', path: process.cwd },
-    identity(process.capabilities),
-    ...(process.noNewPrivileges ? [{ op: 'NO_NEW_PRIVS' } as const] : []),
+    { op: 'IDENTITY', bounding: capabilityMask(bounding) },
+    ...(process.noNewPrivileges
+      ? [capabilities(process.capabilities), { op: 'NO_NEW_PRIVS' } as const, ...seccomp]
+      : [...seccomp, capabilities(process.capabilities)]),
     { op: 'EXEC', candidates: candidates(process), argv: process.args, envp: process.env, addHome: 1 },
   ];
 }
 
-function identity(sets: CapabilitySets): InnerOp {
+function capabilities(sets: CapabilitySets): InnerOp {
   return {
-    op: 'IDENTITY',
-    bounding: capabilityMask(sets.bounding),
+    op: 'CAPABILITIES',
     effective: capabilityMask(sets.effective),
     permitted: capabilityMask(sets.permitted),
     inheritable: capabilityMask(sets.inheritable),
