@@ -9,6 +9,7 @@ import {
 import { capabilitySets } from './capabilities';
 import { containerDevices, deviceRules } from './devices';
 import type { HostFacts } from './host-facts';
+import { mountLabel } from './selinux';
 import { MASKED_PATHS, pathsOf, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
 import { oomScoreAdjOf, resourcesSpec } from './resources';
@@ -77,7 +78,8 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
     mounts: containerMounts(config.mounts, {
       ...pod,
       isPrivileged,
-      cgroups: host.cgroups,
+      host,
+      mountLabel: mountLabel(security?.selinuxOptions),
       isRootReadonly: security?.readonlyRootfs ?? false,
     }),
     linux: {
@@ -101,7 +103,6 @@ function refuseUnsupported(config: ContainerConfig): void {
   const asked: [boolean, string][] = [
     [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
     [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
-    [config.mounts.some(m => m.image !== undefined && m.image.image !== ''), 'mounts.image: image volumes'],
     [
       config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
       'mounts.uidMappings: idmapped mounts',
