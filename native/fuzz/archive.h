@@ -12,4 +12,7 @@ struct archive {
 
 struct tar_input archive_input(struct archive *a);
 
+/* A copy in which every block that says ustar has the checksum of a header; free() it. */
+uint8_t *with_checksums(const uint8_t *bytes, size_t size);
+
 #endif

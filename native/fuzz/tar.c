@@ -2,8 +2,8 @@
 #include "archive.h"
 #include "fuzz.h"
 
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <xxhash.h>
 
 struct result {
@@ -86,10 +86,18 @@ static struct result read_all(const uint8_t *data, size_t size, size_t piece)
   return r;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void read_both_ways(const uint8_t *data, size_t size)
 {
   const struct result whole = read_all(data, size, SIZE_MAX), pieces = read_all(data, size, 1 + size % 701);
   MUST(whole.entries == pieces.entries && whole.hash == pieces.hash);
   MUST(!whole.step == !pieces.step && (!whole.step || strcmp(whole.step, pieces.step) == 0));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+  uint8_t *copy = with_checksums(data, size);
+  read_both_ways(data, size);
+  read_both_ways(copy, size);
+  free(copy);
   return 0;
 }

@@ -44,22 +44,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
   return 0;
 }
 
-/* A header stands where a block says ustar, or where one may be expected. */
-static void put_checksums_right(uint8_t *data, size_t size)
-{
-  for (size_t at = 0; at + 512 <= size; at += 512) {
-    uint8_t *h = data + at;
-    unsigned sum = 8 * ' ';
-    char text[9];
-    if (memcmp(h + 257, "ustar", 5) != 0)
-      continue;
-    for (size_t i = 0; i < 512; i++)
-      sum += i < 148 || i >= 156 ? h[i] : 0;
-    snprintf(text, sizeof text, "%06o", sum);
-    memcpy(h + 148, text, 8);
-  }
-}
-
 static int apply(struct tree *t, struct tar *tar)
 {
   static struct tar_entry entry;
@@ -131,10 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
   if (top < 0 || size == 0 || size > 64 * 1024)
     return 0;
-  uint8_t *copy = malloc(size);
-  MUST(copy);
-  memcpy(copy, data + 1, size - 1);
-  put_checksums_right(copy, size - 1);
+  uint8_t *copy = with_checksums(data + 1, size - 1);
   unpack_and_look(copy, size - 1, data[0] % 3);
   free(copy);
   return 0;
