@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,6 @@ __attribute__((weak)) int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 static char running[512];
 
-/* Sanitizers and must() end the process; this says by what. */
 static void tell(int out, const char *text)
 {
   if (write(out, text, strlen(text)) < 0)
@@ -30,35 +30,43 @@ static int replay(int dir, const char *name)
     close(fd);
     return 0;
   }
-  uint8_t *data = malloc((size_t)st.st_size + 1), *exact;
-  MUST(data && read(fd, data, (size_t)st.st_size) == st.st_size);
+  const size_t size = (size_t)st.st_size;
+  uint8_t *data = malloc(size ? size : 1); /* not a byte more, so that reading past the end is seen */
+  MUST(data && read(fd, data, size) == st.st_size);
   close(fd);
-  exact = malloc((size_t)st.st_size ? (size_t)st.st_size : 1); /* nothing behind it that could be read unseen */
-  MUST(exact);
-  memcpy(exact, data, (size_t)st.st_size);
+  LLVMFuzzerTestOneInput(data, size);
   free(data);
-  LLVMFuzzerTestOneInput(exact, (size_t)st.st_size);
-  free(exact);
   return 1;
 }
 
-static void say_what_ran(void)
+/* must() aborts, and so do the sanitizers when they are asked to: this says at what. */
+const char *__asan_default_options(void);
+const char *__ubsan_default_options(void);
+
+const char *__asan_default_options(void)
 {
-  fprintf(stderr, "not ok: %s\n", running);
+  return "abort_on_error=1";
 }
 
-#ifdef __SANITIZE_ADDRESS__
-void __sanitizer_set_death_callback(void (*callback)(void));
-#endif
+const char *__ubsan_default_options(void)
+{
+  return "abort_on_error=1";
+}
+
+static void on_abort(int signal)
+{
+  (void)signal;
+  tell(STDERR_FILENO, "not ok: ");
+  tell(STDERR_FILENO, running);
+  tell(STDERR_FILENO, "\n");
+}
 
 int main(int argc, char **argv)
 {
   const int out = dup(STDOUT_FILENO); /* targets may take it away */
   char tally[64];
   int passed = 0;
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_set_death_callback(say_what_ran);
-#endif
+  signal(SIGABRT, on_abort);
   if (LLVMFuzzerInitialize && LLVMFuzzerInitialize(&argc, &argv) < 0) {
     tell(out, "files are written as root only: not tested\n0 passed, 0 failed, 1 skipped\n");
     return 0;

@@ -13,7 +13,7 @@ static void look_up(int fd, const char *name)
   if (users_find(fd, name, 0, &found) == 1)
     MUST(strcmp(found.name, name) == 0 && strlen(found.home) < USERS_HOME && !strchr(found.home, '\n'));
   if (users_find(fd, NULL, 1000, &found) == 1)
-    MUST(found.uid == 1000 && found.name[0] && found.gid != UINT32_MAX && (!found.home[0] || found.home[0] == '/'));
+    MUST(found.uid == 1000 && found.name[0] && memchr(found.name, 0, USERS_NAME) && found.gid != UINT32_MAX && (!found.home[0] || found.home[0] == '/'));
   if (users_find_group(fd, name, &number) == 1)
     MUST(number != UINT32_MAX);
   users_member_groups(fd, name, groups, &count, 8);
