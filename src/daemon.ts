@@ -7,7 +7,7 @@ import { Cgroups } from './cgroup/groups';
 import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
-import { restoreContainers } from './container/restore';
+import { removeOldCgroups, restoreContainers } from './container/restore';
 import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
@@ -22,6 +22,7 @@ import { serve, type RpcServer } from './rpc/server';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { openStore } from './store/store';
+import { StreamingServer } from './streaming/server';
 
 export interface Daemon {
   /** Ends calls, closes sockets and the store; containers run on. */
@@ -63,10 +64,14 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   layersInUse = () => containers.layersInUse();
 
   const ctx = Context.of(log);
+  const restoring = performance.now();
   await restoreContainers(containers, ctx);
   await restoreSandboxes(sandboxes, ctx);
+  const [pods, all] = [sandboxes.list().length, containers.list().length];
+  log.info('restored what was there', { pods, containers: all, ms: Math.round(performance.now() - restoring) });
 
-  const runtime = runtimeService({ log, config, version, sandboxes, containers });
+  const streaming = await StreamingServer.start(config.streaming, log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, streaming });
   const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
   const servers: RpcServer[] = [];
   servers.push(
@@ -90,9 +95,10 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     ),
   );
   const endpoint = await measured.listen();
+  void removeOldCgroups(containers, ctx);
   return {
     close: async () => {
-      await Promise.all([...servers.map(server => server.close()), endpoint?.close()]);
+      await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();
     },

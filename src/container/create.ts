@@ -7,18 +7,24 @@ import { randomHexId, type ContainerId } from '../base/ids';
 import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { limitWrites } from '../cgroup/limits';
+import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig, type LinuxContainerResources } from '../cri';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
-import { specToJson } from '../oci/spec';
+import { specToJson, type Spec } from '../oci/spec';
 import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
+import { makeVolumes } from './anonymous-volumes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
+import { deviceFacts, hostFacts } from './host-facts';
+import { imageVolumes, volumeImages } from './image-volumes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
+import { seccompOf } from './seccomp';
+import { launchLaps } from './timings';
 
 export interface CreateContainerRequest {
   sandbox: Sandbox;
@@ -62,21 +68,32 @@ export async function createContainer(
 /** Nobody's call ends it: who asked first may go away while others wait. The pod's end does, and the time. */
 async function make(containers: Containers, log: Logger, request: CreateContainerRequest): Promise<Container> {
   const { sandbox, config } = request;
+  const watch = new Stopwatch();
   const ctx = Context.of(log, { timeoutMs: CREATE_WITHIN_MS, signal: sandbox.closing.signal });
   if (sandbox.record.state !== 'ready') {
     throw new BerthError('failed_precondition', `pod sandbox ${sandbox.record.id} is not ready`, {
       hint: 'run a new one',
     });
   }
+  ctx.stage("look up the container's devices");
+  const devices = await ctx.race(deviceFacts(config));
+  watch.lap('look up devices');
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
-  const record = newRecord(containers, request, image);
+  const volumes = await ctx.race(volumeImages(containers, ctx, config.mounts));
+  watch.lap('make sure of the layers');
+  const record = newRecord(containers, request, image, volumes);
   const paths = containers.paths(record.id);
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   const pid = pidNamespace(containers, sandbox, config);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
+  const host = hostFacts(containers, devices, image, volumes, paths.dir);
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  watch.lap('make the spec');
+  const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
+  if (seccomp) spec.linux.seccomp = seccomp.spec;
+  watch.lap('make the seccomp filter');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -86,17 +103,18 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     () => containers.add(record, config),
     () => containers.forget(record.id),
   );
+  watch.lap('write the record');
   crashPoint('create.recorded');
   const [rootfs, placement] = await together([
     undo.step(
       'directories',
-      () => makeDirectories(containers, record, image),
+      () => watch.time('make directories', () => makeDirectories(containers, record, image, spec)),
       () => removeDirectories(containers, record.id),
       { alsoIfActFailed: true },
     ),
     undo.step(
       'cgroup',
-      () => makeCgroup(containers, record, config),
+      () => watch.time('make the cgroup, set its limits', () => makeCgroup(containers, record, config)),
       () => containers.cgroups.remove(record.cgroupPath),
       { alsoIfActFailed: true },
     ),
@@ -104,15 +122,19 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   ]);
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
-  const plan = launchPlan(spec, rootfs, placement, output, config.stdin);
+  const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
+  const plan = launchPlan(spec, rootfs, placement, output, stdin, seccomp?.filter);
+  watch.lap('make the plan');
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
     launched => launched?.abandon(),
   );
+  watch.lap('start the monitor');
   crashPoint('create.launched');
   ctx.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
   const created = await ctx.race(monitor.created);
+  watch.lap('wait until init is ready');
   crashPoint('create.created');
   assertStillTarget(pid);
   container.monitor = monitor;
@@ -121,7 +143,10 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
     user: { uid: created.uid, gid: created.gid, groups: created.groups },
     spec: specToJson(spec),
+    ...(seccomp ? { seccomp: seccomp.filter } : {}),
+    timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });
+  watch.lap('write the record: created');
   crashPoint('create.created-recorded');
   undo.commit();
   followToExit(containers, container, monitor);
@@ -137,7 +162,12 @@ function imageOf(containers: Containers, config: ContainerConfig): Image {
   throw new BerthError('not_found', `image ${reference} is not on this node`, { hint: 'pull it first' });
 }
 
-function newRecord(containers: Containers, request: CreateContainerRequest, image: Image): ContainerRecord {
+function newRecord(
+  containers: Containers,
+  request: CreateContainerRequest,
+  image: Image,
+  volumes: ReadonlyMap<string, Image>,
+): ContainerRecord {
   const { sandbox, config } = request;
   const id = newId(sandbox);
   return {
@@ -151,7 +181,8 @@ function newRecord(containers: Containers, request: CreateContainerRequest, imag
     ...(request.autoRemove ? { autoRemove: true } : {}),
     imageId: image.id,
     imageRef: image.digests[0] ?? image.id,
-    layerKeys: image.layers.map(layer => layer.key),
+    layerKeys: [...new Set([image, ...volumes.values()].flatMap(({ layers }) => layers.map(layer => layer.key)))],
+    ...(volumes.size === 0 ? {} : { imageVolumes: imageVolumes(config.mounts, volumes) }),
     cgroupPath: join(sandbox.record.cgroupParent, id),
     logPath: logPathOf(containers, sandbox, config, id),
     stopSignal: numberOfCriSignal(config.stopSignal) ?? signalNumber(image.config.stopSignal ?? '') ?? SIGTERM,
@@ -198,13 +229,19 @@ function podFacts(
   };
 }
 
-async function makeDirectories(containers: Containers, record: ContainerRecord, image: Image): Promise<Rootfs> {
+async function makeDirectories(
+  containers: Containers,
+  record: ContainerRecord,
+  image: Image,
+  spec: Spec,
+): Promise<Rootfs> {
   const paths = containers.paths(record.id);
   const lowers = containers.images.lowerDirs(image);
   await Promise.all([
     mkdir(paths.stage, { recursive: true, mode: 0o700 }),
     mkdir(paths.work, { recursive: true, mode: 0o700 }),
     mkdir(paths.upper, { recursive: true, mode: 0o755 }),
+    makeVolumes(spec.mounts.filter(mount => mount.copyUp).map(mount => mount.source)),
   ]);
   // The root directory of an overlay is its uppermost one: it looks as the image's does.
   if (lowers[0] !== undefined) {

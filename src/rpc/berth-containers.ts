@@ -5,6 +5,7 @@ import { containerByName } from '../container/find';
 import { removeForPerson } from '../container/pods';
 import { startContainer } from '../container/start';
 import { signalContainer, stopContainer } from '../container/stop';
+import { timingRows } from '../container/timings';
 import {
   ContainerState as BerthState,
   type BerthServer,
@@ -163,6 +164,7 @@ function inspected(containers: Containers, container: Container): object {
     command: commandOf(container),
     hostname: containers.sandboxes.find(record.sandboxId)?.record.hostname ?? '',
     user: record.user,
+    seccomp: record.seccomp?.profile ?? 'unconfined',
     stopSignal: signalName(record.stopSignal),
     autoRemove: record.autoRemove ?? false,
     labels: config.labels,
@@ -177,5 +179,6 @@ function inspected(containers: Containers, container: Container): object {
     cgroupPath: record.cgroupPath,
     logPath: record.logPath,
     runtimeSpec: specOf(container) ?? null,
+    timings: timingRows(containers, container),
   };
 }
