@@ -31,6 +31,7 @@
 #endif
 
 #define MAX_ARGS 512 /* a layer on its chain names every layer below it */
+#define MAX_ENV 64
 #define MAX_FDS 16
 #define STACK_BYTES 65536
 
@@ -141,6 +142,8 @@ struct spawn {
     int fd_count;
     int fds[MAX_FDS];
     char *argv[MAX_ARGS + 1];
+    char *path; /* NULL: `program` is executed */
+    char *envp[MAX_ENV + 1];
     int pid;
     int pidfd;
     int failure;
@@ -150,7 +153,6 @@ struct spawn {
 static int spawn_child(void *argument)
 {
     struct spawn *s = argument;
-    static char *const empty_environment[] = {NULL};
     sigset_t none;
     int base = 3 + MAX_FDS, program, fds[MAX_FDS];
     for (int i = 0; i < s->fd_count; i++)
@@ -158,7 +160,7 @@ static int spawn_child(void *argument)
             base = s->fds[i] + 1;
     if (s->program >= base)
         base = s->program + 1;
-    program = fcntl(s->program, F_DUPFD_CLOEXEC, base);
+    program = fcntl(s->path ? s->fds[0] : s->program, F_DUPFD_CLOEXEC, base);
     for (int i = 0; i < s->fd_count; i++)
         if ((fds[i] = fcntl(s->fds[i], F_DUPFD_CLOEXEC, base)) < 0)
             goto failed;
@@ -172,7 +174,12 @@ static int spawn_child(void *argument)
     sys_close_range((unsigned)program + 1, ~0U, 0);
     memset(&none, 0, sizeof none);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
-    syscall(SYS_execveat, program, "", s->argv, empty_environment, AT_EMPTY_PATH);
+    if (s->path) {
+        setsid(); /* what it starts can be ended with it, by its group */
+        execve(s->path, s->argv, s->envp);
+    } else {
+        syscall(SYS_execveat, program, "", s->argv, s->envp, AT_EMPTY_PATH);
+    }
 failed:
     s->failure = errno;
     return 127;
@@ -213,6 +220,17 @@ static void spawn_run(napi_env env, void *data)
     }
 }
 
+static void free_spawn(struct spawn *s)
+{
+    for (int i = 0; s && s->argv[i]; i++)
+        free(s->argv[i]);
+    for (int i = 0; s && s->envp[i]; i++)
+        free(s->envp[i]);
+    if (s)
+        free(s->path);
+    free(s);
+}
+
 static void spawn_done(napi_env env, napi_status status, void *data)
 {
     struct spawn *s = data;
@@ -229,9 +247,7 @@ static void spawn_done(napi_env env, napi_status status, void *data)
     }
     napi_close_handle_scope(env, scope);
     napi_delete_async_work(env, s->work);
-    for (int i = 0; s->argv[i]; i++)
-        free(s->argv[i]);
-    free(s);
+    free_spawn(s);
 }
 
 static int read_list(napi_env env, napi_value list, uint32_t limit, uint32_t *count)
@@ -243,39 +259,71 @@ static int read_list(napi_env env, napi_value list, uint32_t limit, uint32_t *co
     return 0;
 }
 
-static napi_value spawn(napi_env env, napi_callback_info info)
+static int read_strings(napi_env env, napi_value list, uint32_t limit, char **strings)
 {
-    napi_value args[4], item, promise, name;
     uint32_t count;
-    if (!arguments(env, info, args, 4))
-        return NULL;
-    struct spawn *s = calloc(1, sizeof *s);
-    if (!s || get_int(env, args[0], &s->program) || get_int(env, args[3], &s->cgroup))
-        goto failed;
-    if (read_list(env, args[1], MAX_ARGS, &count))
-        goto failed;
+    if (read_list(env, list, limit, &count))
+        return -1;
     for (uint32_t i = 0; i < count; i++) {
-        napi_get_element(env, args[1], i, &item);
-        if (!(s->argv[i] = get_string(env, item)))
-            goto failed;
+        napi_value item;
+        napi_get_element(env, list, i, &item);
+        if (!(strings[i] = get_string(env, item)))
+            return -1;
     }
-    if (read_list(env, args[2], MAX_FDS, &count))
-        goto failed;
+    return 0;
+}
+
+static int read_fds(napi_env env, napi_value list, struct spawn *s)
+{
+    uint32_t count;
+    if (read_list(env, list, MAX_FDS, &count))
+        return -1;
     for (uint32_t i = 0; i < count; i++) {
-        napi_get_element(env, args[2], i, &item);
+        napi_value item;
+        napi_get_element(env, list, i, &item);
         if (get_int(env, item, &s->fds[i]))
-            goto failed;
+            return -1;
     }
     s->fd_count = (int)count;
+    return 0;
+}
+
+static napi_value queue_spawn(napi_env env, struct spawn *s)
+{
+    napi_value promise, name;
     napi_create_promise(env, &s->deferred, &promise);
     napi_create_string_utf8(env, "berth spawn", NAPI_AUTO_LENGTH, &name);
     napi_create_async_work(env, NULL, name, spawn_run, spawn_done, s, &s->work);
     napi_queue_async_work(env, s->work);
     return promise;
-failed:
-    for (int i = 0; s && s->argv[i]; i++)
-        free(s->argv[i]);
-    free(s);
+}
+
+static napi_value spawn(napi_env env, napi_callback_info info)
+{
+    napi_value args[4];
+    if (!arguments(env, info, args, 4))
+        return NULL;
+    struct spawn *s = calloc(1, sizeof *s);
+    if (s && !get_int(env, args[0], &s->program) && !read_strings(env, args[1], MAX_ARGS, s->argv) &&
+        !read_fds(env, args[2], s) && !get_int(env, args[3], &s->cgroup))
+        return queue_spawn(env, s);
+    free_spawn(s);
+    return NULL;
+}
+
+/* spawnPath(path, argv, fds, environment) -> Promise<{pid, pidfd}>: a program of the system's, in a session of its own */
+static napi_value spawn_path(napi_env env, napi_callback_info info)
+{
+    napi_value args[4];
+    if (!arguments(env, info, args, 4))
+        return NULL;
+    struct spawn *s = calloc(1, sizeof *s);
+    if (s)
+        s->program = s->cgroup = -1;
+    if (s && (s->path = get_string(env, args[0])) && !read_strings(env, args[1], MAX_ARGS, s->argv) &&
+        !read_fds(env, args[2], s) && s->fd_count > 0 && !read_strings(env, args[3], MAX_ENV, s->envp))
+        return queue_spawn(env, s);
+    free_spawn(s);
     return NULL;
 }
 
@@ -647,7 +695,7 @@ NAPI_MODULE_INIT()
         const char *name;
         napi_callback call;
     } functions[] = {
-        {"memfd", memfd},   {"spawn", spawn},  {"umount", unmount},         {"pidfdOpen", pidfd_open_},
+        {"memfd", memfd},   {"spawn", spawn},  {"spawnPath", spawn_path},  {"umount", unmount},         {"pidfdOpen", pidfd_open_},
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
         {"pipe", pipe_},    {"lock", lock},    {"attachDeviceProgram", attach_device_program},
         {"receive", receive},

@@ -20,6 +20,11 @@ export interface Addon {
    * v2 cgroup directory to be born into, or -1.
    */
   spawn(programFd: number, argv: string[], fds: number[], cgroupFd: number): Promise<Spawned>;
+  /**
+   * Starts the program at `path`, with `environment` (`KEY=value`) and exactly
+   * `fds`, in a session and process group of its own, on a pool thread.
+   */
+  spawnPath(path: string, argv: string[], fds: number[], environment: string[]): Promise<Spawned>;
   /** umount2(2) on a pool thread. */
   umount(path: string, flags: number): Promise<void>;
   /**

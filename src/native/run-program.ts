@@ -1,48 +1,120 @@
-import { spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { addon } from './addon';
 
 export interface ProgramOutcome {
   /** undefined when it was killed. */
   readonly status: number | undefined;
   readonly stdout: string;
+  /** Its beginning. */
+  readonly stderr: string;
   readonly timedOut: boolean;
   readonly tooLong: boolean;
 }
 
+export interface ProgramOptions {
+  readonly input: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly timeoutMs: number;
+  /** Of stdout. */
+  readonly outputBytesMax: number;
+}
+
+const stderrBytesMax = 16 * 1024;
+
 /**
  * Runs a small program to its end, in a process group of its own that is killed
- * when it takes longer than `timeoutMs` or says more than `outputBytesMax`. What
- * it writes to stderr goes nowhere. Rejects when it cannot be started.
+ * when it takes longer than `timeoutMs` or says more than `outputBytesMax`.
+ * Rejects, with the errno as `code`, when it cannot be started.
  */
-export function runProgram(
+export async function runProgram(
   path: string,
   args: readonly string[],
-  options: { input: string; env: Record<string, string>; timeoutMs: number; outputBytesMax: number },
+  { input, env, timeoutMs, outputBytesMax }: ProgramOptions,
 ): Promise<ProgramOutcome> {
-  const child = spawn(path, args, { stdio: ['pipe', 'pipe', 'ignore'], env: options.env, cwd: '/', detached: true });
-  let [stdout, timedOut, tooLong] = ['', false, false];
-  const kill = () => {
-    if (child.pid === undefined) return;
-    try {
-      process.kill(-child.pid, 'SIGKILL');
-    } catch {
-      // It has ended already.
-    }
-    child.stdout.destroy();
+  const native = addon();
+  const ours: number[] = [];
+  const theirs: number[] = [];
+  const output = () => {
+    const [readEnd, writeEnd] = native.pipe();
+    ours.push(readEnd);
+    theirs.push(writeEnd);
   };
-  child.stdin.on('error', () => undefined); // it need not read
-  child.stdin.end(options.input);
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-    stdout += chunk;
-    if (stdout.length <= options.outputBytesMax) return;
-    tooLong = true;
-    kill();
-  });
+  let child: { pid: number; pidfd: number };
+  try {
+    theirs.push(inputOf(input));
+    output();
+    output();
+    const environment = Object.entries(env).map(([key, value]) => `${key}=${value}`);
+    child = await native.spawnPath(path, [path, ...args], theirs, environment);
+  } catch (error) {
+    for (const fd of ours) closeSync(fd);
+    throw error;
+  } finally {
+    for (const fd of theirs) closeSync(fd);
+  }
+
+  const [stdout = -1, stderr = -1] = ours;
+  let [timedOut, tooLong, said, complaint] = [false, false, '', ''];
+  const kill = () => killGroup(child.pid);
   const timer = setTimeout(() => {
     timedOut = true;
     kill();
-  }, options.timeoutMs);
-  return new Promise<ProgramOutcome>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', code => resolve({ status: code ?? undefined, stdout, timedOut, tooLong }));
-  }).finally(() => clearTimeout(timer));
+  }, timeoutMs);
+  const reading = [
+    readText(stdout, text => {
+      said += text;
+      if (said.length <= outputBytesMax) return;
+      tooLong = true;
+      kill();
+    }),
+    readText(stderr, text => (complaint = (complaint + text).slice(0, stderrBytesMax))),
+  ];
+  try {
+    const code = await ended(child.pidfd);
+    // What it left running may hold its output open: nothing of its group outlives it.
+    kill();
+    await Promise.all(reading);
+    return { status: code > 128 ? undefined : code, stdout: said, stderr: complaint, timedOut, tooLong };
+  } finally {
+    clearTimeout(timer);
+    closeSync(child.pidfd);
+  }
+}
+
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // It has ended already.
+  }
+}
+
+/** A file in memory: unlike a socket it can be opened as /dev/stdin, and unlike a pipe it asks nobody to write. */
+function inputOf(text: string): number {
+  const sealed = addon().memfd(Buffer.from(text), 'berth-input');
+  try {
+    return openSync(`/proc/self/fd/${sealed}`, 'r');
+  } finally {
+    closeSync(sealed);
+  }
+}
+
+function readText(fd: number, onText: (text: string) => void): Promise<void> {
+  return new Promise(resolve => {
+    new Socket({ fd, readable: true, writable: false })
+      .setEncoding('utf8')
+      .on('data', (text: string) => onText(text))
+      .on('error', () => undefined)
+      .once('close', () => resolve());
+  });
+}
+
+function ended(pidfd: number): Promise<number> {
+  return new Promise(resolve => {
+    const stop = addon().watch(pidfd, () => {
+      stop();
+      resolve(addon().reap(pidfd) ?? 255);
+    });
+  });
 }
