@@ -5,6 +5,7 @@
 #include "../lib/plan.h"
 #include "../lib/users.h"
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -108,6 +109,14 @@ int attach(struct launch *launch, int mount, int target, const char *path);
 
 /* The mount that was held for this target, which the caller owns from now on; -1 and ENOENT when there is none. */
 int held_take(const char *target);
+
+/*
+ * Copies all that is in one directory, with the directory's own owner, mode and times, into another, which is empty. Links
+ * are copied, not followed, and mounts below are not entered. -1 with errno and the path in `failed`, below the directory.
+ */
+int tree_copy(int from, int to, char failed[PATH_MAX]);
+/* Sets security.selinux on a file or directory and all that is in it, as above. */
+int tree_label(int fd, const char *label, char failed[PATH_MAX]);
 
 /* Loads the plan from FD_PLAN and closes it; 0 or -1 with errno. */
 int load_plan(struct plan *plan);
