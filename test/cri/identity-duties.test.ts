@@ -5,8 +5,8 @@ import { refused, useNode } from '../support/node';
 
 /** What of /proc/self/status says who a process is and what it may do. */
 const IDENTITY = /^(Umask|Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):\s*(.*?)\s*$/gm;
-const golden = (text: string) =>
-  Object.fromEntries([...text.matchAll(IDENTITY)].map(([, name, value]) => [name, value]));
+const golden = (text: string): Record<string, string> =>
+  Object.fromEntries([...text.matchAll(IDENTITY)].map(([, name = '', value = '']): [string, string] => [name, value]));
 
 const DEFAULTS = '00000000a80425fb';
 const NONE = '0000000000000000';
