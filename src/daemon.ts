@@ -15,10 +15,13 @@ import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
 import { openMetrics } from './metrics/open';
 import { addon } from './native/addon';
+import { runProgram } from './native/run-program';
+import { PodNetwork } from './network/pod-network';
 import { berthService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
+import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { openStore } from './store/store';
@@ -41,10 +44,18 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const store = openStore(join(root, 'db'), log);
   const cgroups = new Cgroups(readHierarchies());
+  const network = new PodNetwork({
+    configDir: config.network.cniConfigDir,
+    binDirs: config.network.cniBinDirs,
+    timeoutMs: config.network.cniTimeoutSeconds * 1000,
+    run: runProgram,
+    log,
+  });
   const sandboxes = new Sandboxes(
     store.table<SandboxRecord>('sandboxes', 1),
     state,
     cgroups,
+    network,
     log,
     limitOf(config.runtime.podPidsLimit),
   );
@@ -111,6 +122,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   );
   const endpoint = await measured.listen();
   void removeOldCgroups(containers, ctx);
+  void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);

@@ -80,10 +80,13 @@ export const schema = table({
   network: table({
     cni_config_dir: absolutePath()
       .default('/etc/cni/net.d')
-      .describe('Where network plugins put their configuration; this version only tells in Status what is there.'),
+      .describe('Where network plugins (CNI) put their configuration; the first file by name is the network of pods.'),
     cni_bin_dirs: listOf(absolutePath(), 'a list of absolute paths')
       .default(['/opt/cni/bin', '/usr/lib/cni'])
-      .describe('Where network plugins lie; this version runs none.'),
+      .describe('Where network plugins lie; the first that has one is taken.'),
+    cni_timeout_seconds: wholeNumber(1, 3600)
+      .default(60)
+      .describe('A network plugin that has not ended after this long is killed, and its call fails.'),
   }),
   runtime: table({
     cgroup_driver: oneOf(['auto', 'cgroupfs', 'systemd'])

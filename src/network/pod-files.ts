@@ -10,18 +10,20 @@ export const POD_FILES: Readonly<Record<string, string>> = {
   '/etc/resolv.conf': 'resolv.conf',
 };
 
-/** Writes what every container of the pod gets unless its own mounts bring another: hostname, hosts, resolv.conf. */
+/** Writes what every container of the pod gets unless its own mounts bring another: hostname, resolv.conf; see also `writeHosts`. */
 export async function writePodFiles(dir: string, config: PodSandboxConfig, hostname: string): Promise<void> {
   const files = {
     hostname: `${oneWord(hostname, 'hostname')}\n`,
-    hosts: hosts(hostname),
     'resolv.conf': await resolvConf(config.dnsConfig),
   };
   await Promise.all(Object.entries(files).map(([name, text]) => writeFile(join(dir, name), text, { mode: 0o644 })));
 }
 
-function hosts(hostname: string): string {
-  return `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t${hostname}\n`;
+/** /etc/hosts, with the pod's own addresses, or one of the loopback's where it has none. */
+export async function writeHosts(dir: string, hostname: string, ips: readonly string[]): Promise<void> {
+  const own = (ips.length > 0 ? ips : ['127.0.1.1']).map(ip => `${ip}\t${oneWord(hostname, 'hostname')}\n`);
+  const text = `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n${own.join('')}`;
+  await writeFile(join(dir, 'hosts'), text, { mode: 0o644 });
 }
 
 /** The request's servers, searches and options; without any, the node's own file. */

@@ -4,7 +4,14 @@ import type { Logger } from '../base/log';
 import { SingleFlight } from '../base/single-flight';
 import type { PodSandboxConfig } from '../cri';
 import { findNetwork, type NetworkList } from './cni/config';
-import { addNetwork, collectNetwork, deleteNetwork, networkReady, type RuntimeConfig } from './cni/operations';
+import {
+  addNetwork,
+  assertInstalled,
+  collectNetwork,
+  deleteNetwork,
+  networkReady,
+  type RuntimeConfig,
+} from './cni/operations';
 import type { Attachment, PluginHost, RunProgram } from './cni/plugin';
 import { addressesIn, type CniResult } from './cni/result';
 import { runtimeConfigOf } from './runtime-config';
@@ -74,6 +81,7 @@ export class PodNetwork {
     if (!network && complaints[0] !== undefined)
       throw new BerthError('failed_precondition', `no network for the pod: ${complaints[0]}`);
     if (!network) return undefined;
+    await assertInstalled(this.host, network);
     return {
       network,
       ifname: IFNAME,
@@ -117,7 +125,8 @@ export class PodNetwork {
     const { network, complaints } = await findNetwork(configDir);
     if (!network)
       return notReady(
-        complaints[0] ?? `${configDir} holds no network configuration; a network plugin puts one there when it is set up`,
+        complaints[0] ??
+          `${configDir} holds no network configuration; a network plugin puts one there when it is set up`,
       );
     const key = JSON.stringify(network);
     if (this.last && this.last.network === key && Date.now() - this.last.at < STATUS_GOOD_MS) return this.last.status;

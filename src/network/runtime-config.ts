@@ -72,9 +72,7 @@ function bitsOf(text: string, key: string): number {
   const [, whole = '', fraction = '', unit = ''] = /^(\d{1,18})(?:\.(\d{1,9}))?([kMGTP]|[KMGTP]i)?$/.exec(text) ?? [];
   const factor = UNITS[unit];
   const bits =
-    whole === '' || factor === undefined
-      ? -1n
-      : (BigInt(whole + fraction) * factor) / 10n ** BigInt(fraction.length);
+    whole === '' || factor === undefined ? -1n : (BigInt(whole + fraction) * factor) / 10n ** BigInt(fraction.length);
   if (bits >= BITS_MIN && bits <= BITS_MAX) return Number(bits);
   throw new BerthError(
     'invalid_argument',

@@ -1,7 +1,7 @@
 import { release } from 'node:os';
 import { CgroupDriver, type RuntimeConfigResponse, type StatusResponse, type VersionResponse } from '../cri';
 import type { Config } from '../config';
-import { networkStatus } from '../network/status';
+import type { PodNetwork } from '../network/pod-network';
 
 /** The version of the CRI that the kubelet speaks of in Version; it has never changed. */
 const KUBELET_API_VERSION = '0.1.0';
@@ -19,8 +19,8 @@ export function version(ownVersion: string): VersionResponse {
 }
 
 /** Whether pods can run, and what the runtime can do. `verbose` adds the configuration. */
-export async function status(config: Config, isVerbose: boolean): Promise<StatusResponse> {
-  const network = await networkStatus(config.network.cniConfigDir);
+export async function status(config: Config, podNetwork: PodNetwork, isVerbose: boolean): Promise<StatusResponse> {
+  const network = await podNetwork.status();
   const runtime = runtimeReady();
   return {
     status: {

@@ -22,6 +22,7 @@ import { updateContainer } from '../container/update';
 import { planSteps } from '../process/plan-steps';
 import { runSandbox } from '../sandbox/run';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
+import { podCidrs } from '../network/pod-cidrs';
 import { updateSandbox } from '../sandbox/update';
 import type { StreamingServer } from '../streaming/server';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
@@ -53,11 +54,15 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
   return complete(RuntimeServiceService, built);
 }
 
-function infoRpcs({ log, config, version }: RuntimeServiceParts) {
+function infoRpcs({ log, config, version, sandboxes: { network } }: RuntimeServiceParts) {
   return {
     version: unary(log, 'Version', () => info.version(version)),
-    status: unary(log, 'Status', request => info.status(config, request.verbose)),
+    status: unary(log, 'Status', request => info.status(config, network, request.verbose)),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
+    updateRuntimeConfig: unary(log, 'UpdateRuntimeConfig', ({ runtimeConfig }) => {
+      network.setPodCidrs(podCidrs(runtimeConfig?.networkConfig?.podCidr ?? ''));
+      return {};
+    }),
   } satisfies Built;
 }
 

@@ -28,12 +28,13 @@ export function podSandbox({ record, config }: Sandbox): PodSandbox {
 }
 
 export function podSandboxStatus({ record, config }: Sandbox): PodSandboxStatus {
+  const [ip, ...more] = record.network?.ips ?? [];
   return {
     id: record.id,
     metadata: config.metadata,
     state: sandboxState(record.state),
     createdAt: record.createdAtNs,
-    network: { ip: '', additionalIps: [] },
+    network: { ip: ip ?? '', additionalIps: more.map(other => ({ ip: other })) },
     linux: { namespaces: { options: config.linux?.securityContext?.namespaceOptions } },
     labels: config.labels,
     annotations: config.annotations,

@@ -2,16 +2,14 @@ import { readdir, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../base/context';
 import type { SandboxId } from '../base/ids';
-import { isAbsent, messageOf } from '../base/errors';
+import { messageOf } from '../base/errors';
 import { startTimeOf } from '../process/identity';
+import { isPinned } from './network';
 import { removeSandbox } from './remove';
 import { unpin } from './run';
 import type { Sandbox, Sandboxes } from './sandboxes';
 import { stopSandbox } from './stop';
 import { watchInit } from './watch';
-
-/** f_type of a pinned namespace; linux/magic.h. */
-const NSFS_MAGIC = 0x6e736673;
 
 /**
  * After a restart the records are believed, the kernel is asked, and what does
@@ -60,15 +58,6 @@ async function isAlive(sandboxes: Sandboxes, { record }: Sandbox): Promise<boole
     () => true,
     () => false,
   );
-}
-
-async function isPinned(path: string): Promise<boolean> {
-  try {
-    return (await statfs(path)).type === NSFS_MAGIC;
-  } catch (error) {
-    if (isAbsent(error)) return false;
-    throw error;
-  }
 }
 
 async function removeOrphans(sandboxes: Sandboxes, ctx: Context): Promise<void> {

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { hostname as hostHostname } from 'node:os';
-import type { Context } from '../base/context';
+import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { randomHexId, type SandboxId } from '../base/ids';
@@ -8,7 +8,8 @@ import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { NamespaceMode, PodSandboxConfig, type PodSandboxMetadata } from '../cri';
 import { Stopwatch } from '../base/stopwatch';
-import { writePodFiles } from '../network/pod-files';
+import { writeHosts, writePodFiles } from '../network/pod-files';
+import type { PodAttachment } from '../network/pod-network';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { profileChoice } from '../oci/security-profile';
@@ -43,7 +44,9 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
 async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
   const { config } = request;
   const watch = new Stopwatch();
-  const record = newRecord(request);
+  const fresh = newRecord(request);
+  const network = fresh.ownNetwork ? await sandboxes.network.plan(fresh.id, config) : undefined;
+  const record = network ? { ...fresh, network } : fresh;
   const limits = podLimits(config, sandboxes.podPidsLimit);
   const { id } = record;
   const paths = sandboxes.paths(id);
@@ -63,13 +66,13 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
   );
   watch.lap('make directories');
   crashPoint('run.directories-made');
-  const [pinned] = await together([
-    watch.time('pin namespaces', () => makeNamespaces(undo, record, config, paths)),
+  const [{ pinned, attachment }] = await together([
+    makeNetwork(undo, sandboxes, watch, record, config),
     undo.step(
-      'hosts, hostname and resolv.conf',
+      'hostname and resolv.conf',
       () =>
         watch
-          .time('write hosts, hostname and resolv.conf', () => writePodFiles(paths.dir, config, record.hostname))
+          .time('write hostname and resolv.conf', () => writePodFiles(paths.dir, config, record.hostname))
           .then(() => crashPoint('run.files-written')),
       () => undefined,
     ),
@@ -84,7 +87,12 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
     ),
   ]);
   const { pause } = pinned;
-  await sandboxes.update(sandbox, { state: 'ready', ...(pause ? { pause } : {}), timings: watch.laps });
+  await sandboxes.update(sandbox, {
+    state: 'ready',
+    ...(pause ? { pause } : {}),
+    ...(attachment ? { network: attachment } : {}),
+    timings: watch.laps,
+  });
   watch.lap('write the record: ready');
   crashPoint('run.ready-recorded');
   pinned.keep();
@@ -136,6 +144,36 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
     cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
     ownsCgroupParent: cgroupParent === '',
   };
+}
+
+/** The pod's namespaces, and in its network namespace what CNI plugins make. */
+async function makeNetwork(
+  undo: Rollback,
+  sandboxes: Sandboxes,
+  watch: Stopwatch,
+  record: SandboxRecord,
+  config: PodSandboxConfig,
+) {
+  const { id, network: planned } = record;
+  const paths = sandboxes.paths(id);
+  const pinned = await watch.time('pin namespaces', () => makeNamespaces(undo, record, config, paths));
+  const attachment = planned && (await watch.time('CNI ADD', () => attach(undo, sandboxes, record, planned)));
+  crashPoint('run.network-attached');
+  await writeHosts(paths.dir, record.hostname, attachment?.ips ?? []);
+  return { pinned, attachment };
+}
+
+async function attach(undo: Rollback, sandboxes: Sandboxes, { id }: SandboxRecord, planned: PodAttachment) {
+  const { network, log } = sandboxes;
+  const paths = sandboxes.paths(id);
+  let attachment = planned;
+  await undo.step(
+    'CNI ADD',
+    async () => (attachment = await network.attach(Context.of(log), id, paths.network, planned)),
+    () => network.detach(log, id, paths.network, attachment),
+    { alsoIfActFailed: true },
+  );
+  return attachment;
 }
 
 async function makeNamespaces(undo: Rollback, record: SandboxRecord, config: PodSandboxConfig, paths: SandboxPaths) {

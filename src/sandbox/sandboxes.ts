@@ -10,6 +10,7 @@ import { assertMove, type Moves } from '../base/state-machine';
 import type { Cgroups } from '../cgroup/groups';
 import { PodSandboxConfig } from '../cri';
 import { POD_FILES } from '../network/pod-files';
+import type { PodAttachment, PodNetwork } from '../network/pod-network';
 
 export type SandboxState = 'creating' | 'ready' | 'notready';
 
@@ -42,6 +43,8 @@ export interface SandboxRecord {
   cgroupParent: string;
   /** True when berth made `cgroupParent` and removes it. */
   ownsCgroupParent: boolean;
+  /** From before CNI ADD until after DEL; absent where the pod has no network but its loopback, or the host's. */
+  network?: PodAttachment | undefined;
   /** Where the time of RunPodSandbox went. */
   timings?: readonly Lap[];
   /** What an earlier undo could not do; the next stop or remove tries again. */
@@ -86,6 +89,7 @@ export class Sandboxes {
     private readonly table: RecordTable<SandboxRecord>,
     private readonly stateDir: string,
     readonly cgroups: Cgroups,
+    readonly network: PodNetwork,
     readonly log: Logger,
     /** Processes and threads that a pod in a cgroup of berth's own may have; undefined for any number. */
     readonly podPidsLimit?: bigint,

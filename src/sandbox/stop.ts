@@ -2,6 +2,7 @@ import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { signalProcess } from '../process/identity';
+import { detachNetwork } from './network';
 import { unpin } from './run';
 import type { Sandbox, Sandboxes } from './sandboxes';
 
@@ -21,11 +22,13 @@ export async function closeSandbox(sandboxes: Sandboxes, sandbox: Sandbox): Prom
 export async function stopSandbox(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Promise<void> {
   await sandboxes.locks.run(sandbox.record.id, async () => {
     const { id, pause, state } = sandbox.record;
-    ctx.stage("take the pod's namespaces down");
+    ctx.stage("take the pod's network and namespaces down");
     // Written first: the end of the pod's init is no surprise then.
     if (state !== 'notready') await sandboxes.update(sandbox, { state: 'notready' });
     if (pause) signalProcess(pause.pid, pause.pidStartTime, 9);
     crashPoint('stop-pod.init-ended');
+    await detachNetwork(sandboxes, ctx.log, sandbox);
+    crashPoint('stop-pod.network-detached');
     await unpin(sandboxes.paths(id));
     crashPoint('stop-pod.unpinned');
   });

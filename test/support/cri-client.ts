@@ -46,6 +46,7 @@ export interface Answers {
     features: { mountOptions: boolean; supplementalGroupsPolicy: boolean };
   };
   RuntimeConfig: { linux: { cgroupDriver: string } };
+  UpdateRuntimeConfig: object;
   RunPodSandbox: { podSandboxId: string };
   StopPodSandbox: object;
   RemovePodSandbox: object;
@@ -57,6 +58,7 @@ export interface Answers {
       labels: Record<string, string>;
       annotations: Record<string, string>;
       metadata: { name: string; uid: string; namespace: string; attempt: number };
+      network: { ip: string; additionalIps: { ip: string }[] };
     };
     containersStatuses: ContainerStatus[];
     timestamp: string;

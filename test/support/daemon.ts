@@ -22,6 +22,8 @@ const READY_WITHIN_MS = 20_000;
 export interface DaemonOptions {
   /** TOML text of its configuration file. */
   config?: string;
+  /** A network namespace of its own, with a loopback that is up: its pods' networks do not meet the machine's. */
+  ownNetwork?: boolean;
 }
 
 /**
@@ -63,7 +65,7 @@ export class TestDaemon implements AsyncDisposable {
   /** Everything but the start. */
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
     const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'));
-    const daemon = new TestDaemon(dir, await World.make(basename(dir)));
+    const daemon = new TestDaemon(dir, await World.make(basename(dir), options.ownNetwork ?? false));
     writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${options.config ?? ''}`);
     return daemon;
   }
@@ -153,7 +155,8 @@ export class TestDaemon implements AsyncDisposable {
     if (this.child) throw new Error('the daemon runs already');
     const program = [process.execPath, '--enable-source-maps', join(repoRoot, 'dist/src/main.js')];
     const flags = ['--root', this.root, '--state', this.state, '--config', this.configFile, ...more];
-    const child = spawn('nsenter', [`--mount=/proc/${this.holderPid}/ns/mnt`, ...program, ...flags], {
+    const namespaces = ['mnt', 'net'].map((ns, i) => `--${['mount', 'net'][i]}=/proc/${this.holderPid}/ns/${ns}`);
+    const child = spawn('nsenter', [...namespaces, ...program, ...flags], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { PATH: process.env['PATH'], ...env },
     });
@@ -184,14 +187,17 @@ class World {
     readonly cgroupRoots: readonly string[],
   ) {}
 
-  static async make(name: string): Promise<World> {
+  static async make(name: string, ownNetwork: boolean): Promise<World> {
     const mountpoints = cgroupMountpoints();
     const roots = mountpoints.map(mountpoint => join(mountpoint, name));
     for (const dir of roots) makeCgroup(dir);
     const binds = mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`);
-    const script = ['set -e', 'mount --make-rshared /', ...binds, 'echo ready', 'exec cat'].join('\n');
+    const loopback = ownNetwork ? ['ip link set lo up'] : [];
+    const script = ['set -e', 'mount --make-rshared /', ...binds, ...loopback, 'echo ready', 'exec cat'].join('\n');
     // It ends with its standard input, so also when the tests are killed.
-    const holder = spawn('unshare', ['-m', 'sh', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const holder = spawn('unshare', [ownNetwork ? '-mn' : '-m', 'sh', '-c', script], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     const closed = once(holder, 'close').then(() => {
       throw new Error('no mount namespace of its own for the daemon');
     });

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { status, type ServiceError } from '@grpc/grpc-js';
+import { berth } from '../cli/berth';
+import { ociArchive } from './archives';
 import { CriClient, type ContainerStatus } from './cri-client';
 import { TestDaemon, type DaemonOptions } from './daemon';
 import { busyboxImage, type BuiltImage } from './image-builder';
@@ -52,7 +54,8 @@ export class TestNode {
     const registry = await startRegistry();
     try {
       const node = new TestNode(await TestDaemon.start(options), registry);
-      await node.pull('box', busyboxImage());
+      if (options.ownNetwork) await node.load('box', busyboxImage());
+      else await node.pull('box', busyboxImage());
       return node;
     } catch (error) {
       await registry.stop();
@@ -75,6 +78,15 @@ export class TestNode {
     return this.image(name);
   }
 
+  /** Takes an image out of an archive: a daemon with a network of its own reaches no registry. */
+  async load(name: string, image: BuiltImage): Promise<void> {
+    const archive = ociArchive(image, { 'io.containerd.image.name': this.image(name) });
+    const file = join(this.daemon.dir, `${name}.tar`);
+    writeFileSync(file, archive);
+    const ended = await berth(join(this.daemon.state, 'berth.sock'), ['load', '-i', file]);
+    assert.equal(ended.code, 0, ended.stderr);
+  }
+
   async stop(): Promise<void> {
     this.client.close();
     await this.daemon.destroy();
@@ -84,6 +96,12 @@ export class TestNode {
   async restart(): Promise<void> {
     this.client.close();
     await this.daemon.restart();
+    this.client = new CriClient(this.daemon.socket);
+  }
+
+  /** A new client, for a daemon that was started by itself. */
+  async reconnect(): Promise<void> {
+    this.client.close();
     this.client = new CriClient(this.daemon.socket);
   }
 

@@ -101,9 +101,7 @@ async function readNetwork(dir: string, file: string): Promise<NetworkList> {
 /** Plugins that lie one a file in the folder of the network's name, as version 1.1 allows. */
 async function besides(dir: string): Promise<z.output<typeof pluginShape>[]> {
   const names = await configFiles(dir, /\.conf$/);
-  return Promise.all(
-    names.map(async name => parse(await readJson(join(dir, name)), pluginShape, join(dir, name))),
-  );
+  return Promise.all(names.map(async name => parse(await readJson(join(dir, name)), pluginShape, join(dir, name))));
 }
 
 async function readJson(file: string): Promise<unknown> {
@@ -135,7 +133,10 @@ function newestOf(offered: readonly string[], file: string): CniVersion {
 }
 
 function wrong(file: string, why: string, cause?: unknown): BerthError {
-  return new BerthError('failed_precondition', `network configuration ${file}: ${why}`, { cause, hint: 'mend the file' });
+  return new BerthError('failed_precondition', `network configuration ${file}: ${why}`, {
+    cause,
+    hint: 'mend the file',
+  });
 }
 
 /** True when the network's version has what came with `version`. */

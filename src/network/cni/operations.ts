@@ -1,11 +1,16 @@
 import type { Context } from '../../base/context';
 import { BerthError } from '../../base/errors';
 import { has, type NetworkList, type PluginConfig } from './config';
-import { runPlugin, type Attachment, type PluginHost } from './plugin';
+import { findPlugin, runPlugin, type Attachment, type PluginHost } from './plugin';
 import type { CniResult } from './result';
 
 /** What plugins that have the capability are told: `portMappings`, `bandwidth`, `dns`, …. */
 export type RuntimeConfig = Readonly<Record<string, unknown>>;
+
+/** Refuses a network whose plugins are not all there: half of it could be neither used nor taken down. */
+export async function assertInstalled(host: PluginHost, { name, plugins }: NetworkList): Promise<void> {
+  for (const { type } of plugins) await findPlugin(host, type, `network ${JSON.stringify(name)}: plugin ${type}`);
+}
 
 /** ADD, plugin by plugin, each with the result of those before it; the last result is the network's. */
 export async function addNetwork(
@@ -75,8 +80,9 @@ export async function checkNetwork(
     );
 }
 
-/** STATUS: can the network take a pod now? Networks of before 1.1 cannot say, and are believed. */
+/** STATUS: can the network take a pod now? Networks of before 1.1 cannot say, and are believed once their plugins are there. */
 export async function networkReady(host: PluginHost, network: NetworkList): Promise<void> {
+  await assertInstalled(host, network);
   if (!has(network, '1.1.0')) return;
   for (const plugin of network.plugins)
     await runPlugin(host, 'STATUS', network.name, plugin.type, configOf(network, plugin, {}, undefined));

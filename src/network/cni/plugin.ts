@@ -49,7 +49,7 @@ export async function runPlugin(
   attachment?: Attachment,
 ): Promise<CniResult | undefined> {
   const what = `CNI ${command} of network ${JSON.stringify(network)}: plugin ${type}`;
-  const path = await find(host, type, what);
+  const path = await findPlugin(host, type, what);
   const outcome = await host
     .run(path, [], {
       input: JSON.stringify(config),
@@ -72,7 +72,8 @@ export async function runPlugin(
   return outcome.stdout.trim() === '' ? undefined : parseResult(outcome.stdout);
 }
 
-async function find({ binDirs }: PluginHost, type: string, what: string): Promise<string> {
+/** Where a plugin's program is; `what` begins the sentence when it is nowhere. */
+export async function findPlugin({ binDirs }: PluginHost, type: string, what: string): Promise<string> {
   for (const dir of binDirs) {
     const path = join(dir, type);
     try {
