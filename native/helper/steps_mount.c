@@ -15,8 +15,7 @@
 /* Flags of ROOT_OVERLAY. */
 enum { ROOT_VOLATILE = 1, ROOT_NODEV = 2 };
 
-/* Appends what the kernel said about a file system context to the step's detail. */
-static int fs_fail(struct launch *launch, int fs, const char *what)
+int fs_fail(struct launch *launch, int fs, const char *what)
 {
     int failure = errno;
     char said[DETAIL_MAX];
@@ -30,8 +29,7 @@ static int fs_fail(struct launch *launch, int fs, const char *what)
     return -1;
 }
 
-/* A detached mount of a configured file system; closes `fs`. */
-static int mount_context(struct launch *launch, int fs, unsigned attrs)
+int mount_context(struct launch *launch, int fs, unsigned attrs)
 {
     if (sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
         return fs_fail(launch, fs, "create");
@@ -42,8 +40,7 @@ static int mount_context(struct launch *launch, int fs, unsigned attrs)
     return mount;
 }
 
-/* Attaches a detached mount to an open directory or file and closes both. */
-static int attach(struct launch *launch, int mount, int target, const char *path)
+int mount_attach(struct launch *launch, int mount, int target, const char *path)
 {
     int failed = target < 0 || sys_move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
     int failure = errno;
@@ -57,7 +54,7 @@ static int attach(struct launch *launch, int mount, int target, const char *path
 static int enter_root(struct launch *launch, int mount, const char *stage)
 {
     int target = open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (attach(launch, mount, target, stage))
+    if (mount_attach(launch, mount, target, stage))
         return -1;
     launch->root = open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (launch->root < 0)
@@ -66,15 +63,13 @@ static int enter_root(struct launch *launch, int mount, const char *stage)
     return 0;
 }
 
-static int root_overlay(struct launch *launch, struct fields *fields)
+int mount_overlay(struct launch *launch, const char *upper, const char *work, unsigned flags, struct fields *lowers)
 {
-    const char *stage = field_str(fields), *upper = field_str(fields), *work = field_str(fields);
-    unsigned flags = field_u32(fields);
     int fs = sys_fsopen("overlay", FSOPEN_CLOEXEC);
     if (fs < 0)
         return step_fail(launch, "fsopen overlay");
-    for (uint32_t n = field_count(fields); n > 0; n--) {
-        const char *lower = field_str(fields);
+    for (uint32_t n = field_count(lowers); n > 0; n--) {
+        const char *lower = field_str(lowers);
         if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", lower, 0))
             return fs_fail(launch, fs, lower);
     }
@@ -84,7 +79,14 @@ static int root_overlay(struct launch *launch, struct fields *fields)
         return fs_fail(launch, fs, work);
     if (flags & ROOT_VOLATILE && sys_fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0))
         return fs_fail(launch, fs, "volatile");
-    int mount = mount_context(launch, fs, flags & ROOT_NODEV ? MOUNT_ATTR_NODEV : 0);
+    return mount_context(launch, fs, flags & ROOT_NODEV ? MOUNT_ATTR_NODEV : 0);
+}
+
+static int root_overlay(struct launch *launch, struct fields *fields)
+{
+    const char *stage = field_str(fields), *upper = field_str(fields), *work = field_str(fields);
+    unsigned flags = field_u32(fields);
+    int mount = mount_overlay(launch, upper, work, flags, fields);
     return mount < 0 ? -1 : enter_root(launch, mount, stage);
 }
 
@@ -150,7 +152,7 @@ static int mount_fs(struct launch *launch, struct fields *fields)
     int mount = mount_context(launch, fs, attrs);
     if (mount < 0)
         return -1;
-    return attach(launch, mount, mount_target(launch, target, ROOTED_DIRECTORY, flags), target);
+    return mount_attach(launch, mount, mount_target(launch, target, ROOTED_DIRECTORY, flags), target);
 }
 
 static int is_directory(int fd)
@@ -208,7 +210,7 @@ static int mount_bind(struct launch *launch, struct fields *fields)
         errno = EPERM;
         return step_fail(launch, "%s leads onto procfs or sysfs", target);
     }
-    return attach(launch, mount, place, target);
+    return mount_attach(launch, mount, place, target);
 }
 
 static int make_node(struct launch *launch, struct fields *fields)
@@ -280,7 +282,7 @@ static int mask(struct launch *launch, const char *path)
     if (!is_directory(target)) {
         int null = trusted_devnull(launch);
         int mount = null < 0 ? -1 : sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-        return mount < 0 ? step_fail(launch, "/dev/null") : attach(launch, mount, target, path);
+        return mount < 0 ? step_fail(launch, "/dev/null") : mount_attach(launch, mount, target, path);
     }
     int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
     if (fs < 0)
@@ -288,7 +290,7 @@ static int mask(struct launch *launch, const char *path)
     if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "0", 0) || sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0555", 0))
         return fs_fail(launch, fs, "tmpfs options");
     int mount = mount_context(launch, fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    return mount < 0 ? -1 : attach(launch, mount, target, path);
+    return mount < 0 ? -1 : mount_attach(launch, mount, target, path);
 }
 
 static int readonly(struct launch *launch, const char *path)
@@ -302,7 +304,7 @@ static int readonly(struct launch *launch, const char *path)
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
     if (sys_mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr))
         return step_fail(launch, "set attributes of %s", path);
-    return attach(launch, mount, target, path);
+    return mount_attach(launch, mount, target, path);
 }
 
 static int root_readonly(struct launch *launch)

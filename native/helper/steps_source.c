@@ -33,6 +33,23 @@ int held_take(const char *target)
     return -1;
 }
 
+int held_tree(const char *target)
+{
+    for (int i = held_count - 1; i >= 0; i--)
+        if (held[i].tree >= 0 && strcmp(held[i].target, target) == 0)
+            return held[i].tree;
+    errno = ENOENT;
+    return -1;
+}
+
+int held_exchange(int (*exchange)(int number, int tree))
+{
+    for (int i = 0; i < held_count; i++)
+        if (held[i].tree >= 0 && (held[i].tree = exchange(i, held[i].tree)) < 0)
+            return -1;
+    return 0;
+}
+
 /* Keeps a detached mount for `target`; closes it when there are too many. */
 static int hold(struct launch *launch, int tree, const char *target)
 {

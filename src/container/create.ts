@@ -12,7 +12,8 @@ import { containerSpec, type PodFacts } from '../oci/container-spec';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
-import { specToJson } from '../oci/spec';
+import { specToJson, type IdMappings } from '../oci/spec';
+import { assertPodsUserNamespace, hostId } from '../oci/user-namespace';
 import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import type { Container, ContainerRecord, Containers } from './containers';
@@ -74,6 +75,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const paths = containers.paths(record.id);
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
+  assertPodsUserNamespace(options, sandbox.record.userns);
   const pid = pidNamespace(containers, sandbox, config);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
   await using undo = new Rollback(ctx.log, leftovers =>
@@ -88,7 +90,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const [rootfs, placement] = await together([
     undo.step(
       'directories',
-      () => makeDirectories(containers, record, image),
+      () => makeDirectories(containers, record, image, sandbox.record.userns),
       () => removeDirectories(containers, record.id),
       { alsoIfActFailed: true },
     ),
@@ -177,7 +179,7 @@ function podFacts(
   record: ContainerRecord,
 ): PodFacts {
   const paths = containers.sandboxes.paths(sandbox.record.id);
-  const { ownNetwork, ownIpc, hostname } = sandbox.record;
+  const { ownNetwork, ownIpc, hostname, userns } = sandbox.record;
   return {
     hostname,
     networkPath: ownNetwork ? paths.network : undefined,
@@ -189,10 +191,16 @@ function podFacts(
     files: paths.files,
     makeMountSources: record.owner === 'cri',
     cgroupPath: record.cgroupPath,
+    userns: userns && { ...userns, path: paths.user, hostNetwork: !ownNetwork },
   };
 }
 
-async function makeDirectories(containers: Containers, record: ContainerRecord, image: Image): Promise<Rootfs> {
+async function makeDirectories(
+  containers: Containers,
+  record: ContainerRecord,
+  image: Image,
+  userns: IdMappings | undefined,
+): Promise<Rootfs> {
   const paths = containers.paths(record.id);
   const lowers = containers.images.lowerDirs(image);
   await Promise.all([
@@ -203,7 +211,9 @@ async function makeDirectories(containers: Containers, record: ContainerRecord, 
   // The root directory of an overlay is its uppermost one: it looks as the image's does.
   if (lowers[0] !== undefined) {
     const { mode, uid, gid } = await stat(lowers[0]);
-    await chown(paths.upper, uid, gid);
+    await (userns
+      ? chown(paths.upper, hostId(userns.uid, uid), hostId(userns.gid, gid))
+      : chown(paths.upper, uid, gid));
     await chmod(paths.upper, mode & 0o7777);
   }
   return { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: record.owner === 'cri' };

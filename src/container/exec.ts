@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs';
 import { BerthError } from '../base/errors';
 import { execPlan } from '../oci/launch-plan';
-import type { ProcessSpec, UserRequest } from '../oci/spec';
+import type { LinuxSpec, ProcessSpec, UserRequest } from '../oci/spec';
 import { LaunchError } from '../process/launch-failure';
 import { startExec, type RunningExec } from '../process/exec';
 import { openProcess, startTimeOf } from '../process/identity';
@@ -37,11 +37,12 @@ export async function execInContainer(
     );
   }
   try {
-    const own = (JSON.parse(spec) as { process: Omit<ProcessSpec, 'env'> & { env: string[] } }).process;
+    const { process: own, linux } = JSON.parse(spec) as StoredSpec;
     const plan = execPlan(
       execProcess(own, container, request),
       containers.cgroups.placement(cgroupPath),
       request.stdin,
+      linux.idMappings,
     );
     return await startExec({
       plan,
@@ -63,11 +64,13 @@ export async function execInContainer(
   }
 }
 
-function execProcess(
-  own: Omit<ProcessSpec, 'env'> & { env: string[] },
-  { record, config }: Container,
-  request: ExecRequest,
-): ProcessSpec {
+/** What specToJson() leaves of a spec. */
+interface StoredSpec {
+  process: Omit<ProcessSpec, 'env'> & { env: string[] };
+  linux: LinuxSpec;
+}
+
+function execProcess(own: StoredSpec['process'], { record, config }: Container, request: ExecRequest): ProcessSpec {
   const { user = { uid: 0, gid: 0, groups: [] } } = record;
   const entries = new Map<string, Buffer>();
   // The spec as JSON has text; the request's own bytes are put over it.

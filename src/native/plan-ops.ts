@@ -30,6 +30,10 @@ export const OUTER_OPS = {
   STDIN: { code: 6, fields: { mode: 'u32' } },
   JOIN_PID: { code: 7, fields: { path: 'str' } },
   JOIN_PIDFD: { code: 8, fields: { fd: 'u32', types: 'u32' } },
+  USERNS: {
+    code: 80,
+    fields: { path: 'str', namespaces: 'u64', uid: 'u32', uids: 'u32', gid: 'u32', gids: 'u32' },
+  },
 } as const satisfies Record<string, Shape>;
 
 /** Operations of either section. */
@@ -43,6 +47,9 @@ export const HOST_OPS = {
   SHM: { code: 22, fields: { path: 'str', size: 'u64' } },
   PAUSE: { code: 23, fields: { path: 'str' } },
   OOM_SCORE_ADJ: { code: 24, fields: { value: 'u32' } },
+  STAGE: { code: 81, fields: { dir: 'str', userns: 'str' } },
+  STAGE_OVERLAY: { code: 82, fields: { base: 'str', upper: 'str', work: 'str', flags: 'u32', lowers: 'strs' } },
+  STDIO_OWNER: { code: 87, fields: { uid: 'u32', gid: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 /** Operations of the process that becomes the container's. */
@@ -79,6 +86,13 @@ export const INNER_OPS = {
   UMASK: { code: 53, fields: { mask: 'u32' } },
   EXEC: { code: 54, fields: { candidates: 'strs', argv: 'strs', envp: 'strs', addHome: 'u32' } },
   HOLD_SOURCE: { code: 70, fields: { source: 'str', target: 'str', flags: 'u32' } },
+  HELD_ATTRS: {
+    code: 83,
+    fields: { target: 'str', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32', idmap: 'u32' },
+  },
+  ENTER_USERNS: { code: 84, fields: { namespaces: 'u32', uids: 'u32', gids: 'u32' } },
+  ROOT_STAGED: { code: 85, fields: {} },
+  USERNS_ROOT: { code: 86, fields: { uids: 'u32', gids: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 export const ALL_OPS = { ...OUTER_OPS, ...HOST_OPS, ...INNER_OPS } as const;

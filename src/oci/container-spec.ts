@@ -1,6 +1,5 @@
 import { BerthError } from '../base/errors';
 import {
-  NamespaceMode,
   SecurityProfile_ProfileType,
   SupplementalGroupsPolicy,
   type ContainerConfig,
@@ -12,6 +11,7 @@ import { MASKED_PATHS, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
 import type { NamespaceSpec, Spec, UserRequest } from './spec';
 import { idText, parseUser } from './user';
+import { withUserNamespace, type PodUserNamespace } from './user-namespace';
 
 /** What of an image's config decides how its container runs. */
 export interface ImageDefaults {
@@ -39,6 +39,8 @@ export interface PodFacts {
   /** Missing sources of mounts become directories, as the kubelet's hostPath volumes need it. */
   makeMountSources: boolean;
   cgroupPath: string;
+  /** Absent: the host's. */
+  userns?: PodUserNamespace | undefined;
 }
 
 /** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
@@ -47,7 +49,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
   const security = config.linux?.securityContext;
   const isPrivileged = security?.privileged ?? false;
   const capabilities = security?.capabilities;
-  return {
+  const spec: Spec = {
     process: {
       args: commandLine(config, image),
       env: environment(config, image, pod.hostname),
@@ -81,6 +83,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       cgroupsPath: pod.cgroupPath,
     },
   };
+  return withUserNamespace(spec, pod.userns);
 }
 
 /** Asked for and not there yet: said clearly instead of passed over. */
@@ -96,15 +99,6 @@ function refuseUnsupported(config: ContainerConfig): void {
     [config.devices.length > 0, 'devices: host devices in containers'],
     [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
     [config.mounts.some(m => m.image !== undefined && m.image.image !== ''), 'mounts.image: image volumes'],
-    [
-      config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
-      'mounts.uidMappings: idmapped mounts',
-    ],
-    [
-      (security?.namespaceOptions?.usernsOptions?.mode ?? NamespaceMode.NODE) === NamespaceMode.POD &&
-        security?.namespaceOptions?.usernsOptions !== undefined,
-      'userns_options: user namespaces',
-    ],
     [security?.seccomp?.profileType === SecurityProfile_ProfileType.Localhost, 'seccomp: localhost profiles'],
     [security?.apparmor?.profileType === SecurityProfile_ProfileType.Localhost, 'apparmor: localhost profiles'],
   ];

@@ -2,7 +2,8 @@ import type { InnerOp, LaunchPlan, OuterOp } from '../native/plan-ops';
 import { capabilityMask } from './capabilities';
 import { CLONE, MOUNT_FLAGS, MS, ROOT_FLAGS } from './linux';
 import { holdOps, mountOp } from './mount-ops';
-import type { CapabilitySets, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
+import type { CapabilitySets, IdMappings, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
+import { enterUserNamespace } from './user-namespace';
 
 /** Where the container's process is to be put; paths on the host. */
 export interface CgroupPlacement {
@@ -37,7 +38,7 @@ export function launchPlan(
   log: LogTarget | undefined,
   keepStdinOpen: boolean,
 ): LaunchPlan {
-  const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid');
+  const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid' && ns.type !== 'user');
   const pid = spec.linux.namespaces.find(ns => ns.type === 'pid');
   const outer: OuterOp[] = [
     ...cgroupOps(cgroup),
@@ -70,12 +71,18 @@ export function launchPlan(
     { op: 'AWAIT_GO' },
     ...becomeOps(spec.process),
   ];
-  return { outer, inner };
+  return enterUserNamespace({ outer, inner }, spec);
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
-export function execPlan(process: ProcessSpec, cgroup: CgroupPlacement, hasInput: boolean): LaunchPlan {
-  const types = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
+export function execPlan(
+  process: ProcessSpec,
+  cgroup: CgroupPlacement,
+  hasInput: boolean,
+  userns?: IdMappings,
+): LaunchPlan {
+  const all = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
+  const types = all | (userns ? CLONE.newuser : 0);
   return {
     outer: [
       // First: what carries the output must not be in the container's namespaces.
@@ -83,9 +90,15 @@ export function execPlan(process: ProcessSpec, cgroup: CgroupPlacement, hasInput
       ...cgroupOps({ ...cgroup, killFile: undefined }),
       // On the host's /proc, for the child to inherit: the container's may be anything.
       { op: 'OOM_SCORE_ADJ', value: process.oomScoreAdj },
+      ...(userns ? [{ op: 'STDIO_OWNER', uid: userns.uid.first, gid: userns.gid.first } as const] : []),
       { op: 'JOIN_PIDFD', fd: 5, types },
     ],
-    inner: [{ op: 'UMASK', mask: 0 }, lookupUser(process.user), ...becomeOps(process)],
+    inner: [
+      { op: 'UMASK', mask: 0 },
+      ...(userns ? [{ op: 'USERNS_ROOT', uids: userns.uid.count, gids: userns.gid.count } as const] : []),
+      lookupUser(process.user),
+      ...becomeOps(process),
+    ],
   };
 }
 
@@ -99,6 +112,7 @@ const NAMESPACE_FLAG = {
   ipc: CLONE.newipc,
   uts: CLONE.newuts,
   pid: CLONE.newpid,
+  user: CLONE.newuser,
   mount: CLONE.newns,
   cgroup: CLONE.newcgroup,
 } as const;

@@ -2,6 +2,7 @@ import { posix } from 'node:path';
 import { BerthError } from '../base/errors';
 import { MountPropagation, type Mount } from '../cri';
 import type { MountSpec } from './spec';
+import { mountMappings } from './user-namespace';
 
 /** What decides about mounts beside the request's list of them. */
 export interface MountFacts {
@@ -103,6 +104,7 @@ function bindOf(mount: Mount, facts: MountFacts): MountSpec {
     nodev: options.has('nodev') || !facts.isPrivileged,
     nosuid: options.has('nosuid'),
     propagation: PROPAGATION[mount.propagation],
+    ...mountMappings(mount),
   };
 }
 

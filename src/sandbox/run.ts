@@ -1,14 +1,15 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { chown, mkdir, rm } from 'node:fs/promises';
 import { hostname as hostHostname } from 'node:os';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import { randomHexId, type SandboxId } from '../base/ids';
 import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
-import { NamespaceMode, PodSandboxConfig, type PodSandboxMetadata } from '../cri';
+import { PodSandboxConfig, type PodSandboxMetadata } from '../cri';
 import { writePodFiles } from '../network/pod-files';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
+import { podUserNamespace } from '../oci/user-namespace';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
 import { watchInit } from './watch';
@@ -67,6 +68,7 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
       { alsoIfActFailed: true },
     ),
   ]);
+  await giveToContainers(record, paths);
   const { pause } = pinned;
   await sandboxes.update(sandbox, { state: 'ready', ...(pause ? { pause } : {}) });
   pinned.keep();
@@ -78,7 +80,7 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
 
 /** The request's metadata; refuses what cannot be run here, before anything is done. */
 function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetadata {
-  const { metadata, linux } = config;
+  const { metadata } = config;
   if (!metadata) throw new BerthError('invalid_argument', 'the pod sandbox config has no metadata');
   if (metadata.name === '' || metadata.uid === '' || metadata.namespace === '') {
     throw new BerthError('invalid_argument', 'the pod sandbox metadata needs name, uid and namespace');
@@ -89,16 +91,14 @@ function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetad
     });
   }
   if (config.windows) throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux pods only');
-  const userns = linux?.securityContext?.namespaceOptions?.usernsOptions;
-  if (userns?.mode === NamespaceMode.POD) {
-    throw new BerthError('unimplemented', 'this version of berth does not support userns_options: user namespaces');
-  }
   return metadata;
 }
 
 function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
   const id = randomHexId() as SandboxId;
-  const { network, ipc } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
+  const options = config.linux?.securityContext?.namespaceOptions;
+  const { network, ipc } = podNamespaces(options);
+  const userns = podUserNamespace(options);
   const ownNetwork = network === 'pod';
   const cgroupParent = config.linux?.cgroupParent ?? '';
   return {
@@ -112,6 +112,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
     hostname: ownNetwork ? config.hostname || id.slice(0, 12) : hostHostname(),
     ownNetwork,
     ownIpc: ipc === 'pod',
+    ...(userns ? { userns } : {}),
     cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
     ownsCgroupParent: cgroupParent === '',
   };
@@ -148,14 +149,22 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
       shmPath: paths.shm,
       shmBytes: SHM_BYTES,
       sysctls: config.linux?.sysctls ?? {},
+      userns: record.userns && { ...record.userns, path: paths.user },
     }),
     record.id,
   );
 }
 
+/** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */
+async function giveToContainers({ userns, ownIpc }: SandboxRecord, { files, shm }: SandboxPaths): Promise<void> {
+  if (!userns) return;
+  const given = [...Object.values(files), ...(ownIpc ? [shm] : [])];
+  await Promise.all(given.map(path => chown(path, userns.uid.first, userns.gid.first)));
+}
+
 /** Takes the pod's mounts off the host; those that are not there are fine. */
 export async function unpin(paths: SandboxPaths): Promise<void> {
-  await Promise.all([paths.network, paths.ipc, paths.uts, paths.pid, paths.shm].map(path => unmount(path)));
+  await Promise.all([paths.user, paths.network, paths.ipc, paths.uts, paths.pid, paths.shm].map(path => unmount(path)));
 }
 
 export async function removeCgroup(sandboxes: Sandboxes, record: SandboxRecord): Promise<void> {
