@@ -92,8 +92,8 @@ int mount_overlay(struct launch *launch, const char *upper, const char *work, un
 /* Attaches a detached mount to an open directory or file and closes both. */
 int mount_attach(struct launch *launch, int mount, int target, const char *path);
 
-/* The mount that was held last for this target; it stays there. -1 and ENOENT when there is none. */
-int held_tree(const char *target);
+/* The mount that was held as the nth, from 0 on; it stays there. -1 and ENOENT when there is none. */
+int held_tree(uint32_t number);
 /* Puts what `exchange` returns in the place of every held mount; ends at its first -1. */
 int held_exchange(int (*exchange)(int number, int tree));
 /* The mount that was held for this target, which the caller owns from now on; -1 and ENOENT when there is none. */

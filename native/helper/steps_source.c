@@ -33,11 +33,10 @@ int held_take(const char *target)
     return -1;
 }
 
-int held_tree(const char *target)
+int held_tree(uint32_t number)
 {
-    for (int i = held_count - 1; i >= 0; i--)
-        if (held[i].tree >= 0 && strcmp(held[i].target, target) == 0)
-            return held[i].tree;
+    if (number < (uint32_t)held_count)
+        return held[number].tree;
     errno = ENOENT;
     return -1;
 }

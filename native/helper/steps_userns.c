@@ -93,17 +93,17 @@ static int stage_overlay(struct launch *launch, struct fields *fields)
 
 static int held_attrs(struct launch *launch, struct fields *fields)
 {
-    const char *target = field_str(fields);
+    uint32_t number = field_u32(fields);
     struct mount_attr attr = {.attr_set = field_u64(fields), .attr_clr = field_u64(fields)};
     struct mount_attr shape = {.propagation = field_u64(fields), .attr_set = attr.attr_set & MOUNT_ATTR_NODEV};
     unsigned flags = field_u32(fields), recursive = flags & RECURSIVE ? AT_RECURSIVE : 0;
-    int tree = held_tree(target);
+    int tree = held_tree(number);
     if (tree < 0)
-        return step_fail(launch, "%s", target);
+        return step_fail(launch, "held mount %u", number);
     if (sys_mount_setattr(tree, "", AT_EMPTY_PATH | (flags & RECURSIVE_ATTRS ? AT_RECURSIVE : 0), &attr) ||
         sys_mount_setattr(tree, "", AT_EMPTY_PATH | recursive, &shape))
         return step_fail(launch, "set attributes");
-    return field_u32(fields) ? idmap(launch, tree, target, recursive) : 0;
+    return field_u32(fields) ? idmap(launch, tree, "it", recursive) : 0;
 }
 
 /* ---- across the border ---- */

@@ -88,7 +88,7 @@ export const INNER_OPS = {
   HOLD_SOURCE: { code: 70, fields: { source: 'str', target: 'str', flags: 'u32' } },
   HELD_ATTRS: {
     code: 83,
-    fields: { target: 'str', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32', idmap: 'u32' },
+    fields: { number: 'u32', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32', idmap: 'u32' },
   },
   ENTER_USERNS: { code: 84, fields: { namespaces: 'u32', uids: 'u32', gids: 'u32' } },
   ROOT_STAGED: { code: 85, fields: {} },

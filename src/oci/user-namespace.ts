@@ -155,16 +155,19 @@ export function enterUserNamespace(plan: LaunchPlan, spec: Spec): LaunchPlan {
   const at = plan.inner.findIndex(({ op }) => op === 'ROOT_OVERLAY');
   const root = plan.inner[at];
   if (root?.op !== 'ROOT_OVERLAY') throw new BerthError('internal', 'a launch plan without ROOT_OVERLAY');
-  const isMapped = new Set(spec.mounts.filter(mount => mount.mappings).map(mount => mount.destination));
-  const binds = plan.inner.slice(at).filter(op => op.op === 'MOUNT_BIND');
+  const held = holdBinds(
+    plan.inner,
+    new Set(spec.mounts.filter(mount => mount.mappings).map(mount => mount.destination)),
+  );
   return {
     outer: plan.outer.map(op => (op.op === 'CLONE_FLAGS' ? { ...op, flags: BigInt(CLONE.newns) } : op)),
     inner: [
       ...plan.inner.slice(0, at).filter(({ op }) => op !== 'HOLD_SOURCE' && op !== 'PROPAGATION'),
       { op: 'STDIO_OWNER', uid: mappings.uid.first, gid: mappings.gid.first },
-      ...binds.flatMap(bind => holdBind(plan, bind, isMapped.has(String(bind.target)))),
+      ...held.map(({ hold }) => hold),
       { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
       { op: 'STAGE', dir: root.stage, userns },
+      ...held.map(({ attributes }) => attributes),
       stageOverlay(root),
       {
         op: 'ENTER_USERNS',
@@ -179,17 +182,23 @@ export function enterUserNamespace(plan: LaunchPlan, spec: Spec): LaunchPlan {
 }
 
 type Bind = Extract<InnerOp, { op: 'MOUNT_BIND' }>;
+type Hold = Extract<InnerOp, { op: 'HOLD_SOURCE' }>;
 
-/** Takes a bind's source as it will be: with its flags, which the way into the user namespace locks. */
-function holdBind(plan: LaunchPlan, bind: Bind, isMapped: boolean): InnerOp[] {
-  const { target, set, clear, propagation, flags } = bind;
-  const held = plan.inner.find(op => op.op === 'HOLD_SOURCE' && op.target === target) ?? {
-    op: 'HOLD_SOURCE',
-    source: bind.source,
-    target,
-    flags: flags & (MOUNT_FLAGS.recursive | MOUNT_FLAGS.sourceNoLinks),
-  };
-  return [held, { op: 'HELD_ATTRS', target, set, clear, propagation, flags, idmap: isMapped ? 1 : 0 }];
+/** Takes the sources of all binds as they will be: with their flags, which the way into the user namespace locks. */
+function holdBinds(inner: readonly InnerOp[], mapped: ReadonlySet<string>): { hold: Hold; attributes: InnerOp }[] {
+  const holds = inner.filter(op => op.op === 'HOLD_SOURCE');
+  return inner
+    .filter(op => op.op === 'MOUNT_BIND')
+    .map(({ source, target, set, clear, propagation, flags }, number) => {
+      const at = holds.findIndex(hold => hold.target === target);
+      const [hold = unheld(source, target, flags)] = at < 0 ? [] : holds.splice(at, 1);
+      const idmap = mapped.has(String(target)) ? 1 : 0;
+      return { hold, attributes: { op: 'HELD_ATTRS', number, set, clear, propagation, flags, idmap } };
+    });
+}
+
+function unheld(source: Hold['source'], target: Hold['target'], flags: number): Hold {
+  return { op: 'HOLD_SOURCE', source, target, flags: flags & (MOUNT_FLAGS.recursive | MOUNT_FLAGS.sourceNoLinks) };
 }
 
 function placeHeld(bind: Bind): Bind {

@@ -80,7 +80,7 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
     case 'LOG':
       return new LaunchError('invalid_argument', `open the log ${text(step.path)}: ${why}`, step.op, errno);
     case 'HELD_ATTRS':
-      return idmapError(`mount ${sourceOf(step.target, plan)} at ${text(step.target)}`, step.op, errno, detail);
+      return idmapError(heldMount(step.number, plan), step.op, errno, detail);
     case 'STAGE_OVERLAY':
       return idmapError('mount the root file system in a user namespace', step.op, errno, detail);
     case 'USERNS':
@@ -142,9 +142,10 @@ const FILE_SYSTEMS: Readonly<Record<string, string>> = {
   ff534d42: 'cifs',
 };
 
-function sourceOf(target: string | Buffer, { inner }: LaunchPlan): string {
-  const held = inner.find(op => op.op === 'HOLD_SOURCE' && op.target === target);
-  return held?.op === 'HOLD_SOURCE' ? text(held.source) : '';
+/** `mount SOURCE at TARGET` of the nth mount that is held. */
+function heldMount(number: number, { inner }: LaunchPlan): string {
+  const held = inner.filter(op => op.op === 'HOLD_SOURCE')[number];
+  return held ? `mount ${text(held.source)} at ${text(held.target)}` : 'mount';
 }
 
 function idmapError(what: string, op: PlanOp['op'], errno: string, detail: string): LaunchError {
