@@ -2,11 +2,10 @@
 #include "confine.h"
 
 #include <errno.h>
-#include <linux/audit.h>
+#include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
+#include <linux/mount.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -14,69 +13,40 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int drop_capabilities(void)
+int confine(const struct confinement *c, struct failure *f)
 {
-  static const int kept[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER,   CAP_FSETID,
-                             CAP_MKNOD, CAP_SETFCAP,      CAP_SYS_ADMIN /* trusted.overlay.opaque */};
-  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-  struct __user_cap_data_struct data[2], want[2] = {{0}, {0}};
-  if (syscall(SYS_capget, &header, data) < 0)
+  if (confine_descriptors(c, f) < 0 || confine_limits(f) < 0 || confine_mounts(c, f) < 0)
     return -1;
-  for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
-    const unsigned word = (unsigned)kept[i] / 32, bit = 1u << (kept[i] % 32);
-    want[word].permitted |= data[word].permitted & bit;
-    want[word].effective |= data[word].permitted & bit;
-  }
-  return (int)syscall(SYS_capset, &header, want);
+  if (confine_capabilities(c->role, f) < 0 || confine_landlock(c, f) < 0)
+    return -1;
+  return confine_syscalls(c->role, f);
 }
 
-#if defined(__x86_64__)
-#define THIS_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define THIS_ARCH AUDIT_ARCH_AARCH64
-#endif
+/* ---- limits ---- */
 
-#ifdef THIS_ARCH
-/* Calls that unpacking never makes and an attacker would: EPERM. A list of refusals, so that no libc version breaks it. */
-static int filter_syscalls(void)
-{
-  static const uint16_t refused[] = {
-      SYS_socket,      SYS_socketpair,    SYS_execve,       SYS_execveat,     SYS_ptrace,        SYS_process_vm_readv,
-      SYS_mount,       SYS_umount2,       SYS_pivot_root,   SYS_chroot,       SYS_setns,         SYS_unshare,
-      SYS_open_tree,   SYS_move_mount,    SYS_fsopen,       SYS_fsmount,      SYS_mount_setattr, SYS_process_vm_writev,
-      SYS_bpf,         SYS_io_uring_setup, SYS_userfaultfd, SYS_perf_event_open, SYS_keyctl,     SYS_add_key,
-      SYS_request_key, SYS_kexec_load,    SYS_init_module,  SYS_finit_module, SYS_reboot,        SYS_swapon,
-      SYS_kill,        SYS_pidfd_open,    SYS_pidfd_getfd,  SYS_open_by_handle_at, SYS_setuid,   SYS_setgid,
-      SYS_sethostname, SYS_settimeofday,  SYS_clock_settime, SYS_quotactl,    SYS_personality,   SYS_memfd_create,
-  };
-  enum { COUNT = sizeof refused / sizeof *refused };
-  struct sock_filter code[6 + COUNT];
-  size_t n = 0;
-  code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-  code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, THIS_ARCH, 1, 0);
-  code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-  code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-  for (size_t i = 0; i < COUNT; i++)
-    code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, refused[i], (uint8_t)(COUNT - i), 0);
-  code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-  code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-  struct sock_fprog program = {.len = (unsigned short)n, .filter = code};
-  return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
-}
-#else
-static int filter_syscalls(void)
-{
-  return 0;
-}
-#endif
+/*
+ * Addresses, since the kernel limits no other kind of a process' memory. The worst layer that is not refused needs
+ * some 700 MiB: a zstd window of 128, 256 each for the paths whose times are set at the end and for what is known of
+ * directories and files by inode. Whatever wants more ends with the step `memory`.
+ */
+enum { MEMORY_MAX = 1 << 30 };
 
-int confine(struct failure *f)
+/* The stack grows by page faults, and one that finds no addresses left is a crash instead of an error. */
+static void reserve_stack(void)
 {
-  /* 1 GiB of addresses: some 250 MiB for the names of directories, threads' stacks, and the ring. */
-  const struct rlimit memory = {1ul << 30, 1ul << 30}, core = {0, 0};
+  volatile char deepest[2 << 20]; /* twice of what writing the manifest of the deepest tree takes */
+  deepest[0] = 0;
+  (void)deepest[0];
+}
+
+int confine_limits(struct failure *f)
+{
+  const struct rlimit memory = {MEMORY_MAX, MEMORY_MAX}, core = {0, 0};
   struct rlimit files;
   umask(0);
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* removing a deep tree holds one descriptor a level */
+  reserve_stack();
+  mallopt(M_ARENA_MAX, 1); /* every further one takes 64 MiB of addresses, and the threads allocate next to nothing */
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* a descriptor a level is held in a deep tree */
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
   }
@@ -88,11 +58,89 @@ int confine(struct failure *f)
 #else
   (void)memory;
 #endif
+  return 0;
+}
+
+/* ---- descriptors ---- */
+
+static int is_named(const struct confinement *c, int fd)
+{
+  int named = fd == *c->root || fd == c->files[0] || fd == c->files[1];
+  for (size_t i = 0; i < c->lower_count; i++)
+    named |= fd == c->lowers[i];
+  return named;
+}
+
+int confine_descriptors(const struct confinement *c, struct failure *f)
+{
+  int last = *c->root; /* of those that stay */
+  for (size_t i = 0; i < c->lower_count; i++)
+    last = c->lowers[i] > last ? c->lowers[i] : last;
+  for (size_t i = 0; i < 2; i++)
+    last = c->files[i] > last ? c->files[i] : last;
+  for (int fd = STDERR_FILENO + 1; fd < last; fd++)
+    if (!is_named(c, fd))
+      close(fd);
+  return syscall(SYS_close_range, (unsigned)last + 1, ~0u, 0u) < 0 ? fail(f, "confine", errno, "descriptors") : 0;
+}
+
+/* ---- mounts ---- */
+
+/*
+ * A clone of the mount that `*fd` is in, with that directory as its root, attached nowhere: its `..` is itself, and the
+ * host's mount table, which a mount namespace would have to copy, is left alone. Mounts below it are not in it.
+ */
+static int enclose(int *fd, uint64_t attributes)
+{
+  struct mount_attr how = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | attributes};
+  const int mount = (int)syscall(SYS_open_tree, *fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  if (mount < 0 || syscall(SYS_mount_setattr, mount, "", AT_EMPTY_PATH, &how, sizeof how) < 0)
+    return -1;
+  const int root = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (root < 0)
+    return -1;
+  close(*fd);
+  *fd = root; /* `mount` stays open: the last descriptor of a clone unmounts it */
+  return 0;
+}
+
+int confine_mounts(const struct confinement *c, struct failure *f)
+{
+  if (enclose(c->root, c->role == ROLE_VERIFY ? MOUNT_ATTR_RDONLY : 0) < 0)
+    return fail(f, "confine", errno, "mount");
+  for (size_t i = 0; i < c->lower_count; i++)
+    if (enclose(&c->lowers[i], MOUNT_ATTR_RDONLY) < 0)
+      return fail(f, "confine", errno, "mount");
+  return fchdir(*c->root) < 0 || chroot(".") < 0 ? fail(f, "confine", errno, "chroot") : 0;
+}
+
+/* ---- capabilities ---- */
+
+static const struct {
+  uint8_t capability, roles;
+} kept[] = {
+    {CAP_CHOWN, ROLE_UNPACK},                     /* owners that the archive names */
+    {CAP_DAC_OVERRIDE, ROLE_UNPACK | ROLE_REMOVE}, /* directories of those owners, whatever their mode */
+    {CAP_DAC_READ_SEARCH, ROLE_VERIFY},           /* the same, to read */
+    {CAP_FOWNER, ROLE_UNPACK | ROLE_VERIFY | ROLE_REMOVE}, /* modes, times; O_NOATIME; sticky directories */
+    {CAP_FSETID, ROLE_UNPACK},                    /* set-group-id of a group that is not ours */
+    {CAP_MKNOD, ROLE_UNPACK},                     /* devices; the mount is nodev, so none of them can be opened */
+    {CAP_SETFCAP, ROLE_UNPACK},                   /* security.capability */
+    {CAP_SYS_ADMIN, ROLE_UNPACK | ROLE_VERIFY},   /* trusted.overlay.opaque: to set it and to see it */
+};
+
+int confine_capabilities(enum role role, struct failure *f)
+{
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct data[2], want[2] = {{0}, {0}};
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
     return fail(f, "confine", errno, "no_new_privs");
-  if (drop_capabilities() < 0)
+  if (syscall(SYS_capget, &header, data) < 0)
     return fail(f, "confine", errno, "capabilities");
-  if (filter_syscalls() < 0)
-    return fail(f, "confine", errno, "seccomp");
-  return 0;
+  for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+    const unsigned word = kept[i].capability / 32, bit = kept[i].roles & role ? 1u << (kept[i].capability % 32) : 0;
+    want[word].permitted |= data[word].permitted & bit;
+    want[word].effective |= data[word].permitted & bit;
+  }
+  return syscall(SYS_capset, &header, want) < 0 ? fail(f, "confine", errno, "capabilities") : 0;
 }

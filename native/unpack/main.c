@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include "confine.h"
+#include "remove.h"
 #include "source.h"
 #include "tar.h"
 #include "tree.h"
@@ -148,21 +149,32 @@ static void print_summary(const struct tree *t, const struct source *s)
   printf("opaque-root %d\nimplied %d\nlinks-below 0\n", t->opaque_root, t->implied > 0);
 }
 
-static int apply_all(struct tree *t, struct tar *tar)
+/*
+ * What few bytes can make much of: an entry may imply directories by the hundred, and each of them, as every small file,
+ * takes a block of the disk. Four times `max_bytes` is more than any layer needs whose bytes are not more than those.
+ */
+static int check_growth(const struct tree *t, uint64_t max_bytes, struct failure *f)
+{
+  if (t->inodes > ENTRIES_MAX)
+    return fail(f, "entries", E2BIG, NULL);
+  return t->disk_bytes / 4 > max_bytes ? fail(f, "too-large", EFBIG, NULL) : 0;
+}
+
+static int apply_all(struct tree *t, struct tar *tar, uint64_t max_bytes)
 {
   static struct tar_entry entry;
   int more;
   while (!t->links_below && (more = tar_next(tar, &entry)) != 0)
-    if (more < 0 || tree_apply(t, tar, &entry) < 0)
+    if (more < 0 || tree_apply(t, tar, &entry) < 0 || check_growth(t, max_bytes, t->failure) < 0)
       return -1;
   return t->links_below ? 0 : tree_finish(t);
 }
 
-static int unpack_from(struct source *s, struct tree *t, struct failure *f)
+static int unpack_from(struct source *s, struct tree *t, uint64_t max_bytes, struct failure *f)
 {
   struct tar tar;
   tar_start(&tar, (struct tar_input){.from = s, .peek = peek, .consume = consume}, f);
-  const int result = apply_all(t, &tar);
+  const int result = apply_all(t, &tar, max_bytes);
   tar_end(&tar);
   if (result < 0)
     return -1;
@@ -184,7 +196,12 @@ static int unpack(const struct arguments *a, struct failure *f)
   for (size_t i = 0; root >= 0 && i < a->lower_count; i++)
     if ((lowers[i] = open_dir(a->lowers[i], f)) < 0)
       return -1;
-  if (root < 0 || confine(f) < 0)
+  if (root < 0 || confine(&(struct confinement){.role = ROLE_UNPACK,
+                                                .root = &root,
+                                                .lowers = lowers,
+                                                .lower_count = a->lower_count,
+                                                .files = {a->blob, a->manifest}},
+                          f) < 0)
     return -1;
   if (tree_start(&tree, root, lowers, a->lower_count, a->mode == MODE_BASE, f) < 0)
     return -1;
@@ -199,7 +216,7 @@ static int unpack(const struct arguments *a, struct failure *f)
                                                                 .progress = print_progress});
   if (!source)
     return fail(f, errno == ENOMEM ? "memory" : "thread", errno, NULL);
-  return unpack_from(source, &tree, f);
+  return unpack_from(source, &tree, a->max_bytes, f);
 }
 
 static int layer(int argc, char **argv, struct failure *f)
@@ -208,7 +225,7 @@ static int layer(int argc, char **argv, struct failure *f)
   return parse_arguments(argc, argv, &arguments, f) < 0 ? -1 : unpack(&arguments, f);
 }
 
-/* ---- sync, remove ---- */
+/* ---- sync, verify ---- */
 
 static int sync_all(const char *path, struct failure *f)
 {
@@ -218,20 +235,14 @@ static int sync_all(const char *path, struct failure *f)
   return syncfs(fd) < 0 ? fail(f, "sync", errno, path) : 0;
 }
 
-static int remove_all(const char *path, struct failure *f)
-{
-  if (confine(f) < 0)
-    return -1;
-  return remove_tree(AT_FDCWD, path) < 0 ? fail(f, "remove", errno, path) : 0;
-}
-
 static int verify(char **argv, struct failure *f)
 {
   int manifest;
   if (strcmp(argv[2], "--dir") != 0 || strcmp(argv[4], "--manifest") != 0 || parse_fd(argv[5], &manifest) < 0)
     return fail(f, "usage", EINVAL, "verify");
-  const int dir = open_dir(argv[3], f);
-  return dir < 0 || confine(f) < 0 ? -1 : manifest_verify(dir, manifest, f);
+  int dir = open_dir(argv[3], f);
+  const struct confinement c = {.role = ROLE_VERIFY, .root = &dir, .files = {manifest, -1}};
+  return dir < 0 || confine(&c, f) < 0 ? -1 : manifest_verify(dir, manifest, f);
 }
 
 int main(int argc, char **argv)

@@ -125,6 +125,19 @@ static int make_implied(struct tree *t, struct walk *w, const char *name, int hi
   return fd;
 }
 
+static unsigned depth_of(const char *path)
+{
+  unsigned depth = path[0] != 0;
+  for (; *path; path++)
+    depth += *path == '/';
+  return depth;
+}
+
+static int too_deep(struct tree *t, const char *path)
+{
+  return fail(t->failure, "depth", ELOOP, path);
+}
+
 /* One step: into `name`, which is followed if it is a link and made if it is missing. */
 static int walk_into(struct tree *t, struct walk *w, const char *name)
 {
@@ -151,6 +164,11 @@ static int walk_into(struct tree *t, struct walk *w, const char *name)
   if (at > 0)
     w->real[at] = '/';
   memcpy(w->real + at + (at > 0), name, len + 1);
+  if (depth_of(w->real) >= DEPTH_MAX) { /* also where it exists: links make another way to it, and it could grow there */
+    if (fd >= 0)
+      close(fd);
+    return too_deep(t, w->real);
+  }
   if (hidden && unlinkat(w->fd, name, 0) < 0)
     return -1;
   if (fd < 0)
@@ -212,6 +230,8 @@ int tree_parent(struct tree *t, const char *path, const char **name)
   *name = split(path, dir);
   if (t->parent >= 0 && !t->parent_stale && strcmp(dir, t->parent_path) == 0)
     return t->parent;
+  if (depth_of(dir) >= DEPTH_MAX)
+    return too_deep(t, path);
   tree_forget_parent(t);
   t->failure->step = NULL;
   /* Behind a link the way is walked by hand, which holds every directory to PATH_LIMIT however links are chained. */

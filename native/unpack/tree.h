@@ -53,7 +53,8 @@ struct tree {
   size_t dir_paths_len, dir_paths_size;
 };
 
-enum { ENTRIES_MAX = 10 * 1000 * 1000, DIR_PATHS_MAX = 256 * 1024 * 1024 };
+/* DEPTH_MAX: of directories below the root. Whoever walks a tree holds a descriptor for each level. */
+enum { ENTRIES_MAX = 10 * 1000 * 1000, DEPTH_MAX = 512, DIR_PATHS_MAX = 256 * 1024 * 1024 };
 
 /* `root` must be empty; it becomes 0755 root:root unless the archive says otherwise. The fds stay the caller's. */
 int tree_start(struct tree *t, int root, const int *lowers, size_t lower_count, int is_base, struct failure *failure);

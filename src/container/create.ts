@@ -1,6 +1,7 @@
 import { chmod, chown, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { randomHexId, type ContainerId } from '../base/ids';
 import type { Logger } from '../base/log';
@@ -87,6 +88,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     () => containers.add(record, config),
     () => containers.forget(record.id),
   );
+  crashPoint('create.recorded');
   const [rootfs, placement] = await together([
     undo.step(
       'directories',
@@ -102,6 +104,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     ),
     makeLogDirectory(record.logPath),
   ]);
+  crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
   const plan = launchPlan(spec, rootfs, placement, output, config.stdin);
   const monitor = await undo.step(
@@ -109,8 +112,10 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     () => Monitor.launch(plan, paths.stateDir, record.id),
     launched => launched?.abandon(),
   );
+  crashPoint('create.launched');
   ctx.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
   const created = await ctx.race(monitor.created);
+  crashPoint('create.created');
   assertStillTarget(pid);
   container.monitor = monitor;
   await containers.update(container, {
@@ -119,6 +124,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     user: { uid: created.uid, gid: created.gid, groups: created.groups },
     spec: specToJson(spec),
   });
+  crashPoint('create.created-recorded');
   undo.commit();
   followToExit(containers, container, monitor);
   ctx.log.info('container is created', { container: record.id, sandbox: record.sandboxId });
@@ -216,6 +222,7 @@ async function makeDirectories(
       : chown(paths.upper, uid, gid));
     await chmod(paths.upper, mode & 0o7777);
   }
+  crashPoint('create.directories-made');
   return { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: record.owner === 'cri' };
 }
 
@@ -228,7 +235,9 @@ export async function removeDirectories(containers: Containers, id: ContainerId)
   } catch (error) {
     if (!isAbsent(error)) throw error;
   }
+  crashPoint('rm.renamed');
   await Promise.all([gone, stateDir].map(path => rm(path, { recursive: true, force: true })));
+  crashPoint('rm.deleted');
 }
 
 async function makeCgroup({ cgroups }: Containers, record: ContainerRecord, config: ContainerConfig) {

@@ -1,4 +1,5 @@
 import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import type { Container, Containers } from './containers';
 import { execInContainer } from './exec';
@@ -32,6 +33,7 @@ export async function execSync(
       signal: late ? AbortSignal.any([ctx.signal, late]) : ctx.signal,
     });
     const { exitCode } = await exec.exited;
+    crashPoint('exec.ended');
     assertInTime(ctx, late, command, timeoutSeconds);
     return { stdout: kept.stdout.bytes(), stderr: kept.stderr.bytes(), exitCode };
   } catch (error) {

@@ -1,4 +1,5 @@
 import { closeSync } from 'node:fs';
+import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { execPlan } from '../oci/launch-plan';
 import type { LinuxSpec, ProcessSpec, UserRequest } from '../oci/spec';
@@ -44,7 +45,7 @@ export async function execInContainer(
       request.stdin,
       linux.idMappings,
     );
-    return await startExec({
+    const exec = await startExec({
       plan,
       target: pidfd,
       name: id,
@@ -52,6 +53,8 @@ export async function execInContainer(
       onOutput: request.onOutput,
       ...(request.signal ? { signal: request.signal } : {}),
     });
+    crashPoint('exec.started');
+    return exec;
   } catch (error) {
     const isLeaving = error instanceof LaunchError && error.errno === 'ESRCH';
     if (process && !isLeaving && startTimeOf(process.pid) === process.pidStartTime) throw error;

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { crashPoint } from '../base/crash-points';
 import { messageOf } from '../base/errors';
 import { LaunchError } from '../process/launch-failure';
 import { readMonitorRecord, type Exit, type Monitor } from '../process/monitor';
@@ -88,12 +89,15 @@ const KILLED_BEFORE_START = 'ECHILD';
 async function finish(containers: Containers, container: Container, end: Partial<ContainerRecord>): Promise<void> {
   const { id, cgroupPath, state } = container.record;
   if (state === 'exited' || containers.find(id) !== container) return;
+  crashPoint('exit.heard');
   const isFirst = await recorded(containers, container, { ...end, state: 'exited' });
+  crashPoint('exit.recorded');
   container.monitor = undefined;
   if (!isFirst) return;
   containers.log.info('container has exited', { container: id, exitCode: end.exitCode, reason: end.reason });
   try {
     await containers.cgroups.remove(cgroupPath);
+    crashPoint('exit.cgroup-removed');
   } catch (error) {
     containers.log.warn(`left for the container's removal: ${messageOf(error)}`, { container: id });
   }

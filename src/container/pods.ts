@@ -1,4 +1,5 @@
 import { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { messageOf } from '../base/errors';
 import { removeSandbox } from '../sandbox/remove';
 import type { Sandbox } from '../sandbox/sandboxes';
@@ -12,6 +13,7 @@ export async function stopPod(containers: Containers, ctx: Context, sandbox: San
   await close(containers, ctx, sandbox);
   const running = containers.ofSandbox(sandbox.record.id);
   await Promise.all(running.map(container => stopContainer(containers, ctx, container, 0)));
+  crashPoint('stop-pod.containers-stopped');
   await stopSandbox(containers.sandboxes, ctx, sandbox);
 }
 
@@ -20,6 +22,7 @@ export async function removePod(containers: Containers, ctx: Context, sandbox: S
   await close(containers, ctx, sandbox);
   const all = containers.ofSandbox(sandbox.record.id);
   await Promise.all(all.map(container => removeContainer(containers, ctx, container)));
+  crashPoint('rm-pod.containers-removed');
   await removeSandbox(containers.sandboxes, ctx, sandbox);
 }
 

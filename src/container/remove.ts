@@ -1,4 +1,5 @@
 import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import type { Container, Containers } from './containers';
 import { removeDirectories } from './create';
 import { stopContainer } from './stop';
@@ -9,9 +10,11 @@ export async function removeContainer(containers: Containers, ctx: Context, cont
   const { id, cgroupPath } = container.record;
   await containers.locks.run(id, async () => {
     if (containers.find(id) !== container) return;
+    crashPoint('rm.stopped');
     ctx.stage("remove the container's cgroup and files");
     await Promise.all([containers.cgroups.remove(cgroupPath), removeDirectories(containers, id)]);
     await containers.forget(id);
+    crashPoint('rm.forgotten');
     // Its image may have been removed before it: then its layers go now.
     if (!containers.images.find(container.record.imageId)) await containers.images.collect();
     ctx.log.info('container is removed', { container: id });

@@ -1,4 +1,5 @@
 import { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError, messageOf } from '../base/errors';
 import type { Monitor } from '../process/monitor';
 import type { Container, Containers } from './containers';
@@ -21,6 +22,7 @@ export async function startContainer(containers: Containers, ctx: Context, conta
     const startedAtNs = await started(containers, container, container.monitor);
     // It may have exited meanwhile: that record stands.
     await containers.updateFrom('created', container, { state: 'running', startedAtNs });
+    crashPoint('start.recorded');
     ctx.log.info('container is started', { container: id });
   });
 }
@@ -29,7 +31,11 @@ async function started(containers: Containers, container: Container, monitor: Mo
   const limit = Context.of(containers.log, { timeoutMs: START_WITHIN_MS });
   limit.stage(`start the command of container ${container.record.id}`);
   try {
-    return await limit.race(monitor.start());
+    const running = monitor.start();
+    crashPoint('start.sent');
+    const startedAtNs = await limit.race(running);
+    crashPoint('start.running');
+    return startedAtNs;
   } catch (error) {
     if (limit.signal.aborted) await monitor.abandon();
     await recordStartFailure(containers, container, messageOf(error));

@@ -1,4 +1,5 @@
 import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { signalName } from '../oci/signals';
 import { heldProcesses, heldText } from '../process/held';
@@ -32,6 +33,7 @@ export async function stopContainer(
   if (timeoutSeconds > 0 && state === 'running') {
     ctx.stage(`wait ${timeoutSeconds} s for the container to end on ${signalName(stopSignal)}`);
     signalContainer(container, stopSignal);
+    crashPoint('stop.signalled');
     if (await endsWithin(timeoutSeconds * 1000)) return;
     ctx.throwIfEnded();
     ctx.log.info(`the container did not end on ${signalName(stopSignal)} and is killed`, {
@@ -43,6 +45,7 @@ export async function stopContainer(
   signalContainer(container, SIGKILL);
   // Also what it started: in a PID namespace that is not its own that lives on, and can hold its monitor up.
   await containers.cgroups.kill(container.record.cgroupPath);
+  crashPoint('stop.killed');
   if (await endsWithin(SOON_MS)) return;
   ctx.throwIfEnded();
   ctx.stage(await tellWhatHolds(containers, ctx, container));

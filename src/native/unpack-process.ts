@@ -54,7 +54,7 @@ export async function runUnpack(
   options.signal?.throwIfAborted();
   if (ended.startError) throw ended.startError;
   if (ended.status === 0) return ended.summary;
-  const failure = failureIn(ended.stderr, ended.status);
+  const failure = failureIn(ended);
   throw failure.step === 'too-short' && inputError !== undefined ? inputError : failure;
 }
 
@@ -104,6 +104,8 @@ class Feeding {
 
 interface Ended {
   status: number | undefined;
+  /** What killed it. SIGSYS: it made a system call that berth-unpack never makes. */
+  signal: NodeJS.Signals | undefined;
   summary: Map<string, string>;
   stderr: string;
   startError: Error | undefined;
@@ -111,7 +113,13 @@ interface Ended {
 
 function whenEnded(child: ChildProcess, onProgress?: (bytes: number) => void): Promise<Ended> {
   return new Promise(resolve => {
-    const ended: Ended = { status: undefined, summary: new Map(), stderr: '', startError: undefined };
+    const ended: Ended = {
+      status: undefined,
+      signal: undefined,
+      summary: new Map(),
+      stderr: '',
+      startError: undefined,
+    };
     let begun = '';
     child.stdout?.on('data', (chunk: Buffer) => {
       const lines = (begun + chunk.toString('latin1')).split('\n');
@@ -128,16 +136,16 @@ function whenEnded(child: ChildProcess, onProgress?: (bytes: number) => void): P
     child.once('error', error => {
       if (child.pid === undefined) ended.startError = error;
     });
-    child.once('close', code => {
-      resolve({ ...ended, status: code ?? undefined });
+    child.once('close', (code, signal) => {
+      resolve({ ...ended, status: code ?? undefined, signal: signal ?? undefined });
     });
   });
 }
 
-function failureIn(stderr: string, status: number | undefined): UnpackFailure {
+function failureIn({ stderr, status, signal }: Ended): UnpackFailure {
   const [, step, errno, path] = /^(\S+) (\d+) (\S*)$/m.exec(stderr) ?? [];
   if (step === undefined || errno === undefined)
-    return new UnpackFailure('died', 'EUNKNOWN', status === undefined ? 'killed' : `exit status ${status}`);
+    return new UnpackFailure('died', 'EUNKNOWN', signal ? `killed by ${signal}` : `exit status ${status ?? 'unknown'}`);
   return new UnpackFailure(step, errnoName(Number(errno)), unescapePath(path ?? ''));
 }
 

@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { removeCgroup } from './run';
 import type { Sandbox, Sandboxes } from './sandboxes';
 import { stopSandbox } from './stop';
@@ -8,12 +9,15 @@ import { stopSandbox } from './stop';
 export async function removeSandbox(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Promise<void> {
   await stopSandbox(sandboxes, ctx, sandbox);
   await sandboxes.locks.run(sandbox.record.id, async () => {
+    crashPoint('rm-pod.stopped');
     ctx.stage("remove the pod's cgroup and files");
     await Promise.all([
       removeCgroup(sandboxes, sandbox.record),
       rm(sandboxes.paths(sandbox.record.id).dir, { recursive: true, force: true }),
     ]);
+    crashPoint('rm-pod.deleted');
     await sandboxes.forget(sandbox.record.id);
+    crashPoint('rm-pod.forgotten');
   });
   ctx.log.info('pod sandbox is removed', { sandbox: sandbox.record.id });
 }

@@ -1,6 +1,7 @@
 import { chown, mkdir, rm } from 'node:fs/promises';
 import { hostname as hostHostname } from 'node:os';
 import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { randomHexId, type SandboxId } from '../base/ids';
 import type { Logger } from '../base/log';
@@ -49,21 +50,23 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
     () => sandboxes.add(record, config),
     () => sandboxes.forget(id),
   );
+  crashPoint('run.recorded');
   await undo.step(
     'directories',
     () => mkdir(paths.namespaces, { recursive: true, mode: 0o700 }),
     () => removeDir(paths),
   );
+  crashPoint('run.directories-made');
   const [pinned] = await together([
     makeNamespaces(undo, record, config, paths),
     undo.step(
       'hosts, hostname and resolv.conf',
-      () => writePodFiles(paths.dir, config, record.hostname),
+      () => writePodFiles(paths.dir, config, record.hostname).then(() => crashPoint('run.files-written')),
       () => undefined,
     ),
     undo.step(
       'cgroup',
-      () => sandboxes.cgroups.create(record.cgroupParent),
+      () => sandboxes.cgroups.create(record.cgroupParent).then(() => crashPoint('run.cgroup-made')),
       () => removeCgroup(sandboxes, record),
       { alsoIfActFailed: true },
     ),
@@ -71,7 +74,9 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
   await giveToContainers(record, paths);
   const { pause } = pinned;
   await sandboxes.update(sandbox, { state: 'ready', ...(pause ? { pause } : {}) });
+  crashPoint('run.ready-recorded');
   pinned.keep();
+  crashPoint('run.kept');
   watchInit(sandboxes, sandbox);
   undo.commit();
   log.info('pod sandbox is ready', { sandbox: id, pod: `${config.metadata?.namespace}/${config.metadata?.name}` });
@@ -125,6 +130,7 @@ async function makeNamespaces(undo: Rollback, record: SandboxRecord, config: Pod
     () => unpin(paths),
     { alsoIfActFailed: true },
   );
+  crashPoint('run.pinned');
   const { pause } = pinned;
   await undo.step(
     'init of the pod',

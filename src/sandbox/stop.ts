@@ -1,4 +1,5 @@
 import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { signalProcess } from '../process/identity';
 import { unpin } from './run';
@@ -9,6 +10,7 @@ export async function closeSandbox(sandboxes: Sandboxes, sandbox: Sandbox): Prom
   sandbox.closing.abort(new BerthError('aborted', `pod sandbox ${sandbox.record.id} was stopped`));
   await sandboxes.locks.run(sandbox.record.id, async () => {
     if (sandbox.record.state === 'ready') await sandboxes.update(sandbox, { state: 'notready' });
+    crashPoint('stop-pod.closed');
   });
 }
 
@@ -23,6 +25,8 @@ export async function stopSandbox(sandboxes: Sandboxes, ctx: Context, sandbox: S
     // Written first: the end of the pod's init is no surprise then.
     if (state !== 'notready') await sandboxes.update(sandbox, { state: 'notready' });
     if (pause) signalProcess(pause.pid, pause.pidStartTime, 9);
+    crashPoint('stop-pod.init-ended');
     await unpin(sandboxes.paths(id));
+    crashPoint('stop-pod.unpinned');
   });
 }

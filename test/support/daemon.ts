@@ -73,6 +73,10 @@ export class TestDaemon implements AsyncDisposable {
     return this.child.pid;
   }
 
+  get isRunning(): boolean {
+    return this.child !== undefined;
+  }
+
   /** The process that holds the mount namespace, and shows its mounts when no daemon runs. */
   get holderPid(): number {
     return this.world.holderPid;
@@ -275,13 +279,16 @@ export function processesWithMountNamespace(namespace: string | undefined): numb
   return allPids().filter(pid => mountNamespaceOf(pid) === namespace);
 }
 
-/** The inits of pods' PID namespaces, which share nothing with their daemon: those of these pods, or those as young as a process. */
-export function podInits(which: { ids: readonly string[] } | { notOlderThan: number }): number[] {
+/**
+ * The inits of pods' PID namespaces, which share nothing with their daemon: those of these pods, or those as young as a
+ * process whose pods the log of a daemon knows. Other daemons on the machine have theirs.
+ */
+export function podInits(which: { ids: readonly string[] } | { notOlderThan: number; of: string }): number[] {
   return allPids().filter(pid => {
     const [program, role, id = ''] = commandLine(pid);
     if (program !== 'berth-helper' || role !== 'pin') return false;
     if ('ids' in which) return which.ids.includes(id);
-    return (startTimeOf(pid) ?? 0n) >= (startTimeOf(which.notOlderThan) ?? 0n);
+    return which.of.includes(id) && (startTimeOf(pid) ?? 0n) >= (startTimeOf(which.notOlderThan) ?? 0n);
   });
 }
 

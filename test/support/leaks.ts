@@ -48,7 +48,7 @@ function processes(daemon: TestDaemon): number[] {
     ...processesIn(daemon.cgroupRoots),
     ...processesWithMountNamespace(mountNamespaceOf(daemon.holderPid)),
     ...allPids().filter(pid => parentOf(pid) === daemon.pid),
-    ...podInits({ notOlderThan: daemon.holderPid }),
+    ...podInits({ notOlderThan: daemon.holderPid, of: daemon.log }),
   ]);
   ours.delete(daemon.pid);
   ours.delete(daemon.holderPid);

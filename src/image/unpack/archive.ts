@@ -58,6 +58,7 @@ const refusals: Partial<Record<string, string>> = {
   'link-target': 'the file that it links to does not exist',
   'extension-size': 'a header in it is too long',
   'name-length': 'a name in it is too long',
+  depth: 'its directories are too deep',
   entries: 'it has too many entries',
   'too-large': `it grows to more than ${ratioMax} times its size`,
 };

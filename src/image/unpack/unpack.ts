@@ -177,6 +177,7 @@ const limitErrors: Partial<Record<string, string>> = {
   'extension-size': 'a PAX header or a long name is too long',
   'pax-xattrs': 'an entry has more than 128 extended attributes',
   'name-length': 'a name is longer than 4095 bytes',
+  depth: 'its directories are more than 512 deep',
   'sparse-map': 'a sparse file has more than a million pieces',
   memory: 'it needs too much memory to unpack',
 };

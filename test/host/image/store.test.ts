@@ -161,7 +161,10 @@ describe('the store of images', function () {
     pulling.catch(() => undefined);
     await begun();
     for (const pid of unpackers()) process.kill(pid, 'SIGKILL');
-    await assert.rejects(pulling, { kind: 'internal', message: /unpacking ended without a word/ });
+    await assert.rejects(pulling, {
+      kind: 'internal',
+      message: /unpacking ended without a word \(killed by SIGKILL\)/,
+    });
     assert.deepEqual(
       layerDirs().filter(name => name.startsWith('tmp-')),
       [],
