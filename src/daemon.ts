@@ -21,6 +21,7 @@ import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
+import { UserNamespaceSupport } from './sandbox/user-namespaces';
 import { openStore } from './store/store';
 
 export interface Daemon {
@@ -66,7 +67,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   await restoreContainers(containers, ctx);
   await restoreSandboxes(sandboxes, ctx);
 
-  const runtime = runtimeService({ log, config, version, sandboxes, containers });
+  const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces });
   const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
   const servers: RpcServer[] = [];
   servers.push(

@@ -29,6 +29,11 @@ static int userns = -1;
 static int stage(struct launch *launch, struct fields *fields)
 {
     const char *dir = field_str(fields), *path = field_str(fields);
+    char made[64];
+    if (!*path) { /* by OP_USERNS, and pinned nowhere */
+        snprintf(made, sizeof made, "/proc/%d/ns/user", launch->inside_pid);
+        path = made;
+    }
     userns = open(path, O_RDONLY | O_CLOEXEC);
     if (userns < 0)
         return step_fail(launch, "open %s", path);

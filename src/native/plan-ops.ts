@@ -47,6 +47,7 @@ export const HOST_OPS = {
   SHM: { code: 22, fields: { path: 'str', size: 'u64' } },
   PAUSE: { code: 23, fields: { path: 'str' } },
   OOM_SCORE_ADJ: { code: 24, fields: { value: 'u32' } },
+  PROPAGATION: { code: 32, fields: { flags: 'u64', path: 'str' } },
   STAGE: { code: 81, fields: { dir: 'str', userns: 'str' } },
   STAGE_OVERLAY: { code: 82, fields: { base: 'str', upper: 'str', work: 'str', flags: 'u32', lowers: 'strs' } },
   STDIO_OWNER: { code: 87, fields: { uid: 'u32', gid: 'u32' } },
@@ -54,7 +55,6 @@ export const HOST_OPS = {
 
 /** Operations of the process that becomes the container's. */
 export const INNER_OPS = {
-  PROPAGATION: { code: 32, fields: { flags: 'u64', path: 'str' } },
   ROOT_OVERLAY: { code: 33, fields: { stage: 'str', upper: 'str', work: 'str', flags: 'u32', lowers: 'strs' } },
   ROOT_BIND: { code: 34, fields: { stage: 'str', source: 'str', readonly: 'u32' } },
   MOUNT_FS: { code: 35, fields: { type: 'str', target: 'str', attrs: 'u64', options: 'strs', flags: 'u32' } },

@@ -225,3 +225,27 @@ function commonDirectory(paths: readonly string[]): string {
   const length = Math.min(first.length, ...ends.filter(end => end >= 0));
   return first.slice(0, length).join('/') || '/';
 }
+
+/** Any ids will do to find out whether a file system can be idmapped. */
+const PROBE_IDS = { uid: 65_536, uids: 1, gid: 65_536, gids: 1 } as const;
+
+/** What a container's root takes in a user namespace, mounted where nobody sees it: an overlay over idmapped layers. */
+export function probePlan(layersDir: string, dir: string): LaunchPlan {
+  return {
+    outer: [
+      { op: 'UNSHARE', flags: CLONE.newns },
+      { op: 'PROPAGATION', flags: MS.rec | MS.private, path: '/' },
+      { op: 'USERNS', path: '', namespaces: 0n, ...PROBE_IDS },
+      { op: 'STAGE', dir: posix.join(dir, 'stage'), userns: '' },
+      {
+        op: 'STAGE_OVERLAY',
+        base: layersDir,
+        upper: posix.join(dir, 'upper'),
+        work: posix.join(dir, 'work'),
+        flags: 0,
+        lowers: ['lower/empty'],
+      },
+    ],
+    inner: [],
+  };
+}

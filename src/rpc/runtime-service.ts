@@ -19,6 +19,7 @@ import { stopContainer } from '../container/stop';
 import { planSteps } from '../process/plan-steps';
 import { runSandbox } from '../sandbox/run';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
+import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 import { complete, unary } from './handler';
 import { jsonText } from './json';
 import * as info from './runtime-info';
@@ -30,6 +31,7 @@ export interface RuntimeServiceParts {
   version: string;
   sandboxes: Sandboxes;
   containers: Containers;
+  userNamespaces: UserNamespaceSupport;
 }
 
 type Built = Partial<{ [Name in keyof RuntimeServiceServer]: RuntimeServiceServer[Name] }>;
@@ -40,10 +42,10 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
   return complete(RuntimeServiceService, built);
 }
 
-function infoRpcs({ log, config, version }: RuntimeServiceParts) {
+function infoRpcs({ log, config, version, userNamespaces }: RuntimeServiceParts) {
   return {
     version: unary(log, 'Version', () => info.version(version)),
-    status: unary(log, 'Status', request => info.status(config, request.verbose)),
+    status: unary(log, 'Status', request => info.status(config, userNamespaces, request.verbose)),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
   } satisfies Built;
 }

@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { CriClient } from '../support/cri-client';
+import { TestDaemon } from '../support/daemon';
 import { busyboxImage, type TarEntry } from '../support/image-builder';
 import { snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
@@ -656,6 +657,39 @@ describe('containers in a user namespace', function () {
     it('run with a PID namespace of their own, too', async () => {
       const own = { ...namespaces, pid: 'CONTAINER' };
       assert.equal(await sh('cat /proc/1/comm; id -u', { namespaces: own }), 'sh\n0\n');
+    });
+  });
+
+  describe('the status', () => {
+    it('says that they are there, once they have been tried', async () => {
+      const before = snapshot(node().daemon);
+      const { runtimeHandlers, features, info } = await node().client.call('Status', { verbose: true });
+      assert.deepEqual(
+        runtimeHandlers.map(handler => [handler.name, handler.features?.userNamespaces]),
+        [['', true]],
+      );
+      assert.equal(features.userNamespacesHostNetwork, true);
+      assert.equal(info['userNamespaces'], 'supported');
+      await node().assertNothingLeft(before);
+    });
+
+    it('says why not, where layers lie on a file system that cannot be idmapped', async () => {
+      await using daemon = await TestDaemon.prepare();
+      const root = join(daemon.dir, 'overlay');
+      const within = (...command: string[]) =>
+        execFileSync('nsenter', [`--mount=/proc/${daemon.holderPid}/ns/mnt`, ...command]);
+      for (const name of ['overlay', 'lower', 'upper', 'work']) mkdirSync(join(daemon.dir, name));
+      const dirs = ['lower', 'upper', 'work'].map(name => `${name}dir=${join(daemon.dir, name)}`);
+      within('mount', '-t', 'overlay', 'layers', '-o', dirs.join(), root);
+      await daemon.run(['--root', root]);
+      using client = new CriClient(daemon.socket);
+      const { runtimeHandlers, features, info } = await client.call('Status', { verbose: true });
+      assert.equal(runtimeHandlers[0]?.features?.userNamespaces, false);
+      assert.equal(features.userNamespacesHostNetwork, false);
+      const why = /layers cannot be idmapped: its file system is overlay, and the kernel answers EINVAL/;
+      assert.match(info['userNamespaces'] ?? '', why);
+      assert.match(daemon.log, /pods cannot have user namespaces on this host/);
+      assert.deepEqual(readdirSync(join(daemon.dir, 'upper/containers')), []);
     });
   });
 
