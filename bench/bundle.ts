@@ -20,7 +20,7 @@ export function bundleConfig(spec: Spec, rootPath: string): unknown {
       oomScoreAdj: process.oomScoreAdj,
     },
     root: { path: rootPath, readonly: spec.root.readonly },
-    mounts: mounts.map(bundleMount),
+    mounts: mounts.filter(({ destination }) => !destination.startsWith('/sys/fs/cgroup/')).map(bundleMount),
     linux: {
       namespaces: linux.namespaces,
       maskedPaths: linux.maskedPaths,
@@ -32,7 +32,16 @@ export function bundleConfig(spec: Spec, rootPath: string): unknown {
 
 function bundleMount(mount: MountSpec): unknown {
   const isBind = mount.type === 'bind';
-  // The peers make the device nodes themselves, where berth binds the host's.
+  // One mount to them, whatever the host's hierarchies are.
+  if (mount.destination === '/sys/fs/cgroup') {
+    return {
+      destination: mount.destination,
+      type: 'cgroup',
+      source: 'cgroup',
+      options: ['ro', 'nosuid', 'nodev', 'noexec'],
+    };
+  }
+  // The peers make the device nodes in place, where berth binds them.
   const asMount = mount.destination === '/dev' ? { ...mount, nodev: false } : mount;
   const flags = (['nosuid', 'nodev', 'noexec', 'strictatime'] as const).filter(flag => asMount[flag]);
   return {

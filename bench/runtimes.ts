@@ -1,7 +1,7 @@
 import { credentials } from '@grpc/grpc-js';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -23,13 +23,17 @@ export interface Daemon {
   runtimes: Runtime[];
   pid: number;
   stop(): Promise<void>;
+  /** SIGKILL; what it ran runs on. */
+  kill(): Promise<void>;
+  /** All that it has said since it was started. */
+  log(): string;
 }
 
 const DEADLINE_MS = 30_000;
 
 export async function startBerth({ dir }: Scratch): Promise<Daemon> {
   const home = join(dir, 'berth');
-  mkdirSync(home);
+  mkdirSync(home, { recursive: true });
   const config = join(home, 'config.toml');
   writeFileSync(config, `[runtime]\ncgroup_driver = "cgroupfs"\n[network]\ncni_config_dir = "${home}/cni"\n`);
   const options = ['--root', join(home, 'root'), '--state', join(home, 'state'), '--config', config];
@@ -65,7 +69,9 @@ export async function startContainerd(
 function start(home: string, program: string, args: string[]): ChildProcess {
   const log = openSync(join(home, 'log'), 'w');
   // A session of its own: the terminal's Ctrl-C is for the benchmark, which then stops what it started.
-  return spawn(program, args, { stdio: ['ignore', log, log], detached: true });
+  const child = spawn(program, args, { stdio: ['ignore', log, log], detached: true });
+  closeSync(log);
+  return child;
 }
 
 async function daemon(
@@ -74,15 +80,18 @@ async function daemon(
   home: string,
   handlers: readonly { name: string; handler: string }[],
 ): Promise<Daemon> {
-  const runtime = new RuntimeServiceClient(`unix:${socket}`, credentials.createInsecure());
-  const images = new ImageServiceClient(`unix:${socket}`, credentials.createInsecure());
-  const stop = async () => {
+  // Asks often whether the daemon is there, so that what it took to start can be told.
+  const options = { 'grpc.initial_reconnect_backoff_ms': 10, 'grpc.max_reconnect_backoff_ms': 20 };
+  const runtime = new RuntimeServiceClient(`unix:${socket}`, credentials.createInsecure(), options);
+  const images = new ImageServiceClient(`unix:${socket}`, credentials.createInsecure(), options);
+  const end = async (signal: NodeJS.Signals) => {
     runtime.close();
     images.close();
     const exited = child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined;
-    child.kill('SIGTERM');
+    child.kill(signal);
     await exited;
   };
+  const stop = () => end('SIGTERM');
   try {
     await promisify(runtime.waitForReady.bind(runtime))(Date.now() + DEADLINE_MS);
   } catch {
@@ -93,6 +102,8 @@ async function daemon(
     runtimes: handlers.map(({ name, handler }) => ({ name, handler, runtime, images })),
     pid: child.pid ?? 0,
     stop,
+    kill: () => end('SIGKILL'),
+    log: () => readFileSync(join(home, 'log'), 'utf8'),
   };
 }
 

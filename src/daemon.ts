@@ -7,7 +7,7 @@ import { Cgroups } from './cgroup/groups';
 import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
-import { restoreContainers } from './container/restore';
+import { removeOldCgroups, restoreContainers } from './container/restore';
 import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
@@ -64,8 +64,11 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   layersInUse = () => containers.layersInUse();
 
   const ctx = Context.of(log);
+  const restoring = performance.now();
   await restoreContainers(containers, ctx);
   await restoreSandboxes(sandboxes, ctx);
+  const [pods, all] = [sandboxes.list().length, containers.list().length];
+  log.info('restored what was there', { pods, containers: all, ms: Math.round(performance.now() - restoring) });
 
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
   const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces });
@@ -92,6 +95,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     ),
   );
   const endpoint = await measured.listen();
+  void removeOldCgroups(containers, ctx);
   return {
     close: async () => {
       await Promise.all([...servers.map(server => server.close()), endpoint?.close()]);

@@ -29,7 +29,7 @@
 #define F_ADD_SEALS 1033
 #endif
 
-#define MAX_ARGS 16
+#define MAX_ARGS 512 /* a layer on its chain names every layer below it */
 #define MAX_FDS 16
 #define STACK_BYTES 65536
 

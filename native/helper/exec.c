@@ -205,7 +205,7 @@ static int take(struct launch *launch, struct cgroups *cgroups, uint32_t op, str
 
 int role_exec(void)
 {
-    static struct launch launch = {.root = -1, .stage = -1, .sync = -1, .devnull = -1};
+    static struct launch launch = {.root = -1, .stage = -1, .sync = -1, .devnull = -1, .empty = -1, .nodes = -1};
     struct cgroups cgroups = {.v2 = -1, .kill = -1};
     struct plan plan;
     struct fields fields;

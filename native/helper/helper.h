@@ -43,6 +43,8 @@ struct launch {
     int stage;      /* the same mount's directory to pivot into */
     int sync;       /* SOCK_SEQPACKET to the launcher, or -1 in the outer section */
     int devnull;    /* the host's /dev/null, checked, or -1 */
+    int empty;      /* the mount that hides directories, once there is one, or -1; until the root is entered */
+    int nodes;      /* where device nodes are made, or -1; until the root is entered */
     int pause_pid;  /* of OP_PAUSE, or 0 */
     uint32_t uids;  /* so many ids, from 0 on, there are in the user namespace; 0: all */
     uint32_t gids;
@@ -50,6 +52,20 @@ struct launch {
     struct identity identity;
     char detail[DETAIL_MAX]; /* which part of the step failed */
 };
+
+/* How long each step of a section took. */
+#define STEPS_MAX 160
+struct step_times {
+    uint64_t began; /* monotonic_ns() at the start of the first */
+    uint64_t since; /* … and at the end of the last one */
+    uint32_t count;
+    uint32_t ns[STEPS_MAX];
+};
+
+/* The first step begins. */
+void steps_begin(struct step_times *times);
+/* The next step has ended. Those beyond STEPS_MAX are part of the last one. */
+void step_ended(struct step_times *times);
 
 /* What init tells its launcher over the sync socket; the socket's end means execve has succeeded. */
 enum report_kind { REPORT_READY = 1, REPORT_FAILED = 2, REPORT_MOVED = 3 };
@@ -64,6 +80,7 @@ struct report {
     uint32_t group_count;
     uint32_t groups[USERS_GROUPS];
     char detail[DETAIL_MAX];
+    struct step_times times; /* of REPORT_READY */
 };
 
 /* What the launcher tells init. */
@@ -83,14 +100,14 @@ int step_exec(struct launch *launch, struct fields *fields);
 /* Runs one operation of the inner section, whoever implements it. */
 int step_run(struct launch *launch, uint32_t op, struct fields *fields);
 
-/* Appends what the kernel said about a file system context to the step's detail, and closes it; returns -1. */
+/* Appends what the kernel said about a file system context to the step's detail; closes `fs`, returns -1. */
 int fs_fail(struct launch *launch, int fs, const char *what);
 /* A detached mount of a configured file system; closes `fs`. */
 int mount_context(struct launch *launch, int fs, unsigned attrs);
 /* A detached overlay; `flags` are ROOT_OVERLAY's, `lowers` is the list of its lower directories. */
 int mount_overlay(struct launch *launch, const char *upper, const char *work, unsigned flags, struct fields *lowers);
 /* Attaches a detached mount to an open directory or file and closes both. */
-int mount_attach(struct launch *launch, int mount, int target, const char *path);
+int attach(struct launch *launch, int mount, int target, const char *path);
 
 /* The mount that was held as the nth, from 0 on; it stays there. -1 and ENOENT when there is none. */
 int held_tree(uint32_t number);
@@ -129,6 +146,9 @@ uint64_t process_start_time(int pid);
 
 /* Nanoseconds since 1970. */
 uint64_t realtime_ns(void);
+
+/* Nanoseconds on a clock that never jumps. */
+uint64_t monotonic_ns(void);
 
 /* 0 with `child` in a new process, its pid in the parent, -1 on failure. `cgroup` is a v2 directory or -1. */
 int clone_child(uint64_t namespaces, int cgroup, int *pidfd);

@@ -19,11 +19,14 @@ _Noreturn static void report_failure(struct launch *launch, uint32_t step, int e
     _exit(1);
 }
 
+static struct step_times times;
+
 static void report_ready(struct launch *launch)
 {
     struct report report = {.kind = REPORT_READY, .uid = launch->identity.uid, .gid = launch->identity.gid};
     report.group_count = (uint32_t)launch->identity.group_count;
     memcpy(report.groups, launch->identity.groups, sizeof report.groups);
+    report.times = times;
     send(launch->sync, &report, sizeof report, MSG_NOSIGNAL);
 }
 
@@ -54,16 +57,18 @@ static int run(struct launch *launch, uint32_t op, struct fields *fields)
 _Noreturn void role_init(const struct plan *plan, int sync)
 {
     static struct launch launch;
-    launch = (struct launch){.plan = plan, .root = -1, .stage = -1, .sync = sync, .devnull = -1};
+    launch = (struct launch){.plan = plan, .root = -1, .stage = -1, .sync = sync, .devnull = -1, .empty = -1, .nodes = -1};
     struct fields fields;
     size_t offset = 0;
     uint32_t op, step = 0;
 
     prctl(PR_SET_NAME, "berth-init", 0, 0, 0);
+    steps_begin(&times);
     for (; plan_next(plan, SECTION_INNER, &offset, &op, &fields); step++) {
         launch.detail[0] = 0;
         if (run(&launch, op, &fields))
             report_failure(&launch, step, errno);
+        step_ended(&times);
     }
     errno = ENOEXEC; /* a plan without an EXEC */
     report_failure(&launch, step, errno);

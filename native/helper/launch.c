@@ -32,9 +32,9 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields)
 {
     if (op < OP_PROPAGATION)
         return step_host(launch, op, fields);
-    if (op <= OP_PIVOT_ROOT)
+    if (op <= OP_PIVOT_ROOT || op == OP_MOUNT_ATTR)
         return step_mount(launch, op, fields);
-    if (op >= OP_HOLD_SOURCE && op < OP_HOLD_SOURCE + 10)
+    if (op >= OP_HOLD_SOURCE && op < OP_MOUNT_ATTR)
         return step_source(launch, op, fields);
     if (op >= OP_USERNS && op < OP_USERNS + 10)
         return step_userns(launch, op, fields);
@@ -64,6 +64,30 @@ uint64_t realtime_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void steps_begin(struct step_times *times)
+{
+    times->began = times->since = monotonic_ns();
+    times->count = 0;
+}
+
+void step_ended(struct step_times *times)
+{
+    uint64_t now = monotonic_ns(), took = now - times->since;
+    uint32_t *at = &times->ns[times->count < STEPS_MAX ? times->count : STEPS_MAX - 1];
+    uint64_t sum = took + (times->count < STEPS_MAX ? 0 : *at);
+    *at = sum > UINT32_MAX ? UINT32_MAX : (uint32_t)sum;
+    if (times->count < STEPS_MAX)
+        times->count++;
+    times->since = now;
 }
 
 uint64_t process_start_time(int pid)

@@ -52,6 +52,9 @@ static struct {
     struct crilog logs[2];
     struct client clients[CLIENTS];
     struct report ready;
+    struct step_times times; /* of the outer section */
+    uint64_t began_ns;
+    uint64_t cloned_ns;
     struct wire_out out;
 } m;
 
@@ -78,6 +81,17 @@ static void message_created(void)
     wire_u32(&m.out, m.ready.uid);
     wire_u32(&m.out, m.ready.gid);
     wire_bytes(&m.out, m.ready.groups, m.ready.group_count * sizeof m.ready.groups[0]);
+}
+
+static void message_times(void)
+{
+    wire_begin(&m.out, MSG_TIMES);
+    wire_u64(&m.out, m.began_ns);
+    wire_bytes(&m.out, m.times.ns, m.times.count * sizeof m.times.ns[0]);
+    wire_u64(&m.out, m.cloned_ns);
+    wire_u64(&m.out, m.ready.times.began);
+    wire_bytes(&m.out, m.ready.times.ns, m.ready.times.count * sizeof m.ready.times.ns[0]);
+    wire_u64(&m.out, monotonic_ns());
 }
 
 static void message_running(void)
@@ -312,6 +326,7 @@ static int start_init(const struct plan *plan, struct start *start, const char *
         become_init(plan, start, sync[1]);
     close(sync[1]);
     m.sync = sync[0];
+    m.cloned_ns = monotonic_ns();
     for (int i = 0; i < 3; i++)
         close(start->child_stdio[i]);
     m.pid_start = process_start_time(m.pid);
@@ -343,9 +358,12 @@ static int begin(void)
     record_self();
     if (load_plan(&plan))
         return fail(SECTION_OUTER, NO_STEP, errno, "load the plan");
-    for (; plan_next(&plan, SECTION_OUTER, &offset, &op, &fields); step++)
+    steps_begin(&m.times);
+    for (; plan_next(&plan, SECTION_OUTER, &offset, &op, &fields); step++) {
         if (take(&start, op, &fields))
             return fail(SECTION_OUTER, step, errno, "");
+        step_ended(&m.times);
+    }
     if (start_init(&plan, &start, &which))
         return fail(SECTION_OUTER, step, errno, which);
     munmap((void *)(uintptr_t)(plan.section[0] - sizeof(struct plan_header)),
@@ -440,6 +458,8 @@ static int hear_init(void)
     if (n == (ssize_t)sizeof report && report.kind == REPORT_READY) {
         m.ready = report;
         m.phase = PHASE_CREATED;
+        message_times();
+        broadcast();
         message_created();
         broadcast();
         return 0;
@@ -487,8 +507,11 @@ static void end(void)
     broadcast();
 }
 
-/* Index of what is polled: the fixed ones, then the clients. */
-enum { P_LISTEN, P_SYNC, P_CHILD, P_OUT, P_ERR, P_CLIENT };
+/*
+ * Index of what is polled: the fixed ones, then the clients. poll(2) looks at them in this order, so that output of the
+ * command's is never seen without its execve: who holds the lock of its pipe cannot keep that from being told.
+ */
+enum { P_LISTEN, P_CHILD, P_OUT, P_ERR, P_SYNC, P_CLIENT };
 
 static int loop(void)
 {
@@ -502,11 +525,11 @@ static int loop(void)
             watched[P_CLIENT + i] = (struct pollfd){.fd = m.clients[i].fd, .events = POLLIN};
         if (poll(watched, P_CLIENT + CLIENTS, -1) < 0)
             continue;
+        if (watched[P_SYNC].revents && hear_init())
+            return 1;
         for (int i = 0; i < 2; i++)
             if (watched[P_OUT + i].revents)
                 read_output(i);
-        if (watched[P_SYNC].revents && hear_init())
-            return 1;
         if (watched[P_CHILD].revents && m.sync < 0) {
             end();
             return 0;
@@ -522,6 +545,7 @@ static int loop(void)
 int role_monitor(void)
 {
     prctl(PR_SET_NAME, "berth-monitor", 0, 0, 0);
+    m.began_ns = monotonic_ns();
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* no process of the container's may look into it, or into init */
     signal(SIGPIPE, SIG_IGN);
     setsid();

@@ -97,7 +97,7 @@ static int start_inside(struct launch *launch, const struct plan *plan, struct f
 
 int role_pin(void)
 {
-    static struct launch launch = {.root = -1, .stage = -1, .sync = -1, .devnull = -1};
+    static struct launch launch = {.root = -1, .stage = -1, .sync = -1, .devnull = -1, .empty = -1, .nodes = -1};
     static struct wire_out out;
     static struct report report;
     struct plan plan;

@@ -40,7 +40,7 @@ int mount_context(struct launch *launch, int fs, unsigned attrs)
     return mount;
 }
 
-int mount_attach(struct launch *launch, int mount, int target, const char *path)
+int attach(struct launch *launch, int mount, int target, const char *path)
 {
     int failed = target < 0 || sys_move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
     int failure = errno;
@@ -54,7 +54,7 @@ int mount_attach(struct launch *launch, int mount, int target, const char *path)
 static int enter_root(struct launch *launch, int mount, const char *stage)
 {
     int target = open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (mount_attach(launch, mount, target, stage))
+    if (attach(launch, mount, target, stage))
         return -1;
     launch->root = open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (launch->root < 0)
@@ -152,7 +152,7 @@ static int mount_fs(struct launch *launch, struct fields *fields)
     int mount = mount_context(launch, fs, attrs);
     if (mount < 0)
         return -1;
-    return mount_attach(launch, mount, mount_target(launch, target, ROOTED_DIRECTORY, flags), target);
+    return attach(launch, mount, mount_target(launch, target, ROOTED_DIRECTORY, flags), target);
 }
 
 static int is_directory(int fd)
@@ -210,7 +210,7 @@ static int mount_bind(struct launch *launch, struct fields *fields)
         errno = EPERM;
         return step_fail(launch, "%s leads onto procfs or sysfs", target);
     }
-    return mount_attach(launch, mount, place, target);
+    return attach(launch, mount, place, target);
 }
 
 static int make_node(struct launch *launch, struct fields *fields)
@@ -273,24 +273,53 @@ static int trusted_devnull(struct launch *launch)
     return launch->devnull = fd;
 }
 
-/* Hides what is at `path`: an empty read-only tmpfs over a directory, /dev/null over a file. Nothing there: nothing to hide. */
-static int mask(struct launch *launch, const char *path)
+/* An empty read-only directory that hides others: one tmpfs for all of them. */
+static int empty_directory(struct launch *launch)
 {
-    int target = rooted_open(launch->root, path, O_PATH);
-    if (target < 0)
-        return errno == ENOENT || errno == ENOTDIR ? 0 : step_fail(launch, "open %s", path);
-    if (!is_directory(target)) {
-        int null = trusted_devnull(launch);
-        int mount = null < 0 ? -1 : sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-        return mount < 0 ? step_fail(launch, "/dev/null") : mount_attach(launch, mount, target, path);
-    }
+    if (launch->empty >= 0)
+        return sys_open_tree(launch->empty, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
     if (fs < 0)
         return step_fail(launch, "fsopen tmpfs");
     if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "0", 0) || sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0555", 0))
         return fs_fail(launch, fs, "tmpfs options");
     int mount = mount_context(launch, fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    return mount < 0 ? -1 : mount_attach(launch, mount, target, path);
+    if (mount >= 0)
+        launch->empty = fcntl(mount, F_DUPFD_CLOEXEC, 3);
+    return mount;
+}
+
+/* Hides what is at `path`: an empty directory over a directory, /dev/null over a file. Nothing there: nothing to hide. */
+static int mask(struct launch *launch, const char *path)
+{
+    int target = rooted_open(launch->root, path, O_PATH);
+    if (target < 0)
+        return errno == ENOENT || errno == ENOTDIR ? 0 : step_fail(launch, "open %s", path);
+    int mount;
+    if (is_directory(target)) {
+        mount = empty_directory(launch);
+    } else {
+        int null = trusted_devnull(launch);
+        mount = null < 0 ? -1 : sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+        if (mount < 0)
+            step_fail(launch, "/dev/null");
+    }
+    return mount < 0 ? -1 : attach(launch, mount, target, path);
+}
+
+/* Sets attributes of the mount whose root is at `path`, which no link may lead to. */
+static int mount_attributes(struct launch *launch, struct fields *fields)
+{
+    const char *path = field_str(fields);
+    struct mount_attr attr = {.attr_set = field_u64(fields), .attr_clr = field_u64(fields)};
+    int fd = rooted_open_nolinks(launch->root, path);
+    if (fd < 0)
+        return step_fail(launch, "open %s", path);
+    int failed = sys_mount_setattr(fd, "", AT_EMPTY_PATH, &attr);
+    int failure = errno;
+    close(fd);
+    errno = failure;
+    return failed ? step_fail(launch, "set attributes of %s", path) : 0;
 }
 
 static int readonly(struct launch *launch, const char *path)
@@ -304,7 +333,7 @@ static int readonly(struct launch *launch, const char *path)
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
     if (sys_mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr))
         return step_fail(launch, "set attributes of %s", path);
-    return mount_attach(launch, mount, target, path);
+    return attach(launch, mount, target, path);
 }
 
 static int root_readonly(struct launch *launch)
@@ -313,9 +342,21 @@ static int root_readonly(struct launch *launch)
     return sys_mount_setattr(launch->root, "", AT_EMPTY_PATH, &attr);
 }
 
+/* What was opened on the way: a working directory of /proc/self/fd/N must not find it (CVE-2024-21626). */
+static void close_tools(struct launch *launch)
+{
+    int *tools[] = {&launch->devnull, &launch->empty, &launch->nodes};
+    for (size_t i = 0; i < sizeof tools / sizeof tools[0]; i++) {
+        if (*tools[i] >= 0)
+            close(*tools[i]);
+        *tools[i] = -1;
+    }
+}
+
 /* pivot_root(2)'s idiom of "." over ".": the old root ends up under the new one and is detached. */
 static int pivot(struct launch *launch, uint64_t propagation)
 {
+    close_tools(launch);
     if (fchdir(launch->stage))
         return step_fail(launch, "enter the new root");
     if (sys_pivot_root(".", "."))
@@ -359,6 +400,8 @@ int step_mount(struct launch *launch, uint32_t op, struct fields *fields)
         return readonly(launch, field_str(fields));
     case OP_ROOT_READONLY:
         return root_readonly(launch);
+    case OP_MOUNT_ATTR:
+        return mount_attributes(launch, fields);
     case OP_PIVOT_ROOT:
         return pivot(launch, field_u64(fields));
     default:

@@ -6,9 +6,11 @@
 #include "../lib/sys.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 /* More mounts than this in one container are refused; each is an open descriptor for a while. */
 #define HELD_MAX 512
@@ -130,11 +132,53 @@ static int hold_source(struct launch *launch, struct fields *fields)
     return tree < 0 ? -1 : hold(launch, tree, target);
 }
 
+/*
+ * A tmpfs for the container's device nodes, mounted on the stage until the root covers it and goes with the old root. The
+ * container sees the nodes alone, each bound to its place: where they are made it cannot make others, and a chmod(2) of
+ * one changes no other container's and not the host's.
+ */
+static int device_directory(struct launch *launch, const char *stage)
+{
+    if (launch->nodes >= 0)
+        return launch->nodes;
+    int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return step_fail(launch, "fsopen tmpfs");
+    if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0))
+        return fs_fail(launch, fs, "mode");
+    int mount = mount_context(launch, fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+    if (mount < 0 || attach(launch, mount, open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC), stage))
+        return -1;
+    return launch->nodes = open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int hold_device(struct launch *launch, struct fields *fields)
+{
+    static unsigned count;
+    char name[16];
+    const char *target = field_str(fields), *stage = field_str(fields);
+    mode_t mode = field_u32(fields);
+    unsigned major_number = field_u32(fields), minor_number = field_u32(fields);
+    uid_t uid = field_u32(fields);
+    gid_t gid = field_u32(fields);
+    int dir = device_directory(launch, stage);
+    if (dir < 0)
+        return -1;
+    snprintf(name, sizeof name, "%u", count++);
+    if (mknodat(dir, name, mode, makedev(major_number, minor_number)) ||
+        fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW))
+        return step_fail(launch, "make %s", target);
+    int tree = sys_open_tree(dir, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    return tree < 0 ? step_fail(launch, "clone %s", target) : hold(launch, tree, target);
+}
+
 int step_source(struct launch *launch, uint32_t op, struct fields *fields)
 {
     switch (op) {
     case OP_HOLD_SOURCE:
         return hold_source(launch, fields);
+    case OP_HOLD_DEVICE:
+        return hold_device(launch, fields);
     default:
         errno = ENOSYS;
         return -1;

@@ -45,7 +45,7 @@ static int stage(struct launch *launch, struct fields *fields)
     int mount = mount_context(launch, fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     if (mount < 0)
         return -1;
-    if (mount_attach(launch, mount, open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC), dir))
+    if (attach(launch, mount, open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC), dir))
         return -1;
     return chdir(dir) ? step_fail(launch, "enter %s", dir) : 0;
 }
@@ -83,7 +83,7 @@ static int stage_lower(struct launch *launch, const char *base)
         errno = failure;
         return -1;
     }
-    return mount_attach(launch, tree, make_directory(launch, STAGED_LOWER), base);
+    return attach(launch, tree, make_directory(launch, STAGED_LOWER), base);
 }
 
 static int stage_overlay(struct launch *launch, struct fields *fields)
@@ -93,7 +93,7 @@ static int stage_overlay(struct launch *launch, struct fields *fields)
     if (stage_lower(launch, base))
         return -1;
     int mount = mount_overlay(launch, upper, work, flags, fields);
-    return mount < 0 ? -1 : mount_attach(launch, mount, make_directory(launch, STAGED_ROOT), STAGED_ROOT);
+    return mount < 0 ? -1 : attach(launch, mount, make_directory(launch, STAGED_ROOT), STAGED_ROOT);
 }
 
 static int held_attrs(struct launch *launch, struct fields *fields)

@@ -27,7 +27,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+enum { NICE = 10 };
 
 /* ---- arguments ---- */
 
@@ -251,6 +254,8 @@ int main(int argc, char **argv)
   int result;
   /* Nobody would hear how it ends, and the next daemon works on the same directories. */
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_NAME, "berth-unpack"); /* it is executed from a descriptor, which has no name */
+  setpriority(PRIO_PROCESS, 0, NICE);  /* within berth's own cgroup the daemon's answers come first */
   if (argc >= 2 && strcmp(argv[1], "layer") == 0)
     result = layer(argc, argv, &f);
   else if (argc == 6 && strcmp(argv[1], "verify") == 0)

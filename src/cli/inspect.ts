@@ -5,6 +5,7 @@ import type { Daemon } from './client';
 import { complain } from './each';
 import { isNotFound } from './errors';
 import { print } from './output';
+import { showTimings } from './timings';
 
 type Kind = 'container' | 'image';
 
@@ -13,8 +14,14 @@ export function define(command: Command, daemon: () => Daemon): void {
     .usage('[OPTIONS] NAME…')
     .argument('<name...>', 'containers or images; a container comes first where both have the name')
     .option('--type <type>', 'look among these only: container or image', parseKind)
-    .addHelpText('after', '\nExample: berth inspect web\n         berth inspect --type image alpine')
-    .action((names: string[], { type }: { type?: Kind }) => inspectAll(daemon(), names, type));
+    .option('--timings', "show where the time of a container's start went, step by step")
+    .addHelpText(
+      'after',
+      '\nExample: berth inspect web\n         berth inspect --type image alpine\n         berth inspect --timings web',
+    )
+    .action((names: string[], { type, timings }: { type?: Kind; timings?: true }) =>
+      timings ? showTimings(daemon(), names) : inspectAll(daemon(), names, type),
+    );
 }
 
 /** Prints what is known of all that were found as one JSON list, and says of each of the others why not. */

@@ -7,6 +7,7 @@ import { randomHexId, type ContainerId } from '../base/ids';
 import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { limitWrites } from '../cgroup/limits';
+import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig, type LinuxContainerResources } from '../cri';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
@@ -19,7 +20,9 @@ import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
+import { hostFacts } from './host-facts';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
+import { launchLaps } from './timings';
 
 export interface CreateContainerRequest {
   sandbox: Sandbox;
@@ -63,6 +66,7 @@ export async function createContainer(
 /** Nobody's call ends it: who asked first may go away while others wait. The pod's end does, and the time. */
 async function make(containers: Containers, log: Logger, request: CreateContainerRequest): Promise<Container> {
   const { sandbox, config } = request;
+  const watch = new Stopwatch();
   const ctx = Context.of(log, { timeoutMs: CREATE_WITHIN_MS, signal: sandbox.closing.signal });
   if (sandbox.record.state !== 'ready') {
     throw new BerthError('failed_precondition', `pod sandbox ${sandbox.record.id} is not ready`, {
@@ -72,13 +76,18 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
+  watch.lap('make sure of the layers');
   const record = newRecord(containers, request, image);
   const paths = containers.paths(record.id);
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   assertPodsUserNamespace(options, sandbox.record.userns);
   const pid = pidNamespace(containers, sandbox, config);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
+  ctx.stage("look up the container's devices");
+  const host = await ctx.race(hostFacts(containers, config));
+  watch.lap('look up devices');
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  watch.lap('make the spec');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -88,17 +97,18 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     () => containers.add(record, config),
     () => containers.forget(record.id),
   );
+  watch.lap('write the record');
   crashPoint('create.recorded');
   const [rootfs, placement] = await together([
     undo.step(
       'directories',
-      () => makeDirectories(containers, record, image, sandbox.record.userns),
+      () => watch.time('make directories', () => makeDirectories(containers, record, image, sandbox.record.userns)),
       () => removeDirectories(containers, record.id),
       { alsoIfActFailed: true },
     ),
     undo.step(
       'cgroup',
-      () => makeCgroup(containers, record, config),
+      () => watch.time('make the cgroup, set its limits', () => makeCgroup(containers, record, config)),
       () => containers.cgroups.remove(record.cgroupPath),
       { alsoIfActFailed: true },
     ),
@@ -107,14 +117,17 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
   const plan = launchPlan(spec, rootfs, placement, output, config.stdin);
+  watch.lap('make the plan');
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
     launched => launched?.abandon(),
   );
+  watch.lap('start the monitor');
   crashPoint('create.launched');
   ctx.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
   const created = await ctx.race(monitor.created);
+  watch.lap('wait until init is ready');
   crashPoint('create.created');
   assertStillTarget(pid);
   container.monitor = monitor;
@@ -123,7 +136,9 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
     user: { uid: created.uid, gid: created.gid, groups: created.groups },
     spec: specToJson(spec),
+    timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });
+  watch.lap('write the record: created');
   crashPoint('create.created-recorded');
   undo.commit();
   followToExit(containers, container, monitor);

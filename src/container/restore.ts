@@ -13,7 +13,7 @@ import { removeContainer } from './remove';
 /**
  * After a restart: a monitor that answers is met again, one that has ended left
  * its exit record, a half-made container is undone, and what no record knows is
- * removed. Nothing is dialled one by one, nothing waits for a time-out.
+ * removed. Nothing is dialled one by one, nothing waits for a monitor's word.
  */
 export async function restoreContainers(containers: Containers, ctx: Context): Promise<void> {
   await Promise.all(
@@ -27,10 +27,21 @@ export async function restoreContainers(containers: Containers, ctx: Context): P
   await tolerantly(ctx, 'remove pods without a container', () => removeEmptyPods(containers, ctx));
 }
 
+/**
+ * Removes cgroups that the daemon did not come to remove when their containers
+ * exited. For the background: it asks the kernel a dozen times for each container
+ * that has exited, nobody waits for the answers, and mostly there is nothing.
+ */
+export async function removeOldCgroups(containers: Containers, ctx: Context): Promise<void> {
+  const exited = containers.list().filter(({ record }) => record.state === 'exited');
+  for (const { record } of exited) {
+    await tolerantly(ctx, `remove cgroup ${record.cgroupPath}`, () => containers.cgroups.remove(record.cgroupPath));
+  }
+}
+
 async function restore(containers: Containers, ctx: Context, container: Container): Promise<void> {
-  const { id, state, cgroupPath } = container.record;
+  const { id, state } = container.record;
   if (state === 'exited') {
-    await containers.cgroups.remove(cgroupPath);
     if (!existsSync(containers.paths(id).dir)) return removeContainer(containers, ctx, container);
     if (container.record.autoRemove) removeOnceUnheld(containers, container);
     return;
@@ -85,9 +96,10 @@ async function recordEnd(containers: Containers, container: Container): Promise<
 }
 
 async function removeOrphans(containers: Containers, ctx: Context): Promise<void> {
+  const known = new Set<string>(containers.list().map(({ record }) => record.id));
   for (const base of Object.values(containers.baseDirs)) {
     for (const name of await readdir(base)) {
-      if (containers.list().some(({ record }) => record.id === name)) continue;
+      if (known.has(name)) continue;
       ctx.log.warn('removing what is left of an unknown container', { container: name });
       await tolerantly(ctx, `remove ${join(base, name)}`, () => rm(join(base, name), { recursive: true, force: true }));
     }

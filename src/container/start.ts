@@ -1,6 +1,7 @@
 import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError, messageOf } from '../base/errors';
+import { Stopwatch } from '../base/stopwatch';
 import type { Monitor } from '../process/monitor';
 import type { Container, Containers } from './containers';
 import { recordStartFailure } from './exits';
@@ -19,21 +20,31 @@ export async function startContainer(containers: Containers, ctx: Context, conta
       });
     }
     ctx.stage('start the command');
-    const startedAtNs = await started(containers, container, container.monitor);
+    const watch = new Stopwatch();
+    const startedAtNs = await started(containers, container, container.monitor, watch);
+    const timings = { create: [], ...container.record.timings, start: watch.laps };
     // It may have exited meanwhile: that record stands.
-    await containers.updateFrom('created', container, { state: 'running', startedAtNs });
+    await containers.updateFrom('created', container, { state: 'running', startedAtNs, timings });
+    watch.lap('write the record: running');
     crashPoint('start.recorded');
     ctx.log.info('container is started', { container: id });
   });
 }
 
-async function started(containers: Containers, container: Container, monitor: Monitor): Promise<bigint> {
+async function started(
+  containers: Containers,
+  container: Container,
+  monitor: Monitor,
+  watch: Stopwatch,
+): Promise<bigint> {
   const limit = Context.of(containers.log, { timeoutMs: START_WITHIN_MS });
   limit.stage(`start the command of container ${container.record.id}`);
   try {
     const running = monitor.start();
+    watch.lap('tell the monitor');
     crashPoint('start.sent');
     const startedAtNs = await limit.race(running);
+    watch.lap('wait until the command runs');
     crashPoint('start.running');
     return startedAtNs;
   } catch (error) {

@@ -86,6 +86,11 @@ export const INNER_OPS = {
   UMASK: { code: 53, fields: { mask: 'u32' } },
   EXEC: { code: 54, fields: { candidates: 'strs', argv: 'strs', envp: 'strs', addHome: 'u32' } },
   HOLD_SOURCE: { code: 70, fields: { source: 'str', target: 'str', flags: 'u32' } },
+  HOLD_DEVICE: {
+    code: 71,
+    fields: { target: 'str', stage: 'str', mode: 'u32', major: 'u32', minor: 'u32', uid: 'u32', gid: 'u32' },
+  },
+  MOUNT_ATTR: { code: 75, fields: { path: 'str', set: 'u64', clear: 'u64' } },
   HELD_ATTRS: {
     code: 83,
     fields: { number: 'u32', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32', idmap: 'u32' },
@@ -124,6 +129,10 @@ export const HELPER_MESSAGES = {
   FAILED: { code: 3, fields: { section: 'u32', step: 'u32', errno: 'u32', detail: 'str' } },
   EXITED: { code: 4, fields: { exitCode: 'u32', signal: 'u32', finishedAtNs: 'u64', droppedBytes: 'u64' } },
   LOG_REOPENED: { code: 5, fields: { errno: 'u32' } },
+  TIMES: {
+    code: 7,
+    fields: { beganNs: 'u64', outer: 'bytes', clonedNs: 'u64', initNs: 'u64', inner: 'bytes', readyNs: 'u64' },
+  },
   DONE: { code: 6, fields: { pausePid: 'u32', pauseStartTime: 'u64' } },
 } as const satisfies Record<string, Shape>;
 

@@ -6,8 +6,9 @@ import {
   type LinuxContainerSecurityContext,
 } from '../cri';
 import { capabilitySets } from './capabilities';
-import { deviceRules, STANDARD_DEVICES } from './devices';
-import { MASKED_PATHS, READONLY_PATHS } from './masked-paths';
+import { containerDevices, deviceRules } from './devices';
+import type { HostFacts } from './host-facts';
+import { MASKED_PATHS, pathsOf, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
 import type { NamespaceSpec, Spec, UserRequest } from './spec';
 import { idText, parseUser } from './user';
@@ -44,11 +45,12 @@ export interface PodFacts {
 }
 
 /** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
-export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod: PodFacts): Spec {
+export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod: PodFacts, host: HostFacts): Spec {
   refuseUnsupported(config);
   const security = config.linux?.securityContext;
   const isPrivileged = security?.privileged ?? false;
   const capabilities = security?.capabilities;
+  const pathRule = { isPrivileged, hasUserNamespace: pod.userns !== undefined };
   const spec: Spec = {
     process: {
       args: commandLine(config, image),
@@ -72,14 +74,15 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
     mounts: containerMounts(config.mounts, {
       ...pod,
       isPrivileged,
+      cgroups: host.cgroups,
       isRootReadonly: security?.readonlyRootfs ?? false,
     }),
     linux: {
-      namespaces: namespaces(pod),
-      devices: [...STANDARD_DEVICES],
-      resources: { devices: deviceRules([], isPrivileged) },
-      maskedPaths: isPrivileged ? [] : listOr(security?.maskedPaths, MASKED_PATHS),
-      readonlyPaths: isPrivileged ? [] : listOr(security?.readonlyPaths, READONLY_PATHS),
+      namespaces: namespaces(pod, isPrivileged),
+      devices: containerDevices(host, isPrivileged),
+      resources: { devices: deviceRules(host.devices, isPrivileged) },
+      maskedPaths: pathsOf(security?.maskedPaths ?? [], [...MASKED_PATHS, ...host.thermalPaths], pathRule),
+      readonlyPaths: pathsOf(security?.readonlyPaths ?? [], READONLY_PATHS, pathRule),
       cgroupsPath: pod.cgroupPath,
     },
   };
@@ -96,7 +99,6 @@ function refuseUnsupported(config: ContainerConfig): void {
       (config.linux?.resources?.hugepageLimits ?? []).some(({ limit }) => limit > 0n),
       'resources.hugepage_limits: huge pages',
     ],
-    [config.devices.length > 0, 'devices: host devices in containers'],
     [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
     [config.mounts.some(m => m.image !== undefined && m.image.image !== ''), 'mounts.image: image volumes'],
     [security?.seccomp?.profileType === SecurityProfile_ProfileType.Localhost, 'seccomp: localhost profiles'],
@@ -179,16 +181,14 @@ function oomScoreAdj(config: ContainerConfig): number {
   throw new BerthError('invalid_argument', `oom_score_adj ${value} is not between -1000 and 1000`);
 }
 
-function namespaces(pod: PodFacts): NamespaceSpec[] {
-  const list: NamespaceSpec[] = [{ type: 'mount' }, { type: 'cgroup' }];
+function namespaces(pod: PodFacts, isPrivileged: boolean): NamespaceSpec[] {
+  const list: NamespaceSpec[] = [{ type: 'mount' }];
+  // A privileged container sees the host's cgroups, as with other runtimes: what runs containers in one needs it.
+  if (!isPrivileged) list.push({ type: 'cgroup' });
   if (pod.networkPath !== undefined) list.push({ type: 'network', path: pod.networkPath });
   if (pod.ipcPath !== undefined) list.push({ type: 'ipc', path: pod.ipcPath });
   if (pod.utsPath !== undefined) list.push({ type: 'uts', path: pod.utsPath });
   if (pod.pidPath !== undefined) list.push({ type: 'pid', path: pod.pidPath });
   else if (!pod.hostPid) list.push({ type: 'pid' });
   return list;
-}
-
-function listOr(asked: readonly string[] | undefined, otherwise: readonly string[]): string[] {
-  return [...(asked && asked.length > 0 ? asked : otherwise)];
 }

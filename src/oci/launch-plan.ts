@@ -1,6 +1,8 @@
 import type { InnerOp, LaunchPlan, OuterOp } from '../native/plan-ops';
 import { capabilityMask } from './capabilities';
-import { CLONE, MOUNT_FLAGS, MS, ROOT_FLAGS } from './linux';
+import { CLONE, MS, ROOT_FLAGS } from './linux';
+import { cgroupDirectoryOps } from './cgroup-mounts';
+import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
 import { holdOps, mountOp } from './mount-ops';
 import type { CapabilitySets, IdMappings, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
 import { enterUserNamespace } from './user-namespace';
@@ -53,6 +55,11 @@ export function launchPlan(
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
     ...spec.mounts.flatMap(holdOps),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
+    ...holdDeviceOps(spec, rootfs.stage),
+    // Before /sys/fs/cgroup is mounted, which shows what is below the namespace's root.
+    ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
+      ? [{ op: 'UNSHARE', flags: CLONE.newcgroup } as const]
+      : []),
     {
       op: 'ROOT_OVERLAY',
       stage: rootfs.stage,
@@ -61,13 +68,17 @@ export function launchPlan(
       flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
       lowers: rootfs.lowers,
     },
-    ...spec.mounts.flatMap(mount => [mountOp(mount), ...(isOwnDev(mount) ? deviceOps(spec) : [])]),
+    ...spec.mounts.flatMap(mount => [
+      mountOp(mount),
+      ...(isOwnDev(mount) ? devOps(spec) : []),
+      ...cgroupDirectoryOps(mount, spec.mounts),
+    ]),
+    ...deviceOpsElsewhere(spec),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
     ...spec.linux.readonlyPaths.map(path => ({ op: 'READONLY', path }) as const),
     ...(spec.root.readonly ? [{ op: 'ROOT_READONLY' } as const] : []),
     { op: 'PIVOT_ROOT', propagation: MS.private },
     lookupUser(spec.process.user),
-    { op: 'UNSHARE', flags: CLONE.newcgroup },
     { op: 'AWAIT_GO' },
     ...becomeOps(spec.process),
   ];
@@ -123,30 +134,6 @@ function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
     ...cgroup.v1Tasks.map(tasks => ({ op: 'CGROUP_V1', tasks }) as const),
     ...(cgroup.killFile === undefined ? [] : [{ op: 'CGROUP_KILL', file: cgroup.killFile } as const]),
   ];
-}
-
-/**
- * /dev right after its tmpfs: the host's own nodes, bound one by one, and the
- * links that programs expect. Its tmpfs, the root and the volumes are nodev, so
- * that a node which a container or its image made opens nothing.
- */
-function deviceOps(spec: Spec): InnerOp[] {
-  const links: [string, string][] = [
-    ['/proc/self/fd', '/dev/fd'],
-    ['/proc/self/fd/0', '/dev/stdin'],
-    ['/proc/self/fd/1', '/dev/stdout'],
-    ['/proc/self/fd/2', '/dev/stderr'],
-    ['pts/ptmx', '/dev/ptmx'],
-  ];
-  return [
-    ...spec.linux.devices.map(({ path }) => deviceBind(path)),
-    ...links.map(([target, path]) => ({ op: 'SYMLINK', target, path }) as const),
-  ];
-}
-
-function deviceBind(path: string): InnerOp {
-  const flags = MOUNT_FLAGS.targetNoLinks | MOUNT_FLAGS.sourceNoLinks;
-  return { op: 'MOUNT_BIND', source: path, target: path, set: 0n, clear: 0n, propagation: MS.private, flags };
 }
 
 function lookupUser(request: UserRequest): InnerOp {

@@ -1,6 +1,8 @@
 import { posix } from 'node:path';
 import { BerthError } from '../base/errors';
 import { MountPropagation, type Mount } from '../cri';
+import { cgroupMounts } from './cgroup-mounts';
+import type { CgroupTrees } from './host-facts';
 import type { MountSpec } from './spec';
 import { mountMappings } from './user-namespace';
 
@@ -12,20 +14,22 @@ export interface MountFacts {
   files: Readonly<Record<string, string>>;
   /** Missing sources become directories. */
   makeMountSources: boolean;
+  cgroups: CgroupTrees;
   isPrivileged: boolean;
   isRootReadonly: boolean;
 }
 
 /**
  * All mounts of a container, in their order: the standard ones, then the pod's files and the request's, parents before
- * children. A mount of the request takes the place of a standard one or a file with the same path, and one at /dev that
- * of everything in it. Throws `invalid_argument`.
+ * children. A mount of the request takes the place of a standard one or a file with the same path, and one at /dev or
+ * /sys/fs/cgroup that of everything in it. Throws `invalid_argument`.
  */
 export function containerMounts(asked: readonly Mount[], facts: MountFacts): MountSpec[] {
   const wanted = asked.map(mount => bindOf(mount, facts));
   const taken = new Set(wanted.map(mount => mount.destination));
   const isFree = ({ destination }: MountSpec) =>
-    !taken.has(destination) && !(taken.has('/dev') && destination.startsWith('/dev/'));
+    !taken.has(destination) &&
+    !['/dev', '/sys/fs/cgroup'].some(path => taken.has(path) && destination.startsWith(`${path}/`));
   return [
     ...standardMounts(facts).filter(isFree),
     ...[...podFiles(facts).filter(isFree), ...wanted].sort((a, b) => depth(a) - depth(b)),
@@ -36,7 +40,7 @@ function depth(mount: MountSpec): number {
   return mount.destination.split('/').length;
 }
 
-function standardMounts({ shmPath, isPrivileged }: MountFacts): MountSpec[] {
+function standardMounts({ shmPath, cgroups, isPrivileged }: MountFacts): MountSpec[] {
   const safe = { readonly: false, nosuid: true, nodev: true, noexec: true, strictDestination: true, source: '' };
   return [
     { ...safe, destination: '/proc', type: 'proc', options: [] },
@@ -59,6 +63,7 @@ function standardMounts({ shmPath, isPrivileged }: MountFacts): MountSpec[] {
     { ...safe, destination: '/dev/mqueue', type: 'mqueue', options: [] },
     { ...safe, destination: '/dev/shm', type: 'bind', source: shmPath, options: [] },
     { ...safe, destination: '/sys', type: 'sysfs', options: [], readonly: !isPrivileged },
+    ...cgroupMounts(cgroups, isPrivileged),
   ];
 }
 

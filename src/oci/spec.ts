@@ -90,11 +90,16 @@ export interface NamespaceSpec {
   path?: string;
 }
 
+/** A device node of the container's. */
 export interface DeviceSpec {
   path: string;
+  type: 'b' | 'c';
   major: number;
   minor: number;
+  /** Permission bits. */
   mode: number;
+  uid: number;
+  gid: number;
 }
 
 /**

@@ -124,7 +124,12 @@ export function withUserNamespace(spec: Spec, userns: PodUserNamespace | undefin
     mounts: spec.mounts.map(mount => inUserNamespace(mount, userns)),
     linux: {
       ...spec.linux,
-      namespaces: [...spec.linux.namespaces, { type: 'user', path }],
+      // The host's cgroup namespace, as a privileged one has it, would let it mount no cgroup.
+      namespaces: [
+        ...spec.linux.namespaces.filter(({ type }) => type !== 'cgroup'),
+        { type: 'cgroup' },
+        { type: 'user', path },
+      ],
       idMappings: { uid, gid },
     },
   };
@@ -151,54 +156,55 @@ export function enterUserNamespace(plan: LaunchPlan, spec: Spec): LaunchPlan {
   const mappings = spec.linux.idMappings;
   const userns = spec.linux.namespaces.find(({ type }) => type === 'user')?.path;
   if (!mappings || userns === undefined) return plan;
-  const hasOwnPid = spec.linux.namespaces.some(({ type, path }) => type === 'pid' && path === undefined);
   const at = plan.inner.findIndex(({ op }) => op === 'ROOT_OVERLAY');
   const root = plan.inner[at];
   if (root?.op !== 'ROOT_OVERLAY') throw new BerthError('internal', 'a launch plan without ROOT_OVERLAY');
-  const held = holdBinds(
-    plan.inner,
-    new Set(spec.mounts.filter(mount => mount.mappings).map(mount => mount.destination)),
-  );
+  const before = plan.inner.slice(0, at).filter(({ op }) => op !== 'UNSHARE');
+  const after = plan.inner.slice(at + 1);
   return {
     outer: plan.outer.map(op => (op.op === 'CLONE_FLAGS' ? { ...op, flags: BigInt(CLONE.newns) } : op)),
     inner: [
-      ...plan.inner.slice(0, at).filter(({ op }) => op !== 'HOLD_SOURCE' && op !== 'PROPAGATION'),
+      ...before,
       { op: 'STDIO_OWNER', uid: mappings.uid.first, gid: mappings.gid.first },
-      ...held.map(({ hold }) => hold),
-      { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
       { op: 'STAGE', dir: root.stage, userns },
-      ...held.map(({ attributes }) => attributes),
+      ...heldAttributes(before, after, spec.mounts),
       stageOverlay(root),
-      {
-        op: 'ENTER_USERNS',
-        namespaces: CLONE.newns | (hasOwnPid ? CLONE.newpid : 0),
-        uids: mappings.uid.count,
-        gids: mappings.gid.count,
-      },
+      { op: 'ENTER_USERNS', namespaces: newNamespaces(spec), uids: mappings.uid.count, gids: mappings.gid.count },
       { op: 'ROOT_STAGED' },
-      ...plan.inner.slice(at + 1).map(op => (op.op === 'MOUNT_BIND' ? placeHeld(op) : op)),
+      ...after.map(op => (op.op === 'MOUNT_BIND' ? placeHeld(op) : op)),
     ],
   };
 }
 
-type Bind = Extract<InnerOp, { op: 'MOUNT_BIND' }>;
-type Hold = Extract<InnerOp, { op: 'HOLD_SOURCE' }>;
-
-/** Takes the sources of all binds as they will be: with their flags, which the way into the user namespace locks. */
-function holdBinds(inner: readonly InnerOp[], mapped: ReadonlySet<string>): { hold: Hold; attributes: InnerOp }[] {
-  const holds = inner.filter(op => op.op === 'HOLD_SOURCE');
-  return inner
-    .filter(op => op.op === 'MOUNT_BIND')
-    .map(({ source, target, set, clear, propagation, flags }, number) => {
-      const at = holds.findIndex(hold => hold.target === target);
-      const [hold = unheld(source, target, flags)] = at < 0 ? [] : holds.splice(at, 1);
-      const idmap = mapped.has(String(target)) ? 1 : 0;
-      return { hold, attributes: { op: 'HELD_ATTRS', number, set, clear, propagation, flags, idmap } };
-    });
+/** Those that are to belong to the user namespace; the mounts' one always does. */
+function newNamespaces({ linux }: Spec): number {
+  const isNew = (wanted: string) => linux.namespaces.some(({ type, path }) => type === wanted && path === undefined);
+  return CLONE.newns | (isNew('pid') ? CLONE.newpid : 0) | (isNew('cgroup') ? CLONE.newcgroup : 0);
 }
 
-function unheld(source: Hold['source'], target: Hold['target'], flags: number): Hold {
-  return { op: 'HOLD_SOURCE', source, target, flags: flags & (MOUNT_FLAGS.recursive | MOUNT_FLAGS.sourceNoLinks) };
+type Bind = Extract<InnerOp, { op: 'MOUNT_BIND' }>;
+
+/** The sources of all binds become as they will be: with their flags, which the way into the user namespace locks. */
+function heldAttributes(
+  before: readonly InnerOp[],
+  after: readonly InnerOp[],
+  mounts: readonly MountSpec[],
+): InnerOp[] {
+  const isMapped = new Set(mounts.filter(mount => mount.mappings).map(mount => mount.destination));
+  const held: (string | undefined)[] = before
+    .filter(op => op.op === 'HOLD_SOURCE' || op.op === 'HOLD_DEVICE')
+    .map(({ target }) => String(target));
+  return after
+    .filter(op => op.op === 'MOUNT_BIND')
+    .map(({ target, set, clear, propagation, flags }) => {
+      // Two may have the same target: the first bind takes what was held first.
+      const number = held.indexOf(String(target));
+      if (number < 0)
+        throw new BerthError('internal', `a launch plan that does not hold the source of ${String(target)}`);
+      held[number] = undefined;
+      const idmap = isMapped.has(String(target)) ? 1 : 0;
+      return { op: 'HELD_ATTRS', number, set, clear, propagation, flags, idmap };
+    });
 }
 
 function placeHeld(bind: Bind): Bind {

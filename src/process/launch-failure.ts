@@ -101,10 +101,12 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
 const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   CGROUP_V1: 'open the cgroup',
   CGROUP_V2: 'open the cgroup',
+  HOLD_DEVICE: 'make the device',
   IDENTITY: 'take on user, groups and capabilities',
   JOIN_PID: "join the pod's PID namespace",
   JOIN_PIDFD: "join the container's namespaces",
   MASK: 'mask',
+  MOUNT_ATTR: 'set the attributes of the mount at',
   MOUNT_FS: 'mount',
   PAUSE: "start the pod's init",
   PIN: 'pin the namespace',
@@ -144,8 +146,8 @@ const FILE_SYSTEMS: Readonly<Record<string, string>> = {
 
 /** `mount SOURCE at TARGET` of the nth mount that is held. */
 function heldMount(number: number, { inner }: LaunchPlan): string {
-  const held = inner.filter(op => op.op === 'HOLD_SOURCE')[number];
-  return held ? `mount ${text(held.source)} at ${text(held.target)}` : 'mount';
+  const held = inner.filter(op => op.op === 'HOLD_SOURCE' || op.op === 'HOLD_DEVICE')[number];
+  return held?.op === 'HOLD_SOURCE' ? `mount ${text(held.source)} at ${text(held.target)}` : 'mount';
 }
 
 function idmapError(what: string, op: PlanOp['op'], errno: string, detail: string): LaunchError {

@@ -42,6 +42,26 @@ const ABANDON_WITHIN_MS = 2000;
 
 const REOPEN_WITHIN_MS = 10_000;
 
+/** Where the time of a launch went: points of the clock that `process.hrtime` has, and nanoseconds a step, four bytes each. */
+export interface LaunchTimes {
+  /** The monitor's program began. */
+  beganNs: bigint;
+  /** Of the plan's outer section. */
+  outer: Buffer;
+  /** There was an init. */
+  clonedNs: bigint;
+  /** Init began with the plan's inner section. */
+  initNs: bigint;
+  /** Of the inner section, up to where init waits for the start. */
+  inner: Buffer;
+  /** The monitor heard that init waits. */
+  readyNs: bigint;
+}
+
+function launchTimes({ beganNs, outer, clonedNs, initNs, inner, readyNs }: LaunchTimes): LaunchTimes {
+  return { beganNs, outer, clonedNs, initNs, inner, readyNs };
+}
+
 /** What a monitor left behind in its state directory when nobody listened. */
 export type MonitorRecord =
   { kind: 'exited'; startedAtNs: bigint; exit: Exit } | { kind: 'failed'; error: BerthError } | { kind: 'none' };
@@ -58,6 +78,8 @@ export class Monitor {
   private readonly settleRunning = deferred<bigint>();
   private readonly settleExited = deferred<Exit>();
   private readonly running: Promise<bigint>;
+  /** How long the launch's steps took; known once it is created, to the daemon that launched it. */
+  times: LaunchTimes | undefined;
   /** When the command began to run, once it has. */
   startedAtNs: bigint | undefined;
   private reopening: Deferred<void>[] = [];
@@ -182,6 +204,9 @@ export class Monitor {
           gid: message.gid,
           groups: numbers(message.groups),
         });
+        return;
+      case 'TIMES':
+        this.times = launchTimes(message);
         return;
       case 'RUNNING':
         this.startedAtNs = message.startedAtNs;

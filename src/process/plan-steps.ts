@@ -26,3 +26,16 @@ function shown(value: unknown): unknown {
   if (typeof value === 'bigint') return `0x${value.toString(16)}`;
   return Buffer.isBuffer(value) ? value.toString('base64') : value;
 }
+
+/** A few words for each step of a plan that was kept: its operation and what it is done to. */
+export function stepTitles(stateDir: string): Record<PlanSection, string[]> {
+  const plan = planIn(stateDir);
+  return { outer: plan?.outer.map(title) ?? [], inner: plan?.inner.map(title) ?? [] };
+}
+
+function title(step: PlanOp): string {
+  const fields: Readonly<Record<string, unknown>> = step;
+  const what = ['target', 'path', 'dir', 'tasks', 'file', 'name', 'cwd'].map(name => fields[name]);
+  const found = what.find(value => typeof value === 'string' && value !== '');
+  return typeof found === 'string' ? `${step.op} ${found}` : step.op;
+}

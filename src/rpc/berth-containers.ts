@@ -5,6 +5,7 @@ import { containerByName } from '../container/find';
 import { removeForPerson } from '../container/pods';
 import { startContainer } from '../container/start';
 import { signalContainer, stopContainer } from '../container/stop';
+import { timingRows } from '../container/timings';
 import {
   ContainerState as BerthState,
   type BerthServer,
@@ -177,5 +178,6 @@ function inspected(containers: Containers, container: Container): object {
     cgroupPath: record.cgroupPath,
     logPath: record.logPath,
     runtimeSpec: specOf(container) ?? null,
+    timings: timingRows(containers, container),
   };
 }

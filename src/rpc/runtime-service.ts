@@ -16,6 +16,7 @@ import { removePod, stopPod } from '../container/pods';
 import { removeContainer } from '../container/remove';
 import { startContainer } from '../container/start';
 import { stopContainer } from '../container/stop';
+import { timingRows } from '../container/timings';
 import { planSteps } from '../process/plan-steps';
 import { runSandbox } from '../sandbox/run';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
@@ -197,7 +198,8 @@ function sandboxInfo({ record }: Sandbox): string {
   return jsonText({ ...record, config: undefined, pid: record.pause?.pid ?? 0 });
 }
 
-function containerInfo(containers: Containers, { record }: Container): string {
+function containerInfo(containers: Containers, container: Container): string {
+  const { record } = container;
   const runtimeSpec: unknown = record.spec === undefined ? undefined : JSON.parse(record.spec);
   return jsonText({
     ...record,
@@ -206,5 +208,6 @@ function containerInfo(containers: Containers, { record }: Container): string {
     pid: record.process?.pid ?? 0,
     runtimeSpec,
     plan: planSteps(containers.paths(record.id).stateDir),
+    timings: timingRows(containers, container),
   });
 }

@@ -19,10 +19,13 @@ const NSFS_MAGIC = 0x6e736673;
  * gone (a reboot) is not ready any more, and what no record knows is removed.
  */
 export async function restoreSandboxes(sandboxes: Sandboxes, ctx: Context): Promise<void> {
-  for (const sandbox of sandboxes.list()) {
-    const { id } = sandbox.record;
-    await tolerantly(ctx, `restore pod sandbox ${id}`, () => restore(sandboxes, ctx, sandbox));
-  }
+  await Promise.all(
+    sandboxes
+      .list()
+      .map(sandbox =>
+        tolerantly(ctx, `restore pod sandbox ${sandbox.record.id}`, () => restore(sandboxes, ctx, sandbox)),
+      ),
+  );
   await tolerantly(ctx, 'remove what no record knows', () => removeOrphans(sandboxes, ctx));
 }
 
@@ -70,8 +73,9 @@ async function isPinned(path: string): Promise<boolean> {
 }
 
 async function removeOrphans(sandboxes: Sandboxes, ctx: Context): Promise<void> {
+  const known = new Set<string>(sandboxes.list().map(({ record }) => record.id));
   for (const name of await readdir(sandboxes.baseDir)) {
-    if (sandboxes.list().some(({ record }) => record.id === name)) continue;
+    if (known.has(name)) continue;
     ctx.log.warn('removing what is left of an unknown pod sandbox', { sandbox: name });
     await tolerantly(ctx, `remove ${join(sandboxes.baseDir, name)}`, async () => {
       await unpin(sandboxes.paths(name as SandboxId));

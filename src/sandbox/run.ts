@@ -7,6 +7,7 @@ import { randomHexId, type SandboxId } from '../base/ids';
 import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { PodSandboxConfig, type PodSandboxMetadata } from '../cri';
+import { Stopwatch } from '../base/stopwatch';
 import { writePodFiles } from '../network/pod-files';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
@@ -40,6 +41,7 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
 /** Nobody's call ends it: who asked first may go away while others wait. */
 async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
   const { config } = request;
+  const watch = new Stopwatch();
   const record = newRecord(request);
   const { id } = record;
   const paths = sandboxes.paths(id);
@@ -50,30 +52,39 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
     () => sandboxes.add(record, config),
     () => sandboxes.forget(id),
   );
+  watch.lap('write the record');
   crashPoint('run.recorded');
   await undo.step(
     'directories',
     () => mkdir(paths.namespaces, { recursive: true, mode: 0o700 }),
     () => removeDir(paths),
   );
+  watch.lap('make directories');
   crashPoint('run.directories-made');
   const [pinned] = await together([
-    makeNamespaces(undo, record, config, paths),
+    watch.time('pin namespaces', () => makeNamespaces(undo, record, config, paths)),
     undo.step(
       'hosts, hostname and resolv.conf',
-      () => writePodFiles(paths.dir, config, record.hostname).then(() => crashPoint('run.files-written')),
+      () =>
+        watch
+          .time('write hosts, hostname and resolv.conf', () => writePodFiles(paths.dir, config, record.hostname))
+          .then(() => crashPoint('run.files-written')),
       () => undefined,
     ),
     undo.step(
       'cgroup',
-      () => sandboxes.cgroups.create(record.cgroupParent).then(() => crashPoint('run.cgroup-made')),
+      () =>
+        watch
+          .time('make the cgroup', () => sandboxes.cgroups.create(record.cgroupParent))
+          .then(() => crashPoint('run.cgroup-made')),
       () => removeCgroup(sandboxes, record),
       { alsoIfActFailed: true },
     ),
   ]);
   await giveToContainers(record, paths);
   const { pause } = pinned;
-  await sandboxes.update(sandbox, { state: 'ready', ...(pause ? { pause } : {}) });
+  await sandboxes.update(sandbox, { state: 'ready', ...(pause ? { pause } : {}), timings: watch.laps });
+  watch.lap('write the record: ready');
   crashPoint('run.ready-recorded');
   pinned.keep();
   crashPoint('run.kept');

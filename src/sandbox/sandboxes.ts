@@ -4,6 +4,7 @@ import type { SandboxId } from '../base/ids';
 import { KeyedLock } from '../base/keyed-lock';
 import type { Logger } from '../base/log';
 import type { Leftover } from '../base/rollback';
+import type { Lap } from '../base/stopwatch';
 import { SingleFlight } from '../base/single-flight';
 import { assertMove, type Moves } from '../base/state-machine';
 import type { Cgroups } from '../cgroup/groups';
@@ -44,6 +45,8 @@ export interface SandboxRecord {
   cgroupParent: string;
   /** True when berth made `cgroupParent` and removes it. */
   ownsCgroupParent: boolean;
+  /** Where the time of RunPodSandbox went. */
+  timings?: readonly Lap[];
   /** What an earlier undo could not do; the next stop or remove tries again. */
   leftovers?: Leftover[];
 }

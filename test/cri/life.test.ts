@@ -4,6 +4,7 @@ import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, wr
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { status as codes, type ServiceError } from '@grpc/grpc-js';
+import type { TimingRow } from '../../src/container/timings';
 import { snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
 
@@ -200,5 +201,37 @@ describe('what a container’s status tells when asked for more', function () {
     assert.ok((last?.['envp'] as string[]).includes('GREETING=hi'));
     await node().restart();
     assert.deepEqual((await look()).plan, plan);
+  });
+
+  it('has the time of each step of its start, also after a restart', async () => {
+    const id = await node().start(await node().pod());
+    const look = async () => {
+      const answer = await node().client.call('ContainerStatus', { containerId: id, verbose: true });
+      return (JSON.parse(answer.info['info'] ?? '{}') as { timings: TimingRow[] }).timings;
+    };
+    const rows = await look();
+    const calls = ['RunPodSandbox', 'CreateContainer', 'StartContainer'];
+    assert.deepEqual([...new Set(rows.map(({ call }) => call))], calls);
+    for (const by of ['daemon', 'monitor', 'init'])
+      assert.ok(
+        rows.some(row => row.by === by),
+        by,
+      );
+    for (const step of ['ROOT_OVERLAY', 'MOUNT_FS /proc', 'PIVOT_ROOT']) {
+      const row = rows.find(each => each.by === 'init' && each.step.startsWith(step));
+      assert.ok(row && row.us >= 0, step);
+    }
+    // What init did lies within the time that the daemon waited for it.
+    const end = ({ atUs, us }: TimingRow) => atUs + us;
+    const waited = rows.find(({ step }) => step === 'wait until init is ready') ?? assert.fail('no wait');
+    const ready = rows.find(({ step }) => step === 'hears that init waits') ?? assert.fail('no word of init');
+    assert.ok(end(ready) <= end(waited) + 1, `${end(ready)} ${end(waited)}`);
+    const create = rows.filter(({ call }) => call === 'CreateContainer');
+    for (const row of create) assert.ok(row.atUs >= 0 && row.us >= 0, JSON.stringify(row));
+    await node().restart();
+    assert.deepEqual(
+      (await look()).map(({ step }) => step).filter(step => !step.startsWith('write the record')),
+      rows.map(({ step }) => step).filter(step => !step.startsWith('write the record')),
+    );
   });
 });

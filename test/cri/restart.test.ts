@@ -140,6 +140,32 @@ describe('containers and a daemon that goes away', function () {
     assert.equal(running(pid), false);
   });
 
+  it('are met all at once: a daemon is ready although no monitor says a word', async () => {
+    const pod = await node().pod();
+    const ids = await Promise.all(Array.from({ length: 12 }, () => node().start(pod)));
+    ids.push(await node().create(pod));
+    const monitors = await Promise.all(
+      ids.map(async id => {
+        const status = readFileSync(`/proc/${await node().pidOf(id)}/status`, 'utf8');
+        return Number(/^PPid:\s+(\d+)$/m.exec(status)?.[1]);
+      }),
+    );
+    await node().daemon.kill();
+    for (const monitor of monitors) process.kill(monitor, 'SIGSTOP');
+    try {
+      await node().restart();
+      const { containers } = await node().client.call('ListContainers');
+      const states = new Map(containers.map(({ id, state }) => [id, state]));
+      const last = ids.pop() ?? '';
+      assert.equal(states.get(last), 'CONTAINER_CREATED');
+      for (const id of ids) assert.equal(states.get(id), 'CONTAINER_RUNNING');
+    } finally {
+      for (const monitor of monitors) process.kill(monitor, 'SIGCONT');
+    }
+    await node().client.call('StopPodSandbox', { podSandboxId: pod });
+    for (const id of ids) assert.equal((await node().status(id)).exitCode, 137);
+  });
+
   it('keep their pods and the pods their namespaces', async () => {
     const pod = await node().pod();
     const first = await node().start(pod);

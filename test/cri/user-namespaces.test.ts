@@ -63,8 +63,13 @@ describe('containers in a user namespace', function () {
   const pod = (options: Record<string, unknown> = {}, linux: Record<string, unknown> = {}) =>
     node().pod({ linux: { securityContext: { namespaceOptions: asked(options) }, ...linux } });
   type Options = Record<string, unknown> & { namespaces?: Record<string, unknown>; security?: Record<string, unknown> };
+  /** As the kubelet sends them, with procMount Default. */
+  const paths = {
+    maskedPaths: ['/proc/keys', '/proc/kcore', '/sys/firmware'],
+    readonlyPaths: ['/proc/sys', '/proc/bus'],
+  };
   const settings = ({ namespaces, security, ...more }: Options = {}) => ({
-    security: { namespaceOptions: asked(namespaces), ...security },
+    security: { namespaceOptions: asked(namespaces), ...paths, ...security },
     ...more,
   });
   const start = async (options: Options = {}, inPod?: string) =>

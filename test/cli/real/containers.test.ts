@@ -34,6 +34,23 @@ describe('containers, with a real daemon', () => {
     assert.match(await daemon.ok('ps', '-a'), /second\n.*first\n$/);
   });
 
+  it('tells where the time of a start went, step by step', async () => {
+    await detached('timed', 'sleep', '100');
+    const lines = (await daemon.ok('inspect', '--timings', 'timed')).split('\n');
+    assert.match(lines[0] ?? '', /^CALL +BY +AT MS +TOOK MS +STEP$/);
+    const has = (line: RegExp) =>
+      assert.ok(
+        lines.some(each => line.test(each)),
+        `no ${line.source} in\n${lines.join('\n')}`,
+      );
+    has(/^RunPodSandbox +daemon +\d+\.\d{3} +\d+\.\d{3} +pin namespaces$/);
+    has(/^CreateContainer +init +\d+\.\d{3} +\d+\.\d{3} +PIVOT_ROOT$/);
+    has(/^StartContainer +daemon +\d+\.\d{3} +\d+\.\d{3} +wait until the command runs$/);
+    const { code, stderr } = await daemon.berth('inspect', '--timings', 'unknown');
+    assert.equal(code, 1);
+    assert.match(stderr, /unknown/);
+  });
+
   it('are known by name, id and the beginning of an id', async () => {
     const id = await detached('known', 'sleep', '100');
     for (const name of ['known', id, id.slice(0, 12)]) {

@@ -10,6 +10,7 @@ import {
 import { encodePlan } from '../../../src/native/plan';
 import type { InnerOp } from '../../../src/native/plan-ops';
 import { containerSpec, type PodFacts } from '../../../src/oci/container-spec';
+import type { HostFacts } from '../../../src/oci/host-facts';
 import { execPlan, launchPlan } from '../../../src/oci/launch-plan';
 import { CLONE, MOUNT_ATTR } from '../../../src/oci/linux';
 import { sandboxPlan } from '../../../src/oci/sandbox-plan';
@@ -159,12 +160,18 @@ describe('the plan of a container in a user namespace', () => {
     { containerPath: '/ro', hostPath: '/h/ro', readonly: true, ...mappings },
     { containerPath: '/rw', hostPath: '/h/rw', propagation: MountPropagation.PROPAGATION_HOST_TO_CONTAINER },
   ];
+  const host: HostFacts = { devices: [], everyDevice: [], cgroups: { isUnified: true, v1: [] }, thermalPaths: [] };
   const image = { env: [], entrypoint: ['/x'], cmd: [], workingDir: '', user: '' };
   const specOf = (partial: object, pod: Partial<PodFacts> = {}) =>
-    containerSpec(ContainerConfig.fromPartial({ metadata: { name: 'c', attempt: 0 }, ...partial } as never), image, {
-      ...facts,
-      ...pod,
-    });
+    containerSpec(
+      ContainerConfig.fromPartial({ metadata: { name: 'c', attempt: 0 }, ...partial } as never),
+      image,
+      {
+        ...facts,
+        ...pod,
+      },
+      host,
+    );
   const rootfs = {
     lowers: ['/layers/a/fs', '/layers/b/fs'],
     upper: '/u',
@@ -186,12 +193,13 @@ describe('the plan of a container in a user namespace', () => {
     const { inner, outer } = planOf({ mounts });
     const enter = index(inner, 'ENTER_USERNS');
     for (const [at, { op }] of inner.entries()) {
-      if (['HOLD_SOURCE', 'PROPAGATION', 'STAGE', 'HELD_ATTRS', 'STAGE_OVERLAY', 'SETNS'].includes(op))
+      if (['HOLD_SOURCE', 'HOLD_DEVICE', 'PROPAGATION', 'STAGE', 'HELD_ATTRS', 'STAGE_OVERLAY', 'SETNS'].includes(op))
         assert.ok(at < enter, op);
       if (['MOUNT_FS', 'MOUNT_BIND', 'MASK', 'READONLY', 'PIVOT_ROOT', 'LOOKUP_USER', 'EXEC'].includes(op))
         assert.ok(at > enter, op);
       assert.notEqual(op, 'ROOT_OVERLAY');
     }
+    assert.equal(index(inner, 'UNSHARE'), -1, 'the cgroup namespace is made inside, too');
     assert.ok(index(inner, 'STAGE') < index(inner, 'HELD_ATTRS'));
     assert.deepEqual(inner[index(inner, 'STAGE_OVERLAY')], {
       op: 'STAGE_OVERLAY',
@@ -203,7 +211,7 @@ describe('the plan of a container in a user namespace', () => {
     });
     assert.deepEqual(inner[enter], {
       op: 'ENTER_USERNS',
-      namespaces: CLONE.newns | CLONE.newpid,
+      namespaces: CLONE.newns | CLONE.newpid | CLONE.newcgroup,
       uids: 100,
       gids: 200,
     });
@@ -218,28 +226,34 @@ describe('the plan of a container in a user namespace', () => {
     const { inner, outer } = planOf({}, { pidPath: '/ns/pid' });
     assert.ok(outer.some(({ op }) => op === 'JOIN_PID'));
     const enter = inner[index(inner, 'ENTER_USERNS')];
-    assert.ok(enter?.op === 'ENTER_USERNS' && enter.namespaces === CLONE.newns);
+    assert.ok(enter?.op === 'ENTER_USERNS' && (enter.namespaces & CLONE.newpid) === 0);
   });
 
-  it('holds one source for each bind, in their order, with its flags; only mapped ones are idmapped', () => {
-    const { inner } = planOf({ mounts });
-    const holds = inner.filter(op => op.op === 'HOLD_SOURCE');
+  it('gives each source that is held the flags of its bind; only mapped ones are idmapped', () => {
+    const { inner } = planOf({ mounts: [...mounts, { containerPath: '/rw', hostPath: '/h/again' }] });
+    const holds = inner.filter(op => op.op === 'HOLD_SOURCE' || op.op === 'HOLD_DEVICE');
     const binds = inner.filter(op => op.op === 'MOUNT_BIND');
     const attributes = inner.filter(op => op.op === 'HELD_ATTRS');
     assert.deepEqual(
-      holds.map(({ target }) => target),
+      attributes.map(({ number }) => holds[number]?.target),
       binds.map(({ target }) => target),
     );
-    assert.deepEqual(
-      attributes.map(({ number }) => number),
-      holds.map((_, i) => i),
-    );
+    assert.equal(new Set(attributes.map(({ number }) => number)).size, holds.length);
     for (const bind of binds) assert.deepEqual([bind.set, bind.clear, bind.propagation], [0n, 0n, 0n]);
-    const of = (target: string) => attributes[holds.findIndex(hold => hold.target === target)];
-    assert.equal(of('/ro')?.idmap, 1);
-    assert.equal(of('/ro')?.set, MOUNT_ATTR.rdonly | MOUNT_ATTR.nodev);
-    assert.equal(of('/rw')?.idmap, 0);
-    assert.equal(of('/dev/null')?.set, 0n);
+    const of = (target: string) => attributes.filter(({ number }) => holds[number]?.target === target);
+    assert.equal(of('/ro')[0]?.idmap, 1);
+    assert.equal(of('/ro')[0]?.set, MOUNT_ATTR.rdonly | MOUNT_ATTR.nodev);
+    assert.deepEqual(
+      of('/rw').map(({ idmap, number }) => [idmap, (holds[number] as { source: string }).source]),
+      [
+        [0, '/h/rw'],
+        [0, '/h/again'],
+      ],
+    );
+    assert.deepEqual(
+      of('/dev/null').map(({ set }) => set),
+      [0n],
+    );
   });
 
   it('has sysfs bound with the host’s network, which it could not mount', () => {
