@@ -23,6 +23,7 @@ import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { UserNamespaceSupport } from './sandbox/user-namespaces';
 import { openStore } from './store/store';
+import { StreamingServer } from './streaming/server';
 
 export interface Daemon {
   /** Ends calls, closes sockets and the store; containers run on. */
@@ -70,8 +71,9 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const [pods, all] = [sandboxes.list().length, containers.list().length];
   log.info('restored what was there', { pods, containers: all, ms: Math.round(performance.now() - restoring) });
 
+  const streaming = await StreamingServer.start(config.streaming, log);
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces });
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming });
   const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
   const servers: RpcServer[] = [];
   servers.push(
@@ -98,7 +100,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   void removeOldCgroups(containers, ctx);
   return {
     close: async () => {
-      await Promise.all([...servers.map(server => server.close()), endpoint?.close()]);
+      await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();
     },

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Descriptors a role is started with. */
 enum { FD_PLAN = 3, FD_CONTROL = 4, FD_STATE_DIR = 5, FD_TARGET = 5 };
@@ -50,6 +51,8 @@ struct launch {
     uint32_t gids;
     int inside_pid; /* of OP_USERNS, whose namespaces OP_PIN pins, or 0 */
     struct identity identity;
+    uint64_t permitted; /* capabilities of this process before OP_IDENTITY: one it lacks cannot be given away */
+    int sealed;         /* all descriptors but stdio are close-on-exec */
     char detail[DETAIL_MAX]; /* which part of the step failed */
 };
 
@@ -68,7 +71,12 @@ void steps_begin(struct step_times *times);
 void step_ended(struct step_times *times);
 
 /* What init tells its launcher over the sync socket; the socket's end means execve has succeeded. */
-enum report_kind { REPORT_READY = 1, REPORT_FAILED = 2, REPORT_MOVED = 3 };
+enum report_kind {
+    REPORT_READY = 1,
+    REPORT_FAILED = 2,
+    REPORT_TERMINAL = 3, /* with both sides of it */
+    REPORT_MOVED = 4,
+};
 struct report {
     uint32_t kind;
     int32_t pid; /* of REPORT_MOVED: the launcher's new child, which goes on in the sender's place */
@@ -95,6 +103,7 @@ int step_mount(struct launch *launch, uint32_t op, struct fields *fields);
 int step_source(struct launch *launch, uint32_t op, struct fields *fields);
 int step_userns(struct launch *launch, uint32_t op, struct fields *fields);
 int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
+int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_exec(struct launch *launch, struct fields *fields);
 
 /* Runs one operation of the inner section, whoever implements it. */
@@ -127,16 +136,29 @@ void give_pipes(const int fds[3], uint32_t uid, uint32_t gid);
 /* Loads the plan from FD_PLAN and closes it; 0 or -1 with errno. */
 int load_plan(struct plan *plan);
 
+/* Bits of STDIN's mode. */
+enum { STDIN_OPEN = 1, STDIN_ONCE = 2, STDIN_TERMINAL = 4 };
+
 /* The relay's ends of a command's pipes, by the command's descriptor; -1 for none. See relay.c. */
 struct relay {
     int pipes[3];
     int ended; /* closes when the command has ended */
+    int mode;  /* STDIN's; a terminal comes by `ended` */
 };
+
+/* The most descriptors that go in one message. */
+#define FDS_MAX 2
+
+/* Sends all of `data` with descriptors: 0 or -1. */
+int send_fds(int socket, const void *data, size_t length, const int *fds, int count);
+/* As recv(2) with `flags`; descriptors that came, O_CLOEXEC, are in `fds`, -1 for each that did not. */
+ssize_t receive_fds(int socket, void *data, size_t length, int fds[FDS_MAX], int flags);
 
 /* The roles. Each returns the process's exit code. */
 int role_monitor(void);
 int role_exec(void);
 int role_pin(void);
+int role_dial(void);
 _Noreturn void role_pause(void);
 _Noreturn void role_relay(const struct relay *relay);
 _Noreturn void role_init(const struct plan *plan, int sync);

@@ -30,6 +30,8 @@ int step_fail(struct launch *launch, const char *format, ...)
 
 int step_run(struct launch *launch, uint32_t op, struct fields *fields)
 {
+    if (op == OP_TERMINAL || op == OP_CONTROLLING_TERMINAL)
+        return step_terminal(launch, op, fields);
     if (op < OP_PROPAGATION)
         return step_host(launch, op, fields);
     if (op <= OP_PIVOT_ROOT || op == OP_MOUNT_ATTR)

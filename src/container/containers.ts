@@ -12,6 +12,7 @@ import type { Images } from '../image/images';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import { Holds } from './holds';
+import type { ContainerSeccomp } from './seccomp';
 import type { ContainerTimings } from './timings';
 
 export type ContainerState = 'creating' | 'created' | 'running' | 'exited';
@@ -58,6 +59,8 @@ export interface ContainerRecord {
   user?: { uid: number; gid: number; groups: number[] };
   /** The OCI runtime spec as JSON. */
   spec?: string;
+  /** Absent: unconfined. */
+  seccomp?: ContainerSeccomp;
   timings?: ContainerTimings;
   leftovers?: Leftover[];
 }

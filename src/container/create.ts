@@ -22,6 +22,7 @@ import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
 import { hostFacts } from './host-facts';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
+import { seccompOf } from './seccomp';
 import { launchLaps } from './timings';
 
 export interface CreateContainerRequest {
@@ -88,6 +89,9 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   watch.lap('look up devices');
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   watch.lap('make the spec');
+  const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
+  if (seccomp) spec.linux.seccomp = seccomp.spec;
+  watch.lap('make the seccomp filter');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -116,7 +120,8 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   ]);
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
-  const plan = launchPlan(spec, rootfs, placement, output, config.stdin);
+  const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
+  const plan = launchPlan(spec, rootfs, placement, output, stdin, seccomp?.filter);
   watch.lap('make the plan');
   const monitor = await undo.step(
     'monitor',
@@ -136,6 +141,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
     user: { uid: created.uid, gid: created.gid, groups: created.groups },
     spec: specToJson(spec),
+    ...(seccomp ? { seccomp: seccomp.filter } : {}),
     timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });
   watch.lap('write the record: created');

@@ -2,9 +2,10 @@ import { closeSync } from 'node:fs';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { execPlan } from '../oci/launch-plan';
+import { DEFAULT_TERM } from '../oci/container-spec';
 import type { LinuxSpec, ProcessSpec, UserRequest } from '../oci/spec';
 import { LaunchError } from '../process/launch-failure';
-import { startExec, type RunningExec } from '../process/exec';
+import { startExec, type RunningExec, type TerminalSize } from '../process/exec';
 import { openProcess, startTimeOf } from '../process/identity';
 import type { Container, Containers } from './containers';
 
@@ -15,6 +16,8 @@ export interface ExecRequest {
   workingDir?: string;
   user?: UserRequest;
   stdin: boolean;
+  /** Of a terminal, in characters; its output is `stdout`. Zeros: the client will say. */
+  terminal?: TerminalSize;
   /** Kills the command, also while it is being started. */
   signal?: AbortSignal;
   onOutput: (stream: 'stdout' | 'stderr', chunk: Buffer) => void | Promise<void>;
@@ -26,7 +29,7 @@ export async function execInContainer(
   container: Container,
   request: ExecRequest,
 ): Promise<RunningExec> {
-  const { id, state, process, cgroupPath, spec } = container.record;
+  const { id, state, process, cgroupPath, spec, seccomp } = container.record;
   if (request.command.length === 0 || request.command[0] === '') {
     throw new BerthError('invalid_argument', 'exec: no command is given');
   }
@@ -43,6 +46,7 @@ export async function execInContainer(
       execProcess(own, container, request),
       containers.cgroups.placement(cgroupPath),
       request.stdin,
+      seccomp,
       linux.idMappings,
     );
     const exec = await startExec({
@@ -50,6 +54,7 @@ export async function execInContainer(
       target: pidfd,
       name: id,
       stdin: request.stdin,
+      isTerminal: request.terminal !== undefined,
       onOutput: request.onOutput,
       ...(request.signal ? { signal: request.signal } : {}),
     });
@@ -81,8 +86,12 @@ function execProcess(own: StoredSpec['process'], { record, config }: Container, 
   for (const { key, value } of [...config.envs, ...(request.env ?? [])]) {
     entries.set(key, Buffer.concat([Buffer.from(`${key}=`), value]));
   }
+  const { terminal: _, ...rest } = own;
+  const { terminal } = request;
+  if (terminal && !entries.has('TERM')) entries.set('TERM', Buffer.from(`TERM=${DEFAULT_TERM}`));
   return {
-    ...own,
+    ...rest,
+    ...(terminal ? { terminal: true, consoleSize: { height: terminal.rows, width: terminal.columns } } : {}),
     args: [...request.command],
     env: [...entries.values()],
     cwd: request.workingDir || own.cwd,

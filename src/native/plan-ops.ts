@@ -34,6 +34,7 @@ export const OUTER_OPS = {
     code: 80,
     fields: { path: 'str', namespaces: 'u64', uid: 'u32', uids: 'u32', gid: 'u32', gids: 'u32' },
   },
+  DIAL: { code: 112, fields: { port: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 /** Operations of either section. */
@@ -77,14 +78,14 @@ export const INNER_OPS = {
   SETSID: { code: 47, fields: {} },
   RLIMIT: { code: 48, fields: { resource: 'u32', soft: 'u64', hard: 'u64' } },
   CWD: { code: 49, fields: { path: 'str' } },
-  IDENTITY: {
-    code: 50,
-    fields: { bounding: 'u64', effective: 'u64', permitted: 'u64', inheritable: 'u64', ambient: 'u64' },
-  },
+  IDENTITY: { code: 50, fields: { bounding: 'u64' } },
   NO_NEW_PRIVS: { code: 51, fields: {} },
   SECCOMP: { code: 52, fields: { flags: 'u32', filter: 'bytes' } },
   UMASK: { code: 53, fields: { mask: 'u32' } },
+  CAPABILITIES: { code: 60, fields: { effective: 'u64', permitted: 'u64', inheritable: 'u64', ambient: 'u64' } },
   EXEC: { code: 54, fields: { candidates: 'strs', argv: 'strs', envp: 'strs', addHome: 'u32' } },
+  TERMINAL: { code: 110, fields: { console: 'u32', rows: 'u32', columns: 'u32' } },
+  CONTROLLING_TERMINAL: { code: 111, fields: {} },
   HOLD_SOURCE: { code: 70, fields: { source: 'str', target: 'str', flags: 'u32' } },
   HOLD_DEVICE: {
     code: 71,
@@ -134,6 +135,8 @@ export const HELPER_MESSAGES = {
     fields: { beganNs: 'u64', outer: 'bytes', clonedNs: 'u64', initNs: 'u64', inner: 'bytes', readyNs: 'u64' },
   },
   DONE: { code: 6, fields: { pausePid: 'u32', pauseStartTime: 'u64' } },
+  ATTACHED: { code: 110, fields: { errno: 'u32' } },
+  DIALED: { code: 111, fields: {} },
 } as const satisfies Record<string, Shape>;
 
 /** Messages to a helper. */
@@ -141,6 +144,8 @@ export const DAEMON_MESSAGES = {
   START: { code: 64, fields: {} },
   REOPEN_LOG: { code: 65, fields: {} },
   KILL: { code: 66, fields: { signal: 'u32' } },
+  RESIZE: { code: 112, fields: { rows: 'u32', columns: 'u32' } },
+  ATTACH: { code: 113, fields: { stream: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 interface Received {

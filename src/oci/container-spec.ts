@@ -56,6 +56,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       args: commandLine(config, image),
       env: environment(config, image, pod.hostname),
       cwd: workingDirectory(config, image),
+      ...(config.tty ? { terminal: true } : {}),
       user: userRequest(security, image.user),
       capabilities: capabilitySets(
         {
@@ -94,14 +95,12 @@ function refuseUnsupported(config: ContainerConfig): void {
   const security = config.linux?.securityContext;
   const asked: [boolean, string][] = [
     [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
-    [config.tty, 'tty: containers with a terminal'],
     [
       (config.linux?.resources?.hugepageLimits ?? []).some(({ limit }) => limit > 0n),
       'resources.hugepage_limits: huge pages',
     ],
     [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
     [config.mounts.some(m => m.image !== undefined && m.image.image !== ''), 'mounts.image: image volumes'],
-    [security?.seccomp?.profileType === SecurityProfile_ProfileType.Localhost, 'seccomp: localhost profiles'],
     [security?.apparmor?.profileType === SecurityProfile_ProfileType.Localhost, 'apparmor: localhost profiles'],
   ];
   for (const [isAsked, what] of asked) {
@@ -124,6 +123,9 @@ function commandLine(config: ContainerConfig, image: ImageDefaults): string[] {
 
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
+/** What a terminal is without further word: all of them understand this much. */
+export const DEFAULT_TERM = 'xterm';
+
 /** The image's entries, overridden by key; values are bytes. */
 function environment(config: ContainerConfig, image: ImageDefaults, hostname: string): Buffer[] {
   const entries = new Map<string, Buffer>();
@@ -133,6 +135,7 @@ function environment(config: ContainerConfig, image: ImageDefaults, hostname: st
   };
   set('PATH', Buffer.from(DEFAULT_PATH));
   set('HOSTNAME', Buffer.from(hostname));
+  if (config.tty) set('TERM', Buffer.from(DEFAULT_TERM));
   for (const entry of image.env) {
     const [key = '', ...rest] = entry.split('=');
     if (key !== '') set(key, Buffer.from(rest.join('=')));

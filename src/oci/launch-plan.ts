@@ -4,6 +4,7 @@ import { CLONE, MS, ROOT_FLAGS } from './linux';
 import { cgroupDirectoryOps } from './cgroup-mounts';
 import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
 import { holdOps, mountOp } from './mount-ops';
+import type { SeccompFilter } from './seccomp/compile';
 import type { CapabilitySets, IdMappings, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
 import { enterUserNamespace } from './user-namespace';
 
@@ -32,13 +33,17 @@ export interface LogTarget {
   maxLineBytes: number;
 }
 
+/** False: /dev/null. True: held open as long as the container lives. `once`: closed when its first client leaves. */
+export type KeepStdinOpen = boolean | 'once';
+
 /** Spec → plan: from a fresh monitor to the container's execve. Pure. */
 export function launchPlan(
   spec: Spec,
   rootfs: Rootfs,
   cgroup: CgroupPlacement,
   log: LogTarget | undefined,
-  keepStdinOpen: boolean,
+  keepStdinOpen: KeepStdinOpen,
+  filter?: SeccompFilter,
 ): LaunchPlan {
   const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid' && ns.type !== 'user');
   const pid = spec.linux.namespaces.find(ns => ns.type === 'pid');
@@ -47,7 +52,7 @@ export function launchPlan(
     { op: 'CLONE_FLAGS', flags: BigInt(CLONE.newns | (pid && pid.path === undefined ? CLONE.newpid : 0)) },
     ...(pid?.path === undefined ? [] : [{ op: 'JOIN_PID', path: pid.path } as const]),
     ...(log ? [{ op: 'LOG', path: log.path, maxLine: log.maxLineBytes } as const] : []),
-    { op: 'STDIN', mode: keepStdinOpen ? 1 : 0 },
+    { op: 'STDIN', mode: stdinMode(keepStdinOpen, spec.process) },
   ];
   const inner: InnerOp[] = [
     { op: 'UMASK', mask: 0 },
@@ -72,6 +77,8 @@ export function launchPlan(
       mountOp(mount),
       ...(isOwnDev(mount) ? devOps(spec) : []),
       ...cgroupDirectoryOps(mount, spec.mounts),
+      // At once: a volume may come to lie over it later.
+      ...(mount.destination === '/dev/pts' ? terminalOps(spec.process, true) : []),
     ]),
     ...deviceOpsElsewhere(spec),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
@@ -80,7 +87,7 @@ export function launchPlan(
     { op: 'PIVOT_ROOT', propagation: MS.private },
     lookupUser(spec.process.user),
     { op: 'AWAIT_GO' },
-    ...becomeOps(spec.process),
+    ...becomeOps(spec.process, filter),
   ];
   return enterUserNamespace({ outer, inner }, spec);
 }
@@ -90,6 +97,7 @@ export function execPlan(
   process: ProcessSpec,
   cgroup: CgroupPlacement,
   hasInput: boolean,
+  filter?: SeccompFilter,
   userns?: IdMappings,
 ): LaunchPlan {
   const all = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
@@ -97,7 +105,7 @@ export function execPlan(
   return {
     outer: [
       // First: what carries the output must not be in the container's namespaces.
-      { op: 'STDIN', mode: hasInput ? 1 : 0 },
+      { op: 'STDIN', mode: stdinMode(hasInput, process) },
       ...cgroupOps({ ...cgroup, killFile: undefined }),
       // On the host's /proc, for the child to inherit: the container's may be anything.
       { op: 'OOM_SCORE_ADJ', value: process.oomScoreAdj },
@@ -107,10 +115,21 @@ export function execPlan(
     inner: [
       { op: 'UMASK', mask: 0 },
       ...(userns ? [{ op: 'USERNS_ROOT', uids: userns.uid.count, gids: userns.gid.count } as const] : []),
+      ...terminalOps(process, false),
       lookupUser(process.user),
-      ...becomeOps(process),
+      ...becomeOps(process, filter),
     ],
   };
+}
+
+function stdinMode(isOpen: KeepStdinOpen, process: ProcessSpec): number {
+  return (isOpen ? 1 : 0) | (isOpen === 'once' ? 2 : 0) | (process.terminal ? 4 : 0);
+}
+
+function terminalOps({ terminal, consoleSize }: ProcessSpec, isConsole: boolean): InnerOp[] {
+  if (!terminal) return [];
+  const { height = 0, width = 0 } = consoleSize ?? {};
+  return [{ op: 'TERMINAL', console: isConsole ? 1 : 0, rows: height, columns: width }];
 }
 
 /** A /dev that the request brings is taken as it is. */
@@ -150,22 +169,30 @@ function lookupUser(request: UserRequest): InnerOp {
   };
 }
 
-/** The last steps, the same for a container's first process and for an exec. */
-function becomeOps(process: ProcessSpec): InnerOp[] {
+/**
+ * The last steps, the same for a container's first process and for an exec. To
+ * load a filter takes CAP_SYS_ADMIN or no_new_privs: with the latter it is the
+ * last thing, without it comes before the capabilities go.
+ */
+function becomeOps(process: ProcessSpec, filter: SeccompFilter | undefined): InnerOp[] {
+  const seccomp: InnerOp[] = filter ? [{ op: 'SECCOMP', flags: filter.flags, filter: filter.program }] : [];
+  const { bounding } = process.capabilities;
   return [
     { op: 'SETSID' },
+    ...(process.terminal ? [{ op: 'CONTROLLING_TERMINAL' } as const] : []),
     { op: 'UMASK', mask: process.umask },
     { op: 'CWD', path: process.cwd },
-    identity(process.capabilities),
-    ...(process.noNewPrivileges ? [{ op: 'NO_NEW_PRIVS' } as const] : []),
+    { op: 'IDENTITY', bounding: capabilityMask(bounding) },
+    ...(process.noNewPrivileges
+      ? [capabilities(process.capabilities), { op: 'NO_NEW_PRIVS' } as const, ...seccomp]
+      : [...seccomp, capabilities(process.capabilities)]),
     { op: 'EXEC', candidates: candidates(process), argv: process.args, envp: process.env, addHome: 1 },
   ];
 }
 
-function identity(sets: CapabilitySets): InnerOp {
+function capabilities(sets: CapabilitySets): InnerOp {
   return {
-    op: 'IDENTITY',
-    bounding: capabilityMask(sets.bounding),
+    op: 'CAPABILITIES',
     effective: capabilityMask(sets.effective),
     permitted: capabilityMask(sets.permitted),
     inheritable: capabilityMask(sets.inheritable),

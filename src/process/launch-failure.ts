@@ -99,6 +99,7 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
 }
 
 const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
+  CAPABILITIES: 'set the capabilities',
   CGROUP_V1: 'open the cgroup',
   CGROUP_V2: 'open the cgroup',
   HOLD_DEVICE: 'make the device',
@@ -113,7 +114,10 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   ENTER_USERNS: "enter the pod's user namespace",
   PIVOT_ROOT: 'change the root',
   ROOT_OVERLAY: 'mount the root file system',
+  SECCOMP: 'load the seccomp filter',
   SETNS: 'join the namespace',
+  TERMINAL: 'make a terminal',
+  CONTROLLING_TERMINAL: "take the terminal for the process's own",
   SYSCTL: 'set the sysctl',
 };
 

@@ -11,6 +11,7 @@ import { Stopwatch } from '../base/stopwatch';
 import { writePodFiles } from '../network/pod-files';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
+import { profileChoice } from '../oci/security-profile';
 import { podUserNamespace } from '../oci/user-namespace';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
@@ -107,6 +108,12 @@ function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetad
     });
   }
   if (config.windows) throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux pods only');
+  // It has no process of its own to be confined; its containers bring their own.
+  profileChoice(
+    config.linux?.securityContext?.seccomp,
+    config.linux?.securityContext?.seccompProfilePath ?? '',
+    'seccomp',
+  );
   return metadata;
 }
 

@@ -726,6 +726,20 @@ describe('containers in a user namespace', function () {
       });
     }
 
+    it('has a terminal of its own when it is asked for', async () => {
+      for (const security of [{}, { runAsUser: { value: 1000 } }]) {
+        const { stdout, status } = await run(
+          'tty && stat -c %u /dev/pts/0 && echo seen > /dev/console && echo also > /dev/tty',
+          {
+            security,
+            tty: true,
+          },
+        );
+        const uid = 'runAsUser' in security ? '1000' : '0';
+        assert.deepEqual([stdout.replaceAll('\r', ''), status.exitCode], [`/dev/pts/0\n${uid}\nseen\nalso\n`, 0]);
+      }
+    });
+
     it('begins with a clear error when the command is not there', async () => {
       const inPod = await pod({ pid: 'CONTAINER' });
       const id = await node().create(inPod, settings({ namespaces: { pid: 'CONTAINER' }, command: ['/nosuch'] }));

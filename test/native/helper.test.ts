@@ -94,9 +94,9 @@ describe('the helper', function () {
       { op: 'AWAIT_GO' },
       { op: 'SETSID' },
       ...last,
+      { op: 'IDENTITY', bounding: capabilityMask(DEFAULT_CAPABILITIES) },
       {
-        op: 'IDENTITY',
-        bounding: capabilityMask(DEFAULT_CAPABILITIES),
+        op: 'CAPABILITIES',
         effective: capabilityMask(DEFAULT_CAPABILITIES),
         permitted: capabilityMask(DEFAULT_CAPABILITIES),
         inheritable: 0n,
@@ -302,7 +302,7 @@ describe('the helper', function () {
     }
     const { end, output } = await run(
       [],
-      ['/bin/sh', '-c', '(echo x > /proc/1/exe) || echo refused; exec /bin/echo done'],
+      ['/bin/sh', '-c', 'exec 2>&1; (echo x > /proc/1/exe) || echo refused; exec /bin/echo done'],
     );
     assert.ok(end?.type === 'EXITED' && end.exitCode === 0);
     assert.match(output, /refused\ndone\n$/);

@@ -66,6 +66,9 @@ export interface Answers {
   };
   ContainerStatus: { status: ContainerStatus; info: Record<string, string> };
   ExecSync: { stdout: Buffer; stderr: Buffer; exitCode: number };
+  Exec: { url: string };
+  Attach: { url: string };
+  PortForward: { url: string };
   ReopenContainerLog: object;
   PullImage: { imageRef: string };
   ImageStatus: {

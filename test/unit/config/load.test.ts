@@ -39,6 +39,14 @@ describe('loadConfig', () => {
         keepLayerBlobs: false,
       },
       metrics: { address: '' },
+      streaming: {
+        address: '127.0.0.1',
+        port: 0,
+        idleTimeoutSeconds: 14400,
+        creationTimeoutSeconds: 30,
+        tlsCertFile: '',
+        tlsKeyFile: '',
+      },
       network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'] },
       runtime: { cgroupDriver: 'auto' },
     });

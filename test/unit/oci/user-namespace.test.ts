@@ -285,7 +285,7 @@ describe('the plan of a container in a user namespace', () => {
   it('of a command joins the user namespace, too, and is its root before it looks at a file', () => {
     const { process } = specOf({});
     const cgroup = { v2Directory: undefined, v1Tasks: [], killFile: undefined };
-    const { outer, inner } = execPlan(process, cgroup, false, userns);
+    const { outer, inner } = execPlan(process, cgroup, false, undefined, userns);
     const join = outer.at(-1);
     assert.ok(join?.op === 'JOIN_PIDFD' && (join.types & CLONE.newuser) !== 0);
     assert.ok(index(inner, 'USERNS_ROOT') < index(inner, 'LOOKUP_USER'));
