@@ -83,7 +83,8 @@ function makeLayers({ dir }: Scratch): string[] {
 
 function specOf(pod: PodFacts, cgroups: Cgroups, cgroupPath: string): Spec {
   const image = { env: [], entrypoint: ['/bin/task'], cmd: [], workingDir: '/', user: '' };
-  const host = { devices: [], everyDevice: [], cgroups: cgroups.trees, thermalPaths: [] };
+  const none = { devices: [], everyDevice: [], thermalPaths: [], imageLowers: new Map(), anonymousVolumes: [] };
+  const host = { ...none, cgroups: cgroups.trees, hasSelinux: false };
   return containerSpec(ContainerConfig.create(), image, { ...pod, cgroupPath }, host);
 }
 

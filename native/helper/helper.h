@@ -5,6 +5,7 @@
 #include "../lib/plan.h"
 #include "../lib/users.h"
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -132,6 +133,14 @@ int pin_namespace(struct launch *launch, const char *ns, const char *path);
 int become_root(void);
 /* Gives those of three descriptors that are pipes to a user: else /dev/stdout could be opened by nobody but root. */
 void give_pipes(const int fds[3], uint32_t uid, uint32_t gid);
+
+/*
+ * Copies all that is in one directory, with the directory's own owner, mode and times, into another, which is empty. Links
+ * are copied, not followed, and mounts below are not entered. -1 with errno and the path in `failed`, below the directory.
+ */
+int tree_copy(int from, int to, char failed[PATH_MAX]);
+/* Sets security.selinux on a file or directory and all that is in it, as above. */
+int tree_label(int fd, const char *label, char failed[PATH_MAX]);
 
 /* Loads the plan from FD_PLAN and closes it; 0 or -1 with errno. */
 int load_plan(struct plan *plan);

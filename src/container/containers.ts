@@ -12,6 +12,7 @@ import type { Images } from '../image/images';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import { Holds } from './holds';
+import type { ImageVolume } from './image-volumes';
 import type { ContainerSeccomp } from './seccomp';
 import type { ContainerTimings } from './timings';
 
@@ -40,8 +41,9 @@ export interface ContainerRecord {
   imageId: string;
   /** `repository@sha256:…` when known, else the image id. */
   imageRef: string;
-  /** Layers that its root stands on; they stay as long as this record does. */
+  /** Layers that its root and its image volumes stand on; they stay as long as this record does. */
   layerKeys: string[];
+  imageVolumes?: ImageVolume[];
   cgroupPath: string;
   /** Absolute path of its log; empty for none. */
   logPath: string;

@@ -14,13 +14,15 @@ import { containerSpec, type PodFacts } from '../oci/container-spec';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
-import { specToJson, type IdMappings } from '../oci/spec';
-import { assertPodsUserNamespace, hostId } from '../oci/user-namespace';
+import { specToJson, type Spec } from '../oci/spec';
+import { assertPodsUserNamespace, hostIds } from '../oci/user-namespace';
 import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
+import { makeVolumes } from './anonymous-volumes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
-import { hostFacts } from './host-facts';
+import { deviceFacts, hostFacts } from './host-facts';
+import { imageVolumes, volumeImages } from './image-volumes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 import { seccompOf } from './seccomp';
 import { launchLaps } from './timings';
@@ -74,19 +76,21 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
       hint: 'run a new one',
     });
   }
+  ctx.stage("look up the container's devices");
+  const devices = await ctx.race(deviceFacts(config));
+  watch.lap('look up devices');
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
+  const volumes = await ctx.race(volumeImages(containers, ctx, config.mounts));
   watch.lap('make sure of the layers');
-  const record = newRecord(containers, request, image);
+  const record = newRecord(containers, request, image, volumes);
   const paths = containers.paths(record.id);
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   assertPodsUserNamespace(options, sandbox.record.userns);
   const pid = pidNamespace(containers, sandbox, config);
-  ctx.stage("look up the container's devices");
-  const host = await ctx.race(hostFacts(containers, config));
-  watch.lap('look up devices');
+  const host = hostFacts(containers, devices, image, volumes, paths.dir);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   watch.lap('make the spec');
   const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
@@ -106,7 +110,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const [rootfs, placement] = await together([
     undo.step(
       'directories',
-      () => watch.time('make directories', () => makeDirectories(containers, record, image, sandbox.record.userns)),
+      () => watch.time('make directories', () => makeDirectories(containers, record, image, spec)),
       () => removeDirectories(containers, record.id),
       { alsoIfActFailed: true },
     ),
@@ -160,7 +164,12 @@ function imageOf(containers: Containers, config: ContainerConfig): Image {
   throw new BerthError('not_found', `image ${reference} is not on this node`, { hint: 'pull it first' });
 }
 
-function newRecord(containers: Containers, request: CreateContainerRequest, image: Image): ContainerRecord {
+function newRecord(
+  containers: Containers,
+  request: CreateContainerRequest,
+  image: Image,
+  volumes: ReadonlyMap<string, Image>,
+): ContainerRecord {
   const { sandbox, config } = request;
   const id = newId(sandbox);
   return {
@@ -174,7 +183,8 @@ function newRecord(containers: Containers, request: CreateContainerRequest, imag
     ...(request.autoRemove ? { autoRemove: true } : {}),
     imageId: image.id,
     imageRef: image.digests[0] ?? image.id,
-    layerKeys: image.layers.map(layer => layer.key),
+    layerKeys: [...new Set([image, ...volumes.values()].flatMap(({ layers }) => layers.map(layer => layer.key)))],
+    ...(volumes.size === 0 ? {} : { imageVolumes: imageVolumes(config.mounts, volumes) }),
     cgroupPath: join(sandbox.record.cgroupParent, id),
     logPath: logPathOf(containers, sandbox, config, id),
     stopSignal: numberOfCriSignal(config.stopSignal) ?? signalNumber(image.config.stopSignal ?? '') ?? SIGTERM,
@@ -226,7 +236,7 @@ async function makeDirectories(
   containers: Containers,
   record: ContainerRecord,
   image: Image,
-  userns: IdMappings | undefined,
+  spec: Spec,
 ): Promise<Rootfs> {
   const paths = containers.paths(record.id);
   const lowers = containers.images.lowerDirs(image);
@@ -234,13 +244,16 @@ async function makeDirectories(
     mkdir(paths.stage, { recursive: true, mode: 0o700 }),
     mkdir(paths.work, { recursive: true, mode: 0o700 }),
     mkdir(paths.upper, { recursive: true, mode: 0o755 }),
+    makeVolumes(
+      spec.mounts.filter(mount => mount.copyUp).map(mount => mount.source),
+      hostIds(spec, { uid: 0, gid: 0 }),
+    ),
   ]);
   // The root directory of an overlay is its uppermost one: it looks as the image's does.
   if (lowers[0] !== undefined) {
     const { mode, uid, gid } = await stat(lowers[0]);
-    await (userns
-      ? chown(paths.upper, hostId(userns.uid, uid), hostId(userns.gid, gid))
-      : chown(paths.upper, uid, gid));
+    const owner = hostIds(spec, { uid, gid });
+    await chown(paths.upper, owner.uid, owner.gid);
     await chmod(paths.upper, mode & 0o7777);
   }
   crashPoint('create.directories-made');

@@ -91,6 +91,9 @@ export const INNER_OPS = {
     code: 71,
     fields: { target: 'str', stage: 'str', mode: 'u32', major: 'u32', minor: 'u32', uid: 'u32', gid: 'u32' },
   },
+  HOLD_IMAGE: { code: 72, fields: { target: 'str', stage: 'str', subpath: 'str', lowers: 'strs' } },
+  COPY_UP: { code: 73, fields: { target: 'str' } },
+  RELABEL: { code: 74, fields: { target: 'str', label: 'str' } },
   MOUNT_ATTR: { code: 75, fields: { path: 'str', set: 'u64', clear: 'u64' } },
   HELD_ATTRS: {
     code: 83,

@@ -8,6 +8,7 @@ import {
 import { capabilitySets } from './capabilities';
 import { containerDevices, deviceRules } from './devices';
 import type { HostFacts } from './host-facts';
+import { mountLabel } from './selinux';
 import { MASKED_PATHS, pathsOf, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
 import type { NamespaceSpec, Spec, UserRequest } from './spec';
@@ -75,7 +76,8 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
     mounts: containerMounts(config.mounts, {
       ...pod,
       isPrivileged,
-      cgroups: host.cgroups,
+      host,
+      mountLabel: mountLabel(security?.selinuxOptions),
       isRootReadonly: security?.readonlyRootfs ?? false,
     }),
     linux: {
@@ -100,7 +102,6 @@ function refuseUnsupported(config: ContainerConfig): void {
       'resources.hugepage_limits: huge pages',
     ],
     [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
-    [config.mounts.some(m => m.image !== undefined && m.image.image !== ''), 'mounts.image: image volumes'],
     [security?.apparmor?.profileType === SecurityProfile_ProfileType.Localhost, 'apparmor: localhost profiles'],
   ];
   for (const [isAsked, what] of asked) {

@@ -14,6 +14,13 @@ export interface CgroupTrees {
   v1: readonly (readonly string[])[];
 }
 
+/** A VOLUME of the image: a directory on the host that goes with the container. */
+export interface AnonymousVolume {
+  /** As the image's config has it. */
+  path: string;
+  source: string;
+}
+
 /** What there is on the host for one container, looked up before its spec is made. */
 export interface HostFacts {
   /** What the request's devices are. */
@@ -23,4 +30,9 @@ export interface HostFacts {
   cgroups: CgroupTrees;
   /** The directories of sysfs that tell how hot each CPU is. */
   thermalPaths: readonly string[];
+  /** Layer directories, top first, of the images that the request mounts, by the name that it uses. */
+  imageLowers: ReadonlyMap<string, readonly string[]>;
+  anonymousVolumes: readonly AnonymousVolume[];
+  /** SELinux is on: volumes are labelled. */
+  hasSelinux: boolean;
 }

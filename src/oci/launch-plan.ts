@@ -3,7 +3,7 @@ import { capabilityMask } from './capabilities';
 import { CLONE, MS, ROOT_FLAGS } from './linux';
 import { cgroupDirectoryOps } from './cgroup-mounts';
 import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
-import { holdOps, mountOp } from './mount-ops';
+import { holdImageOps, holdOps, mountOps } from './mount-ops';
 import type { SeccompFilter } from './seccomp/compile';
 import type { CapabilitySets, IdMappings, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
 import { enterUserNamespace } from './user-namespace';
@@ -60,6 +60,7 @@ export function launchPlan(
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
     ...spec.mounts.flatMap(holdOps),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
+    ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
     ...holdDeviceOps(spec, rootfs.stage),
     // Before /sys/fs/cgroup is mounted, which shows what is below the namespace's root.
     ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
@@ -74,7 +75,7 @@ export function launchPlan(
       lowers: rootfs.lowers,
     },
     ...spec.mounts.flatMap(mount => [
-      mountOp(mount),
+      ...mountOps(mount),
       ...(isOwnDev(mount) ? devOps(spec) : []),
       ...cgroupDirectoryOps(mount, spec.mounts),
       // At once: a volume may come to lie over it later.

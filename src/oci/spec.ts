@@ -71,6 +71,12 @@ export interface MountSpec {
   recursiveOptions?: boolean;
   /** Binds: what is mounted on the host later is seen (`slave`), and what the container mounts is seen on the host (`shared`). */
   propagation?: 'private' | 'slave' | 'shared';
+  /** Binds: not `source`, which is a name then, but the files of an image; `subPath` is what of them, empty for all. */
+  image?: { lowers: string[]; subPath: string };
+  /** Binds: `source` is an empty directory, which takes first what the image has at `destination`. */
+  copyUp?: boolean;
+  /** Binds: the SELinux label that everything in it gets. */
+  relabel?: string;
   /** Binds: a source that is missing is made, a directory with mode 0755. */
   makeSource?: boolean;
   /** The destination must be reached through real directories: one of the standard mounts. */

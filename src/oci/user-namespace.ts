@@ -93,8 +93,12 @@ function invalid(message: string, hint?: string): BerthError {
   return new BerthError('invalid_argument', message, hint === undefined ? {} : { hint });
 }
 
-/** The host's id for an id of the container's; one that is not mapped belongs to root. */
-export function hostId({ first, count }: IdRange, id: number): number {
+/** Whom a file on the host must belong to, so that in the container it belongs to these; what is not mapped becomes root's. */
+export function hostIds({ linux: { idMappings } }: Spec, { uid, gid }: { uid: number; gid: number }) {
+  return idMappings ? { uid: hostId(idMappings.uid, uid), gid: hostId(idMappings.gid, gid) } : { uid, gid };
+}
+
+function hostId({ first, count }: IdRange, id: number): number {
   return id < count ? first + id : first;
 }
 
@@ -159,16 +163,20 @@ export function enterUserNamespace(plan: LaunchPlan, spec: Spec): LaunchPlan {
   const at = plan.inner.findIndex(({ op }) => op === 'ROOT_OVERLAY');
   const root = plan.inner[at];
   if (root?.op !== 'ROOT_OVERLAY') throw new BerthError('internal', 'a launch plan without ROOT_OVERLAY');
-  const before = plan.inner.slice(0, at).filter(({ op }) => op !== 'UNSHARE');
-  const after = plan.inner.slice(at + 1);
+  const before = plan.inner.slice(0, at).filter(({ op }) => op !== 'UNSHARE' && op !== 'HOLD_IMAGE');
+  const images = plan.inner.filter(op => op.op === 'HOLD_IMAGE');
+  const after = plan.inner.slice(at + 1).filter(({ op }) => op !== 'RELABEL');
+  const base = commonDirectory([root, ...images].flatMap(({ lowers }) => lowers.map(String)));
   return {
     outer: plan.outer.map(op => (op.op === 'CLONE_FLAGS' ? { ...op, flags: BigInt(CLONE.newns) } : op)),
     inner: [
       ...before,
+      ...plan.inner.filter(({ op }) => op === 'RELABEL'),
       { op: 'STDIO_OWNER', uid: mappings.uid.first, gid: mappings.gid.first },
       { op: 'STAGE', dir: root.stage, userns },
-      ...heldAttributes(before, after, spec.mounts),
-      stageOverlay(root),
+      stageOverlay(root, base),
+      ...images.map(image => ({ ...image, lowers: mappedLowers(image.lowers, base) })),
+      ...heldAttributes([...before, ...images], after, spec.mounts),
       { op: 'ENTER_USERNS', namespaces: newNamespaces(spec), uids: mappings.uid.count, gids: mappings.gid.count },
       { op: 'ROOT_STAGED' },
       ...after.map(op => (op.op === 'MOUNT_BIND' ? placeHeld(op) : op)),
@@ -190,9 +198,10 @@ function heldAttributes(
   after: readonly InnerOp[],
   mounts: readonly MountSpec[],
 ): InnerOp[] {
-  const isMapped = new Set(mounts.filter(mount => mount.mappings).map(mount => mount.destination));
+  // An image's files are idmapped already, by their layers.
+  const isMapped = new Set(mounts.filter(mount => mount.mappings && !mount.image).map(mount => mount.destination));
   const held: (string | undefined)[] = before
-    .filter(op => op.op === 'HOLD_SOURCE' || op.op === 'HOLD_DEVICE')
+    .filter(op => op.op === 'HOLD_SOURCE' || op.op === 'HOLD_DEVICE' || op.op === 'HOLD_IMAGE')
     .map(({ target }) => String(target));
   return after
     .filter(op => op.op === 'MOUNT_BIND')
@@ -212,17 +221,13 @@ function placeHeld(bind: Bind): Bind {
   return { ...bind, set: 0n, clear: 0n, propagation: 0n, flags };
 }
 
-/** The layers by one idmapped clone of the directory that they all lie in. */
-function stageOverlay({ upper, work, flags, lowers }: Extract<InnerOp, { op: 'ROOT_OVERLAY' }>): InnerOp {
-  const base = commonDirectory(lowers.map(String));
-  return {
-    op: 'STAGE_OVERLAY',
-    base,
-    upper,
-    work,
-    flags,
-    lowers: lowers.map(lower => posix.join('lower', posix.relative(base, String(lower)))),
-  };
+function stageOverlay({ upper, work, flags, lowers }: Extract<InnerOp, { op: 'ROOT_OVERLAY' }>, base: string): InnerOp {
+  return { op: 'STAGE_OVERLAY', base, upper, work, flags, lowers: mappedLowers(lowers, base) };
+}
+
+/** All layers are mapped by one clone of the directory that they lie in, which the helper mounts at `lower`. */
+function mappedLowers(lowers: readonly (string | Buffer)[], base: string): string[] {
+  return lowers.map(lower => posix.join('lower', posix.relative(base, String(lower))));
 }
 
 function commonDirectory(paths: readonly string[]): string {

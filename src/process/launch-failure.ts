@@ -70,6 +70,20 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
       return lookupError(step, errno, detail);
     case 'HOLD_SOURCE':
       return sourceError(step, errno, detail);
+    case 'HOLD_IMAGE':
+      return new LaunchError(
+        'invalid_argument',
+        `mount an image at ${text(step.target)}: ${detail || 'failed'}: ${why}`,
+        step.op,
+        errno,
+      );
+    case 'COPY_UP':
+      return new LaunchError(
+        errno === 'ENOSPC' ? 'resource_exhausted' : 'internal',
+        `fill the image's VOLUME ${text(step.target)}: ${detail || 'failed'}: ${why}`,
+        step.op,
+        errno,
+      );
     case 'MOUNT_BIND':
       return new LaunchError(
         'invalid_argument',
@@ -114,6 +128,7 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   ENTER_USERNS: "enter the pod's user namespace",
   PIVOT_ROOT: 'change the root',
   ROOT_OVERLAY: 'mount the root file system',
+  RELABEL: 'give the SELinux label to',
   SECCOMP: 'load the seccomp filter',
   SETNS: 'join the namespace',
   TERMINAL: 'make a terminal',
@@ -150,7 +165,7 @@ const FILE_SYSTEMS: Readonly<Record<string, string>> = {
 
 /** `mount SOURCE at TARGET` of the nth mount that is held. */
 function heldMount(number: number, { inner }: LaunchPlan): string {
-  const held = inner.filter(op => op.op === 'HOLD_SOURCE' || op.op === 'HOLD_DEVICE')[number];
+  const held = inner.filter(({ op }) => op === 'HOLD_SOURCE' || op === 'HOLD_DEVICE' || op === 'HOLD_IMAGE')[number];
   return held?.op === 'HOLD_SOURCE' ? `mount ${text(held.source)} at ${text(held.target)}` : 'mount';
 }
 

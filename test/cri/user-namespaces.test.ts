@@ -617,6 +617,38 @@ describe('containers in a user namespace', function () {
       await node().assertNothingLeft(before);
     });
 
+    it('of images, and of an image’s own paths, belong to whom they belong in the image', async () => {
+      const data: TarEntry[][] = [
+        [
+          { path: 'data/', type: 'dir', uid: 5, gid: 6, mode: 0o750 },
+          { path: 'data/file', data: 'image', uid: 5, gid: 6 },
+        ],
+      ];
+      const volume = await node().pull('volume', busyboxImage({ config: env, extraLayers: data }));
+      const image = await node().pull(
+        'own-volume',
+        busyboxImage({ config: { ...env, Volumes: { '/data': {} } }, extraLayers: data }),
+      );
+      for (const more of [{}, mapped]) {
+        const mounts = [
+          { containerPath: '/v', image: { image: volume }, readonly: true, ...more },
+          { containerPath: '/part', image: { image: volume }, imageSubPath: 'data', readonly: true, ...more },
+        ];
+        const script =
+          'stat -c "%n %u %g" /v/data/file /v/bin /part /part/file /data /data/file; touch /v/x /part/x; touch /data/new; chown 9 /data/new';
+        const inPod = await pod();
+        const id = await start({ image, mounts }, inPod);
+        assert.equal(
+          await node().exec(id, ['sh', '-c', `(${script}) 2>/dev/null`]),
+          '/v/data/file 5 6\n/v/bin 0 0\n/part 5 6\n/part/file 5 6\n/data 5 6\n/data/file 5 6\n',
+        );
+        const dir = join(upperOf(id), '../volumes/0');
+        assert.deepEqual(owner(dir), [UID + 5, GID + 6]);
+        assert.deepEqual(owner(join(dir, 'new')), [UID + 9, GID]);
+        assert.equal(await node().exec(id, ['sh', '-c', 'ls /v/x /part/x 2>/dev/null; cat /part/file']), 'image');
+      }
+    });
+
     it('show what is mounted on the host later, where they are to', async () => {
       const hostPath = dir('propagated');
       inHolder('mount', '-t', 'tmpfs', 'propagated', hostPath);

@@ -11,7 +11,8 @@ const facts: MountFacts = {
   shmPath: '/shm',
   files: { '/etc/hosts': '/pod/hosts' },
   makeMountSources: true,
-  cgroups: { isUnified: true, v1: [] },
+  host: { cgroups: { isUnified: true, v1: [] }, imageLowers: new Map(), anonymousVolumes: [], hasSelinux: false },
+  mountLabel: 'system_u:object_r:container_file_t:s0:c1,c2',
   isPrivileged: false,
   isRootReadonly: false,
 };

@@ -182,6 +182,9 @@ const host: HostFacts = {
   everyDevice: [],
   cgroups: { isUnified: true, v1: [] },
   thermalPaths: [],
+  imageLowers: new Map(),
+  anonymousVolumes: [],
+  hasSelinux: false,
 };
 /** A request with these fields; what is not named has its default. */
 const spec = (partial: object, defaults = image) =>

@@ -16,7 +16,7 @@ import { CLONE, MOUNT_ATTR } from '../../../src/oci/linux';
 import { sandboxPlan } from '../../../src/oci/sandbox-plan';
 import {
   assertPodsUserNamespace,
-  hostId,
+  hostIds,
   podUserNamespace,
   type PodUserNamespace,
 } from '../../../src/oci/user-namespace';
@@ -98,13 +98,6 @@ describe('the user namespace of a pod', () => {
       /node's PID/,
     );
   });
-
-  it('maps its ids to the host’s, and what it does not have to its root', () => {
-    assert.deepEqual(
-      [0, 9, 10, 65_534].map(id => hostId({ first: 100, count: 10 }, id)),
-      [100, 109, 100, 100],
-    );
-  });
 });
 
 describe('the plan of a pod with a user namespace', () => {
@@ -160,7 +153,15 @@ describe('the plan of a container in a user namespace', () => {
     { containerPath: '/ro', hostPath: '/h/ro', readonly: true, ...mappings },
     { containerPath: '/rw', hostPath: '/h/rw', propagation: MountPropagation.PROPAGATION_HOST_TO_CONTAINER },
   ];
-  const host: HostFacts = { devices: [], everyDevice: [], cgroups: { isUnified: true, v1: [] }, thermalPaths: [] };
+  const host: HostFacts = {
+    devices: [],
+    everyDevice: [],
+    cgroups: { isUnified: true, v1: [] },
+    thermalPaths: [],
+    imageLowers: new Map([['img', ['/layers/c/fs', '/layers/d/fs']]]),
+    anonymousVolumes: [{ path: '/vol', source: '/containers/x/0' }],
+    hasSelinux: false,
+  };
   const image = { env: [], entrypoint: ['/x'], cmd: [], workingDir: '', user: '' };
   const specOf = (partial: object, pod: Partial<PodFacts> = {}) =>
     containerSpec(
@@ -254,6 +255,28 @@ describe('the plan of a container in a user namespace', () => {
       of('/dev/null').map(({ set }) => set),
       [0n],
     );
+  });
+
+  it('takes the files of image volumes by the same clone of the layers', () => {
+    const volume = { containerPath: '/img', image: { image: 'img' }, readonly: true, ...mappings };
+    const { inner } = planOf({ mounts: [volume] });
+    const hold = inner.find(op => op.op === 'HOLD_IMAGE');
+    assert.deepEqual(hold?.lowers, ['lower/c/fs', 'lower/d/fs']);
+    assert.ok(index(inner, 'STAGE_OVERLAY') < index(inner, 'HOLD_IMAGE'));
+    assert.ok(index(inner, 'HOLD_IMAGE') < index(inner, 'ENTER_USERNS'));
+    const holds = inner.filter(({ op }) => op === 'HOLD_SOURCE' || op === 'HOLD_DEVICE' || op === 'HOLD_IMAGE');
+    const number = holds.indexOf(hold);
+    assert.equal(inner.find(op => op.op === 'HELD_ATTRS' && op.number === number)?.op, 'HELD_ATTRS');
+    for (const op of inner) if (op.op === 'HELD_ATTRS' && op.number === number) assert.equal(op.idmap, 0);
+    assert.throws(() => specOf({ mounts: [{ ...volume, uidMappings: one(7, 7) }] }), /are not those of the pod's/);
+  });
+
+  it('says whom files on the host must belong to', () => {
+    const of = (uid: number, gid: number) => hostIds(specOf({}), { uid, gid });
+    assert.deepEqual(of(0, 0), { uid: 1000, gid: 2000 });
+    assert.deepEqual(of(99, 199), { uid: 1099, gid: 2199 });
+    assert.deepEqual(of(100, 200), { uid: 1000, gid: 2000 }, 'what is not mapped is root’s');
+    assert.deepEqual(hostIds(specOf({}, { userns: undefined }), { uid: 5, gid: 6 }), { uid: 5, gid: 6 });
   });
 
   it('has sysfs bound with the host’s network, which it could not mount', () => {
