@@ -48,7 +48,7 @@ describe('loadConfig', () => {
         tlsKeyFile: '',
       },
       network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'] },
-      runtime: { cgroupDriver: 'auto' },
+      runtime: { cgroupDriver: 'auto', pidsLimit: 0, podPidsLimit: 0 },
     });
   });
 
