@@ -60,7 +60,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     layersInUse: () => layersInUse(),
     book: new PullBook(measured.metrics),
   });
-  const containers = new Containers(containerTable, root, state, sandboxes, images, cgroups, log);
+  const containers = new Containers(containerTable, root, state, sandboxes, images, cgroups, log, config.cdi.specDirs);
   layersInUse = () => containers.layersInUse();
 
   const ctx = Context.of(log);

@@ -107,6 +107,8 @@ export class Containers {
     readonly images: ImageSource,
     readonly cgroups: Cgroups,
     readonly log: Logger,
+    /** Where CDI specs are; later ones win. */
+    readonly cdiDirs: readonly string[],
   ) {
     for (const record of table.list()) {
       this.byId.set(record.id, { record, config: ContainerConfig.decode(record.config), monitor: undefined });
