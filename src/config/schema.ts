@@ -94,6 +94,14 @@ export const schema = table({
     cgroup_driver: oneOf(['auto', 'cgroupfs', 'systemd'])
       .default('auto')
       .describe('Who makes cgroups; this version has `cgroupfs`, which `auto` means, too.'),
+    pids_limit: wholeNumber(0, 4_194_304)
+      .default(0)
+      .describe('Processes and threads that one container may have; 0 is any number.'),
+    pod_pids_limit: wholeNumber(0, 4_194_304)
+      .default(0)
+      .describe(
+        'The same of all containers of a pod together, where berth makes the cgroup of the pod; the kubelet limits its own.',
+      ),
   }),
 });
 

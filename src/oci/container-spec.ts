@@ -12,6 +12,7 @@ import type { HostFacts } from './host-facts';
 import { mountLabel } from './selinux';
 import { MASKED_PATHS, pathsOf, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
+import { oomScoreAdjOf, resourcesSpec } from './resources';
 import type { NamespaceSpec, Spec, UserRequest } from './spec';
 import { idText, parseUser } from './user';
 
@@ -41,6 +42,8 @@ export interface PodFacts {
   /** Missing sources of mounts become directories, as the kubelet's hostPath volumes need it. */
   makeMountSources: boolean;
   cgroupPath: string;
+  /** Processes and threads that a container may have; absent for no limit of its own. */
+  pidsLimit?: bigint | undefined;
 }
 
 /** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
@@ -67,7 +70,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
         isPrivileged,
       ),
       noNewPrivileges: security?.noNewPrivs ?? false,
-      oomScoreAdj: oomScoreAdj(config),
+      oomScoreAdj: oomScoreAdjOf(config.linux?.resources),
       umask: 0o022,
     },
     root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged },
@@ -82,7 +85,11 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
     linux: {
       namespaces: namespaces(pod, isPrivileged),
       devices: containerDevices(host, isPrivileged),
-      resources: { devices: deviceRules(host.devices, isPrivileged) },
+      resources: {
+        ...resourcesSpec(config.linux?.resources),
+        ...(pod.pidsLimit === undefined ? {} : { pids: { limit: pod.pidsLimit } }),
+        devices: deviceRules(host.devices, isPrivileged),
+      },
       maskedPaths: pathsOf(security?.maskedPaths ?? [], [...MASKED_PATHS, ...host.thermalPaths], pathRule),
       readonlyPaths: pathsOf(security?.readonlyPaths ?? [], READONLY_PATHS, pathRule),
       cgroupsPath: pod.cgroupPath,
@@ -95,10 +102,6 @@ function refuseUnsupported(config: ContainerConfig): void {
   const security = config.linux?.securityContext;
   const asked: [boolean, string][] = [
     [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
-    [
-      (config.linux?.resources?.hugepageLimits ?? []).some(({ limit }) => limit > 0n),
-      'resources.hugepage_limits: huge pages',
-    ],
     [
       config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
       'mounts.uidMappings: idmapped mounts',
@@ -197,12 +200,6 @@ function userRequest(
     ],
     mergeImageGroups: security?.supplementalGroupsPolicy !== SupplementalGroupsPolicy.Strict,
   };
-}
-
-function oomScoreAdj(config: ContainerConfig): number {
-  const value = config.linux?.resources?.oomScoreAdj ?? 0n;
-  if (value >= -1000n && value <= 1000n) return Number(value);
-  throw new BerthError('invalid_argument', `oom_score_adj ${value} is not between -1000 and 1000`);
 }
 
 function namespaces(pod: PodFacts, isPrivileged: boolean): NamespaceSpec[] {

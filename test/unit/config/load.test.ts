@@ -49,7 +49,7 @@ describe('loadConfig', () => {
       },
       cdi: { specDirs: ['/etc/cdi', '/var/run/cdi'] },
       network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'] },
-      runtime: { cgroupDriver: 'auto' },
+      runtime: { cgroupDriver: 'auto', pidsLimit: 0, podPidsLimit: 0 },
     });
   });
 
