@@ -1,7 +1,7 @@
-import { BerthError } from '../base/errors';
 import type { InnerOp, LaunchPlan, OuterOp } from '../native/plan-ops';
 import { CLONE } from './linux';
 import type { IdMappings } from './spec';
+import { podSysctls } from './sysctls';
 
 /** A pod's namespaces to make; paths are where they are pinned on the host, absent means the host's own. */
 export interface SandboxNamespaces {
@@ -26,10 +26,11 @@ export function sandboxPlan(pod: SandboxNamespaces): LaunchPlan {
     (pod.ipcPath === undefined ? 0 : CLONE.newipc) |
     (pod.utsPath === undefined ? 0 : CLONE.newuts);
   const { userns } = pod;
+  const own = { ownNetwork: pod.networkPath !== undefined, ownIpc: pod.ipcPath !== undefined };
   const setUp: HostOp[] = [
     ...(pod.networkPath === undefined ? [] : [{ op: 'LOOPBACK_UP' } as const]),
     ...(pod.utsPath === undefined ? [] : [{ op: 'HOSTNAME', name: pod.hostname } as const]),
-    ...sysctlOps(pod),
+    ...podSysctls(pod.sysctls, own).map(sysctl => ({ op: 'SYSCTL', ...sysctl }) as const),
   ];
   const outer: OuterOp[] = userns ? [usernsOp(userns, flags)] : [{ op: 'UNSHARE', flags }, ...setUp];
   if (pod.networkPath !== undefined) outer.push({ op: 'PIN', ns: 'net', path: pod.networkPath });
@@ -59,26 +60,4 @@ function usernsOp({ path, uid, gid }: IdMappings & { path: string }, namespaces:
     gid: gid.first,
     gids: gid.count,
   };
-}
-
-/** Sysctls as pairs, and only those that live in the pod's namespaces (CVE-2022-0811). */
-function sysctlOps(pod: SandboxNamespaces): HostOp[] {
-  return Object.entries(pod.sysctls).map(([name, value]) => {
-    const path = name.includes('/') ? name : name.replaceAll('.', '/');
-    const isNetwork = path.startsWith('net/');
-    const isIpc = /^(kernel\/(shm[a-z_]*|msg[a-z_]*|sem)|fs\/mqueue\/[a-z_]+)$/.test(path);
-    if (!/^[a-z0-9_/.-]+$/i.test(path) || path.includes('..') || !(isNetwork || isIpc)) {
-      throw new BerthError('invalid_argument', `sysctl ${JSON.stringify(name)} is not one of a pod's own`, {
-        hint: 'net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* are',
-      });
-    }
-    if ((isNetwork ? pod.networkPath : pod.ipcPath) === undefined) {
-      throw new BerthError(
-        'invalid_argument',
-        `sysctl ${name} would change the host: the pod shares its ${isNetwork ? 'network' : 'IPC'} namespace`,
-      );
-    }
-    if (value.includes('\0')) throw new BerthError('invalid_argument', `sysctl ${name}: the value holds a NUL`);
-    return { op: 'SYSCTL', path, value };
-  });
 }

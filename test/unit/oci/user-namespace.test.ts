@@ -9,6 +9,7 @@ import {
 } from '../../../src/cri';
 import { encodePlan } from '../../../src/native/plan';
 import type { InnerOp } from '../../../src/native/plan-ops';
+import { NO_CDI } from '../../../src/oci/cdi/edits';
 import { containerSpec, type PodFacts } from '../../../src/oci/container-spec';
 import type { HostFacts } from '../../../src/oci/host-facts';
 import { execPlan, launchPlan } from '../../../src/oci/launch-plan';
@@ -161,6 +162,7 @@ describe('the plan of a container in a user namespace', () => {
     imageLowers: new Map([['img', ['/layers/c/fs', '/layers/d/fs']]]),
     anonymousVolumes: [{ path: '/vol', source: '/containers/x/0' }],
     hasSelinux: false,
+    cdi: NO_CDI,
   };
   const image = { env: [], entrypoint: ['/x'], cmd: [], workingDir: '', user: '' };
   const specOf = (partial: object, pod: Partial<PodFacts> = {}) =>
