@@ -226,6 +226,7 @@ function podFacts(
     makeMountSources: record.owner === 'cri',
     cgroupPath: record.cgroupPath,
     pidsLimit: containers.pidsLimit,
+    hasDeviceControl: containers.cgroups.hasDeviceControl,
   };
 }
 

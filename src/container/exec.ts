@@ -44,7 +44,7 @@ export async function execInContainer(
     const own = (JSON.parse(spec) as { process: Omit<ProcessSpec, 'env'> & { env: string[] } }).process;
     const plan = execPlan(
       execProcess(own, container, request),
-      containers.cgroups.placement(cgroupPath),
+      containers.cgroups.placementBeside(cgroupPath, process?.pid ?? 0),
       request.stdin,
       seccomp,
     );
