@@ -74,6 +74,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     images,
     cgroups,
     log,
+    config.cdi.specDirs,
     limitOf(config.runtime.pidsLimit),
   );
   layersInUse = () => containers.layersInUse();

@@ -75,7 +75,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     });
   }
   ctx.stage("look up the container's devices");
-  const devices = await ctx.race(deviceFacts(config));
+  const devices = await ctx.race(deviceFacts(config, containers.cdiDirs));
   watch.lap('look up devices');
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);

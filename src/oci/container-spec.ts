@@ -59,10 +59,10 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
   return {
     process: {
       args: commandLine(config, image),
-      env: environment(config, image, pod.hostname),
+      env: environment(config, image, pod.hostname, host.cdi.env),
       cwd: workingDirectory(config, image),
       ...(config.tty ? { terminal: true } : {}),
-      user: userRequest(security, image.user),
+      user: userRequest(security, image.user, host.cdi.groups),
       capabilities: capabilitySets(
         {
           add: capabilities?.addCapabilities ?? [],
@@ -104,7 +104,6 @@ function refuseUnsupported(config: ContainerConfig): void {
   const security = config.linux?.securityContext;
   const asked: [boolean, string][] = [
     [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
-    [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
     [
       config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
       'mounts.uidMappings: idmapped mounts',
@@ -140,7 +139,12 @@ const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 export const DEFAULT_TERM = 'xterm';
 
 /** The image's entries, overridden by key; values are bytes. */
-function environment(config: ContainerConfig, image: ImageDefaults, hostname: string): Buffer[] {
+function environment(
+  config: ContainerConfig,
+  image: ImageDefaults,
+  hostname: string,
+  ofDevices: readonly string[],
+): Buffer[] {
   const entries = new Map<string, Buffer>();
   const set = (key: string, value: Buffer) => {
     // A key that was there keeps its place and takes the new value.
@@ -149,10 +153,11 @@ function environment(config: ContainerConfig, image: ImageDefaults, hostname: st
   set('PATH', Buffer.from(DEFAULT_PATH));
   set('HOSTNAME', Buffer.from(hostname));
   if (config.tty) set('TERM', Buffer.from(DEFAULT_TERM));
-  for (const entry of image.env) {
-    const [key = '', ...rest] = entry.split('=');
+  const setLine = (line: string) => {
+    const [key = '', ...rest] = line.split('=');
     if (key !== '') set(key, Buffer.from(rest.join('=')));
-  }
+  };
+  image.env.forEach(setLine);
   for (const { key, value } of config.envs) {
     if (key === '' || key.includes('=') || key.includes('\0') || value.includes(0)) {
       throw new BerthError(
@@ -162,6 +167,7 @@ function environment(config: ContainerConfig, image: ImageDefaults, hostname: st
     }
     set(key, value);
   }
+  ofDevices.forEach(setLine);
   return [...entries.values()];
 }
 
@@ -170,7 +176,11 @@ function workingDirectory(config: ContainerConfig, image: ImageDefaults): string
   return dir.startsWith('/') ? dir : `/${dir}`;
 }
 
-function userRequest(security: LinuxContainerSecurityContext | undefined, imageUser: string): UserRequest {
+function userRequest(
+  security: LinuxContainerSecurityContext | undefined,
+  imageUser: string,
+  ofDevices: readonly number[],
+): UserRequest {
   const named = security?.runAsUser
     ? { user: idText(security.runAsUser.value, 'run_as_user'), group: '' }
     : security?.runAsUsername
@@ -186,7 +196,10 @@ function userRequest(security: LinuxContainerSecurityContext | undefined, imageU
     user,
     group,
     ...(security?.runAsGroup ? { gid: Number(idText(security.runAsGroup.value, 'run_as_group')) } : {}),
-    supplementalGroups: (security?.supplementalGroups ?? []).map(gid => Number(idText(gid, 'supplemental group'))),
+    supplementalGroups: [
+      ...(security?.supplementalGroups ?? []).map(gid => Number(idText(gid, 'supplemental group'))),
+      ...ofDevices,
+    ],
     mergeImageGroups: security?.supplementalGroupsPolicy !== SupplementalGroupsPolicy.Strict,
   };
 }
