@@ -79,6 +79,14 @@ build: $(NODE_MODULES) native dist/bundle/.stamp ## everything that bin/berthd a
 test: deps build ## lint and all tests; the last line is the count
 	@node dist/test/support/run-tests.js
 
+# What the fuzzers are built with, and what gives the lines of a finding their names.
+FUZZ_PACKAGES := $(BUILD_PACKAGES) clang libclang-rt-dev llvm
+
+.PHONY: check-fuzz
+check-fuzz: ## fuzz what reads hostile bytes, FUZZ_SECONDS=20 each; fails on a finding (as root)
+	@$(call install,$(FUZZ_PACKAGES))
+	@$(MAKE) -C native check-fuzz
+
 .PHONY: run
 run: $(NODE_MODULES) ## a daemon and one container, then all is removed; IMAGE=registry/name:tag, STAY=1, ROOT=dir, STATE=dir
 	@$(call install,$(RUN_PACKAGES))

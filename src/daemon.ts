@@ -41,7 +41,13 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const store = openStore(join(root, 'db'), log);
   const cgroups = new Cgroups(readHierarchies());
-  const sandboxes = new Sandboxes(store.table<SandboxRecord>('sandboxes', 1), state, cgroups, log);
+  const sandboxes = new Sandboxes(
+    store.table<SandboxRecord>('sandboxes', 1),
+    state,
+    cgroups,
+    log,
+    limitOf(config.runtime.podPidsLimit),
+  );
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
@@ -60,7 +66,17 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     layersInUse: () => layersInUse(),
     book: new PullBook(measured.metrics),
   });
-  const containers = new Containers(containerTable, root, state, sandboxes, images, cgroups, log);
+  const containers = new Containers(
+    containerTable,
+    root,
+    state,
+    sandboxes,
+    images,
+    cgroups,
+    log,
+    config.cdi.specDirs,
+    limitOf(config.runtime.pidsLimit),
+  );
   layersInUse = () => containers.layersInUse();
 
   const ctx = Context.of(log);
@@ -103,6 +119,11 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       await store.close();
     },
   };
+}
+
+/** 0 in the configuration is no limit. */
+function limitOf(configured: number): bigint | undefined {
+  return configured === 0 ? undefined : BigInt(configured);
 }
 
 function readingsOf(images: Images) {
