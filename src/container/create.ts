@@ -229,6 +229,7 @@ function podFacts(
     cgroupPath: record.cgroupPath,
     userns: userns && { ...userns, path: paths.user, hostNetwork: !ownNetwork },
     pidsLimit: containers.pidsLimit,
+    hasDeviceControl: containers.cgroups.hasDeviceControl,
   };
 }
 

@@ -44,7 +44,7 @@ export async function execInContainer(
     const { process: own, linux } = JSON.parse(spec) as StoredSpec;
     const plan = execPlan(
       execProcess(own, container, request),
-      containers.cgroups.placement(cgroupPath),
+      containers.cgroups.placementBeside(cgroupPath, process?.pid ?? 0),
       request.stdin,
       seccomp,
       linux.idMappings,

@@ -46,6 +46,8 @@ export interface PodFacts {
   userns?: PodUserNamespace | undefined;
   /** Processes and threads that a container may have; absent for no limit of its own. */
   pidsLimit?: bigint | undefined;
+  /** Its cgroup refuses devices that are not the container's; without, no node that it makes may open one. */
+  hasDeviceControl?: boolean;
 }
 
 /** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
@@ -74,7 +76,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       oomScoreAdj: oomScoreAdjOf(config.linux?.resources),
       umask: 0o022,
     },
-    root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged },
+    root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged && !pod.hasDeviceControl },
     hostname: pod.hostname,
     mounts: containerMounts(config.mounts, {
       ...pod,

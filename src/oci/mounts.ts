@@ -18,6 +18,8 @@ export interface MountFacts {
   /** What volumes are labelled with where SELinux is on. */
   mountLabel: string;
   isPrivileged: boolean;
+  /** Its cgroup refuses devices that are not the container's. */
+  hasDeviceControl?: boolean;
   isRootReadonly: boolean;
 }
 
@@ -128,12 +130,12 @@ function isInside(path: string): boolean {
 }
 
 /** Anonymous volumes: hostile data says where, so that it is not in the kernel's file systems. */
-function imagesVolumes({ host, isPrivileged, mountLabel }: MountFacts): MountSpec[] {
+function imagesVolumes({ host, isPrivileged, hasDeviceControl, mountLabel }: MountFacts): MountSpec[] {
   return host.anonymousVolumes.map(volume => ({
     ...PLAIN_BIND,
     destination: volumePath(volume),
     source: volume.source,
-    nodev: !isPrivileged,
+    nodev: !isPrivileged && !hasDeviceControl,
     copyUp: true,
     ...(host.hasSelinux ? { relabel: mountLabel } : {}),
   }));
@@ -164,7 +166,7 @@ function bindOf(mount: Mount, facts: MountFacts): MountSpec {
     recursiveOptions: mount.recursiveReadOnly,
     makeSource: facts.makeMountSources,
     noexec: options.has('noexec'),
-    nodev: options.has('nodev') || !facts.isPrivileged,
+    nodev: options.has('nodev') || (!facts.isPrivileged && !facts.hasDeviceControl),
     nosuid: options.has('nosuid'),
     propagation: PROPAGATION[mount.propagation],
     ...mountMappings(mount),

@@ -204,8 +204,9 @@ function seconds(value: bigint, what: string): number {
   return Number(value > MAX_SECONDS ? MAX_SECONDS : value);
 }
 
-function sandboxInfo({ record }: Sandbox): string {
-  return jsonText({ ...record, config: undefined, pid: record.pause?.pid ?? 0 });
+function sandboxInfo({ record, config }: Sandbox): string {
+  const { resources, overhead } = config.linux ?? {};
+  return jsonText({ ...record, config: undefined, pid: record.pause?.pid ?? 0, resources, overhead });
 }
 
 function containerInfo(containers: Containers, container: Container): string {
