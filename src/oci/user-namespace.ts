@@ -148,7 +148,8 @@ function inUserNamespace(mount: MountSpec, { hostNetwork }: PodUserNamespace): M
   }
   // sysfs shows the network namespace, so only who owns that one may mount it (sysfs_init_fs_context()).
   if (mount.type === 'sysfs' && hostNetwork) return { ...mount, type: 'bind', source: '/sys' };
-  return mount.type === 'bind' ? { ...mount, nodev: true } : mount;
+  // Also /dev, where nobody can make a node: they are bound one by one.
+  return mount.type === 'bind' || mount.type === 'tmpfs' ? { ...mount, nodev: true } : mount;
 }
 
 /**
