@@ -60,7 +60,7 @@ function describeProcess(pid: number): string {
   return `${pid} ${cmdline || 'zombie'}`;
 }
 
-function parentOf(pid: number): number {
+export function parentOf(pid: number): number {
   const stat = readIfThere(`/proc/${pid}/stat`);
   return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0);
 }
