@@ -4,6 +4,7 @@ import { MountPropagation, type Mount } from '../cri';
 import { cgroupMounts } from './cgroup-mounts';
 import type { AnonymousVolume, HostFacts } from './host-facts';
 import type { MountSpec } from './spec';
+import { mountMappings } from './user-namespace';
 
 /** What decides about mounts beside the request's list of them. */
 export interface MountFacts {
@@ -120,6 +121,7 @@ function imageOf(mount: Mount, { host }: MountFacts): MountSpec {
     noexec: optionsOf(mount).has('noexec'),
     nodev: true,
     nosuid: true,
+    ...mountMappings(mount),
   };
 }
 
@@ -167,6 +169,7 @@ function bindOf(mount: Mount, facts: MountFacts): MountSpec {
     nodev: options.has('nodev') || (!facts.isPrivileged && !facts.hasDeviceControl),
     nosuid: options.has('nosuid'),
     propagation: PROPAGATION[mount.propagation],
+    ...mountMappings(mount),
     ...(mount.selinuxRelabel && facts.host.hasSelinux ? { relabel: relabel(mount, facts.mountLabel) } : {}),
   };
 }

@@ -22,6 +22,7 @@ import { updateContainer } from '../container/update';
 import { planSteps } from '../process/plan-steps';
 import { runSandbox } from '../sandbox/run';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
+import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 import { updateSandbox } from '../sandbox/update';
 import type { StreamingServer } from '../streaming/server';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
@@ -37,6 +38,7 @@ export interface RuntimeServiceParts {
   version: string;
   sandboxes: Sandboxes;
   containers: Containers;
+  userNamespaces: UserNamespaceSupport;
   streaming: StreamingServer;
 }
 
@@ -53,10 +55,10 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
   return complete(RuntimeServiceService, built);
 }
 
-function infoRpcs({ log, config, version }: RuntimeServiceParts) {
+function infoRpcs({ log, config, version, userNamespaces }: RuntimeServiceParts) {
   return {
     version: unary(log, 'Version', () => info.version(version)),
-    status: unary(log, 'Status', request => info.status(config, request.verbose)),
+    status: unary(log, 'Status', request => info.status(config, userNamespaces, request.verbose)),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
   } satisfies Built;
 }

@@ -72,7 +72,7 @@ function namespaces(mountinfo: readonly string[], pids: readonly number[]): stri
     if (/^\w+:\[\d+\]$/.test(root)) found.add(root);
   }
   for (const pid of pids) {
-    for (const name of ['net', 'ipc', 'uts', 'pid', 'cgroup']) {
+    for (const name of ['net', 'ipc', 'uts', 'pid', 'cgroup', 'user']) {
       const link = linkOf(`/proc/${pid}/ns/${name}`);
       if (link !== undefined) found.add(link);
     }
