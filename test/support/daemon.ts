@@ -24,6 +24,8 @@ export interface DaemonOptions {
   config?: string;
   /** A network namespace of its own, with a loopback that is up: its pods' networks do not meet the machine's. */
   ownNetwork?: boolean;
+  /** It is shown cgroup v2 alone; else what the machine has. */
+  cgroups?: 'v2';
 }
 
 /**
@@ -65,7 +67,7 @@ export class TestDaemon implements AsyncDisposable {
   /** Everything but the start. */
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
     const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'));
-    const daemon = new TestDaemon(dir, await World.make(basename(dir), options.ownNetwork ?? false));
+    const daemon = new TestDaemon(dir, await World.make(basename(dir), options));
     writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${options.config ?? ''}`);
     return daemon;
   }
@@ -191,13 +193,18 @@ class World {
     readonly cgroupRoots: readonly string[],
   ) {}
 
-  static async make(name: string, ownNetwork: boolean): Promise<World> {
-    const mountpoints = cgroupMountpoints();
+  static async make(name: string, { cgroups, ownNetwork = false }: DaemonOptions): Promise<World> {
+    const mounts = cgroupMounts();
+    const shown = mounts.filter(({ type }) => cgroups !== 'v2' || type === 'cgroup2');
+    const hidden = mounts.filter(mount => !shown.includes(mount)).map(({ mountpoint }) => `umount ${mountpoint}`);
+    const mountpoints = shown.map(({ mountpoint }) => mountpoint);
     const roots = mountpoints.map(mountpoint => join(mountpoint, name));
     for (const dir of roots) makeCgroup(dir);
     const binds = mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`);
     const loopback = ownNetwork ? ['ip link set lo up'] : [];
-    const script = ['set -e', 'mount --make-rshared /', ...binds, ...loopback, 'echo ready', 'exec cat'].join('\n');
+    // Private so far, as unshare(1) makes it: nothing of this is seen outside.
+    const setUp = [...hidden, 'mount --make-rshared /', ...binds, ...loopback];
+    const script = ['set -e', ...setUp, 'echo ready', 'exec cat'].join('\n');
     // It ends with its standard input, so also when the tests are killed.
     const holder = spawn('unshare', [ownNetwork ? '-mn' : '-m', 'sh', '-c', script], {
       stdio: ['pipe', 'pipe', 'inherit'],
@@ -225,11 +232,11 @@ class World {
   }
 }
 
-function cgroupMountpoints(): string[] {
+function cgroupMounts(): { type: string; mountpoint: string }[] {
   return readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .filter(line => / - cgroup2? /.test(line))
-    .map(line => line.split(' ')[4] ?? '');
+    .map(line => ({ type: / - (cgroup2?) /.exec(line)?.[1] ?? '', mountpoint: line.split(' ')[4] ?? '' }));
 }
 
 /** As a root has it: v2's controllers are passed on to it, and a v1 cpuset has CPUs and memory nodes, without which it takes no process. */
