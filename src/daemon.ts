@@ -21,6 +21,7 @@ import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
+import { UserNamespaceSupport } from './sandbox/user-namespaces';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
 
@@ -41,7 +42,13 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const store = openStore(join(root, 'db'), log);
   const cgroups = new Cgroups(readHierarchies());
-  const sandboxes = new Sandboxes(store.table<SandboxRecord>('sandboxes', 1), state, cgroups, log);
+  const sandboxes = new Sandboxes(
+    store.table<SandboxRecord>('sandboxes', 1),
+    state,
+    cgroups,
+    log,
+    limitOf(config.runtime.podPidsLimit),
+  );
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
@@ -60,7 +67,17 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     layersInUse: () => layersInUse(),
     book: new PullBook(measured.metrics),
   });
-  const containers = new Containers(containerTable, root, state, sandboxes, images, cgroups, log);
+  const containers = new Containers(
+    containerTable,
+    root,
+    state,
+    sandboxes,
+    images,
+    cgroups,
+    log,
+    config.cdi.specDirs,
+    limitOf(config.runtime.pidsLimit),
+  );
   layersInUse = () => containers.layersInUse();
 
   const ctx = Context.of(log);
@@ -71,7 +88,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   log.info('restored what was there', { pods, containers: all, ms: Math.round(performance.now() - restoring) });
 
   const streaming = await StreamingServer.start(config.streaming, log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, streaming });
+  const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming });
   const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
   const servers: RpcServer[] = [];
   servers.push(
@@ -103,6 +121,11 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       await store.close();
     },
   };
+}
+
+/** 0 in the configuration is no limit. */
+function limitOf(configured: number): bigint | undefined {
+  return configured === 0 ? undefined : BigInt(configured);
 }
 
 function readingsOf(images: Images) {

@@ -42,6 +42,13 @@ static int open_database(struct launch *launch, const char *path, int *fd)
     }
 }
 
+static void close_keeping_errno(int fd)
+{
+    int failure = errno;
+    close(fd);
+    errno = failure;
+}
+
 /* The passwd entry of the wanted user; a number needs none. */
 static int find_user(struct launch *launch, const char *user, struct user_entry *entry)
 {
@@ -53,8 +60,10 @@ static int find_user(struct launch *launch, const char *user, struct user_entry 
         return -1;
     if (fd >= 0) {
         found = users_find(fd, is_number ? NULL : user, uid, entry);
-        close(fd);
+        close_keeping_errno(fd);
     }
+    if (found < 0)
+        return step_fail(launch, "read /etc/passwd");
     if (found == 0 && !is_number) {
         errno = ENOENT;
         return step_fail(launch, "user %s", user);
@@ -71,15 +80,17 @@ static int find_group(struct launch *launch, const char *group, uint32_t *gid)
         return -1;
     if (fd >= 0) {
         found = users_find_group(fd, group, gid);
-        close(fd);
+        close_keeping_errno(fd);
     }
+    if (found < 0)
+        return step_fail(launch, "read /etc/group");
     if (found == 1)
         return 0;
     errno = ENOENT;
     return step_fail(launch, "group %s", group);
 }
 
-static int lookup_user(struct launch *launch, struct fields *fields)
+static int find_identity(struct launch *launch, struct fields *fields)
 {
     struct user_entry entry;
     struct identity *identity = &launch->identity;
@@ -112,8 +123,23 @@ static int lookup_user(struct launch *launch, struct fields *fields)
         return 0;
     int failed =
         users_member_groups(fd, entry.name, identity->groups, &identity->group_count, USERS_GROUPS);
-    close(fd);
-    return failed;
+    close_keeping_errno(fd);
+    return failed ? step_fail(launch, "read /etc/group") : 0;
+}
+
+/* An id that the user namespace does not have would fail at the start of the command, long after the container was made. */
+static int lookup_user(struct launch *launch, struct fields *fields)
+{
+    const struct identity *identity = &launch->identity;
+    if (find_identity(launch, fields))
+        return -1;
+    errno = ERANGE;
+    if (launch->uids && identity->uid >= launch->uids)
+        return step_fail(launch, "user %u of %u", identity->uid, launch->uids);
+    for (size_t i = 0; launch->gids && i < identity->group_count; i++)
+        if (identity->groups[i] >= launch->gids)
+            return step_fail(launch, "group %u of %u", identity->groups[i], launch->gids);
+    return 0;
 }
 
 /* No CAP_SYS_RESOURCE: a hard limit above ours is clamped to ours instead of failing the container. */
@@ -188,43 +214,62 @@ static uint64_t own_permitted(void)
 
 static int raise_ambient(uint64_t ambient)
 {
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
-        return -1;
     for (int cap = 0; cap < 64; cap++)
         if (ambient >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
             return -1;
     return 0;
 }
 
-/* A pipe belongs to who made it: without this /dev/stdout could not be opened by another user than root. */
-static void give_stdio(uint32_t uid)
+void give_pipes(const int fds[3], uint32_t uid, uint32_t gid)
 {
     struct stat st;
-    for (int fd = 0; fd < 3; fd++)
-        if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode))
-            (void)!fchown(fd, uid, (gid_t)-1);
+    for (int i = 0; i < 3; i++)
+        if (fstat(fds[i], &st) == 0 && S_ISFIFO(st.st_mode))
+            (void)!fchown(fds[i], uid, gid);
+}
+
+int become_root(void)
+{
+    return setgroups(0, NULL) || syscall(SYS_setresgid, 0, 0, 0) || syscall(SYS_setresuid, 0, 0, 0) ? -1 : 0;
 }
 
 static int take_identity(struct launch *launch, struct fields *fields)
 {
     const struct identity *identity = &launch->identity;
-    uint64_t own = own_permitted();
-    uint64_t bounding = field_u64(fields), effective = field_u64(fields) & own, permitted = field_u64(fields) & own;
-    uint64_t inheritable = field_u64(fields) & own, ambient = field_u64(fields) & own;
-    if (drop_bounding(bounding))
+    launch->permitted = own_permitted();
+    if (drop_bounding(field_u64(fields)))
         return step_fail(launch, "bounding set");
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
         return step_fail(launch, "keep capabilities");
-    give_stdio(identity->uid);
+    give_pipes((const int[]){0, 1, 2}, identity->uid, (uint32_t)-1);
     if (setgroups(identity->group_count, identity->groups))
         return step_fail(launch, "setgroups");
     if (syscall(SYS_setresgid, identity->gid, identity->gid, identity->gid))
         return step_fail(launch, "setgid %u", identity->gid);
     if (syscall(SYS_setresuid, identity->uid, identity->uid, identity->uid))
         return step_fail(launch, "setuid %u", identity->uid);
-    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) || set_capabilities(effective, permitted, inheritable))
+    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+        return step_fail(launch, "keep capabilities");
+    return set_capabilities(launch->permitted, launch->permitted, 0) ? step_fail(launch, "capset") : 0;
+}
+
+/* A filter may be in place already: besides execve this is all that it has to let through. */
+static int take_capabilities(struct launch *launch, struct fields *fields)
+{
+    uint64_t own = launch->permitted;
+    uint64_t effective = field_u64(fields) & own, permitted = field_u64(fields) & own;
+    uint64_t inheritable = field_u64(fields) & own, ambient = field_u64(fields) & own;
+    if (set_capabilities(effective, permitted, inheritable))
         return step_fail(launch, "capset");
     return raise_ambient(ambient) ? step_fail(launch, "ambient set") : 0;
+}
+
+/* Nothing of ours is open in the container's process; done before a filter could refuse it. */
+static void seal(struct launch *launch)
+{
+    if (!launch->sealed)
+        sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+    launch->sealed = 1;
 }
 
 static int load_seccomp(struct launch *launch, struct fields *fields)
@@ -239,6 +284,7 @@ static int load_seccomp(struct launch *launch, struct fields *fields)
         errno = EINVAL;
         return step_fail(launch, "filter of %zu bytes", filter.length);
     }
+    seal(launch);
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 
@@ -258,6 +304,8 @@ int step_identity(struct launch *launch, uint32_t op, struct fields *fields)
         return enter_directory(launch, field_str(fields));
     case OP_IDENTITY:
         return take_identity(launch, fields);
+    case OP_CAPABILITIES:
+        return take_capabilities(launch, fields);
     case OP_NO_NEW_PRIVS:
         return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     case OP_SECCOMP:
@@ -297,7 +345,7 @@ int step_exec(struct launch *launch, struct fields *fields)
         return -1;
     if (add_home)
         envp = with_home(envp, launch->identity.home);
-    sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+    seal(launch);
     for (; *candidates; candidates++) {
         struct stat st;
         execve(*candidates, argv, envp);

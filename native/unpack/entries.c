@@ -144,6 +144,10 @@ static int set_xattr(int fd, const struct tar_entry *e, const struct tar_xattr *
   const int capability = e->type == TAR_FILE && strcmp(x->name, "security.capability") == 0;
   if (!user && !capability)
     return 0; /* trusted.* would speak to overlayfs, other security.* to the host's policy */
+  if (capability && x->len == 0) { /* the kernel would take that, and refuse to read it */
+    errno = EINVAL;
+    return -1;
+  }
   if (fsetxattr(fd, x->name, x->value, x->len, 0) == 0)
     return 0;
   if (errno == ENOSPC && has_space(fd))
@@ -440,11 +444,13 @@ static int link_target(struct tree *t, const char *target, const char **name, co
 {
   struct stat st;
   int holder = tree_find_parent(t, target, name);
-  if (holder >= 0 && fstatat(holder, *name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !is_whiteout(&st))
+  const int present = holder >= 0 && fstatat(holder, *name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+  if (present && !is_whiteout(&st))
     return holder;
+  const int hidden = holder < 0 ? errno != ENOENT : present || is_opaque(holder); /* by this layer */
   if (holder >= 0)
     close(holder);
-  if (t->is_base)
+  if (t->is_base || hidden)
     return fail(t->failure, "link-target", ENOENT, path);
   if (t->lower_count == 0) {
     t->links_below = 1;

@@ -167,9 +167,12 @@ static int apply_all(struct tree *t, struct tar *tar, uint64_t max_bytes)
 {
   static struct tar_entry entry;
   int more;
-  while (!t->links_below && (more = tar_next(tar, &entry)) != 0)
+  while (!t->links_below && (more = tar_next(tar, &entry)) != 0) {
+    if (more > 0 && tar->data_left > max_bytes) /* as it will turn out: the disk need not be filled for that */
+      return fail(tar->failure, "too-large", EFBIG, entry.path);
     if (more < 0 || tree_apply(t, tar, &entry) < 0 || check_growth(t, max_bytes, t->failure) < 0)
       return -1;
+  }
   return t->links_below ? 0 : tree_finish(t);
 }
 

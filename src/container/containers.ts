@@ -12,6 +12,8 @@ import type { Images } from '../image/images';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import { Holds } from './holds';
+import type { ImageVolume } from './image-volumes';
+import type { ContainerSeccomp } from './seccomp';
 import type { ContainerTimings } from './timings';
 
 export type ContainerState = 'creating' | 'created' | 'running' | 'exited';
@@ -30,7 +32,7 @@ export interface ContainerRecord {
   sandboxId: SandboxId;
   owner: Owner;
   state: ContainerState;
-  /** The request's ContainerConfig, encoded. */
+  /** The request's ContainerConfig, encoded; its resources are those that hold now. */
   config: Buffer;
   /** The name that a person uses; the kubelet's containers have none. */
   name?: string;
@@ -39,8 +41,9 @@ export interface ContainerRecord {
   imageId: string;
   /** `repository@sha256:…` when known, else the image id. */
   imageRef: string;
-  /** Layers that its root stands on; they stay as long as this record does. */
+  /** Layers that its root and its image volumes stand on; they stay as long as this record does. */
   layerKeys: string[];
+  imageVolumes?: ImageVolume[];
   cgroupPath: string;
   /** Absolute path of its log; empty for none. */
   logPath: string;
@@ -58,6 +61,8 @@ export interface ContainerRecord {
   user?: { uid: number; gid: number; groups: number[] };
   /** The OCI runtime spec as JSON. */
   spec?: string;
+  /** Absent: unconfined. */
+  seccomp?: ContainerSeccomp;
   timings?: ContainerTimings;
   leftovers?: Leftover[];
 }
@@ -67,6 +72,8 @@ export interface Container {
   record: ContainerRecord;
   config: ContainerConfig;
   monitor: Monitor | undefined;
+  /** What the OOM killer had ended when somebody's stop killed the container. */
+  oomKillsBeforeKill?: bigint;
 }
 
 /** Where a container's things are on the host. */
@@ -102,6 +109,10 @@ export class Containers {
     readonly images: ImageSource,
     readonly cgroups: Cgroups,
     readonly log: Logger,
+    /** Where CDI specs are; later ones win. */
+    readonly cdiDirs: readonly string[],
+    /** Processes and threads that a container may have unless its request says otherwise; undefined for any number. */
+    readonly pidsLimit?: bigint,
   ) {
     for (const record of table.list()) {
       this.byId.set(record.id, { record, config: ContainerConfig.decode(record.config), monitor: undefined });
@@ -230,6 +241,7 @@ export class Containers {
     const record = { ...container.record, ...change };
     await this.table.put(record.id, record);
     container.record = record;
+    if (change.config) container.config = ContainerConfig.decode(change.config);
     if (change.state === 'exited') this.announceExit(record.id);
   }
 

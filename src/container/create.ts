@@ -6,21 +6,24 @@ import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { randomHexId, type ContainerId } from '../base/ids';
 import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
-import { limitWrites } from '../cgroup/limits';
 import { Stopwatch } from '../base/stopwatch';
-import { ContainerConfig, type LinuxContainerResources } from '../cri';
+import { ContainerConfig } from '../cri';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
-import { specToJson } from '../oci/spec';
+import { specToJson, type LinuxSpec, type Spec } from '../oci/spec';
+import { assertPodsUserNamespace, hostIds } from '../oci/user-namespace';
 import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
+import { makeVolumes } from './anonymous-volumes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
-import { hostFacts } from './host-facts';
+import { deviceFacts, hostFacts } from './host-facts';
+import { imageVolumes, volumeImages } from './image-volumes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
+import { seccompOf } from './seccomp';
 import { launchLaps } from './timings';
 
 export interface CreateContainerRequest {
@@ -72,20 +75,26 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
       hint: 'run a new one',
     });
   }
+  ctx.stage("look up the container's devices");
+  const devices = await ctx.race(deviceFacts(config, containers.cdiDirs));
+  watch.lap('look up devices');
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
+  const volumes = await ctx.race(volumeImages(containers, ctx, config.mounts));
   watch.lap('make sure of the layers');
-  const record = newRecord(containers, request, image);
+  const record = newRecord(containers, request, image, volumes);
   const paths = containers.paths(record.id);
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
+  assertPodsUserNamespace(options, sandbox.record.userns);
   const pid = pidNamespace(containers, sandbox, config);
-  ctx.stage("look up the container's devices");
-  const host = await ctx.race(hostFacts(containers, config));
-  watch.lap('look up devices');
+  const host = hostFacts(containers, devices, image, volumes, paths.dir);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   watch.lap('make the spec');
+  const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
+  if (seccomp) spec.linux.seccomp = seccomp.spec;
+  watch.lap('make the seccomp filter');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -100,13 +109,13 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const [rootfs, placement] = await together([
     undo.step(
       'directories',
-      () => watch.time('make directories', () => makeDirectories(containers, record, image)),
+      () => watch.time('make directories', () => makeDirectories(containers, record, image, spec)),
       () => removeDirectories(containers, record.id),
       { alsoIfActFailed: true },
     ),
     undo.step(
       'cgroup',
-      () => watch.time('make the cgroup, set its limits', () => makeCgroup(containers, record, config)),
+      () => watch.time('make the cgroup, set its limits', () => makeCgroup(containers, record, spec.linux)),
       () => containers.cgroups.remove(record.cgroupPath),
       { alsoIfActFailed: true },
     ),
@@ -115,7 +124,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
   const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
-  const plan = launchPlan(spec, rootfs, placement, output, stdin);
+  const plan = launchPlan(spec, rootfs, placement, output, stdin, seccomp?.filter);
   watch.lap('make the plan');
   const monitor = await undo.step(
     'monitor',
@@ -135,6 +144,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
     user: { uid: created.uid, gid: created.gid, groups: created.groups },
     spec: specToJson(spec),
+    ...(seccomp ? { seccomp: seccomp.filter } : {}),
     timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });
   watch.lap('write the record: created');
@@ -153,7 +163,12 @@ function imageOf(containers: Containers, config: ContainerConfig): Image {
   throw new BerthError('not_found', `image ${reference} is not on this node`, { hint: 'pull it first' });
 }
 
-function newRecord(containers: Containers, request: CreateContainerRequest, image: Image): ContainerRecord {
+function newRecord(
+  containers: Containers,
+  request: CreateContainerRequest,
+  image: Image,
+  volumes: ReadonlyMap<string, Image>,
+): ContainerRecord {
   const { sandbox, config } = request;
   const id = newId(sandbox);
   return {
@@ -167,7 +182,8 @@ function newRecord(containers: Containers, request: CreateContainerRequest, imag
     ...(request.autoRemove ? { autoRemove: true } : {}),
     imageId: image.id,
     imageRef: image.digests[0] ?? image.id,
-    layerKeys: image.layers.map(layer => layer.key),
+    layerKeys: [...new Set([image, ...volumes.values()].flatMap(({ layers }) => layers.map(layer => layer.key)))],
+    ...(volumes.size === 0 ? {} : { imageVolumes: imageVolumes(config.mounts, volumes) }),
     cgroupPath: join(sandbox.record.cgroupParent, id),
     logPath: logPathOf(containers, sandbox, config, id),
     stopSignal: numberOfCriSignal(config.stopSignal) ?? signalNumber(image.config.stopSignal ?? '') ?? SIGTERM,
@@ -199,7 +215,7 @@ function podFacts(
   record: ContainerRecord,
 ): PodFacts {
   const paths = containers.sandboxes.paths(sandbox.record.id);
-  const { ownNetwork, ownIpc, hostname } = sandbox.record;
+  const { ownNetwork, ownIpc, hostname, userns } = sandbox.record;
   return {
     hostname,
     networkPath: ownNetwork ? paths.network : undefined,
@@ -211,21 +227,34 @@ function podFacts(
     files: paths.files,
     makeMountSources: record.owner === 'cri',
     cgroupPath: record.cgroupPath,
+    userns: userns && { ...userns, path: paths.user, hostNetwork: !ownNetwork },
+    pidsLimit: containers.pidsLimit,
+    hasDeviceControl: containers.cgroups.hasDeviceControl,
   };
 }
 
-async function makeDirectories(containers: Containers, record: ContainerRecord, image: Image): Promise<Rootfs> {
+async function makeDirectories(
+  containers: Containers,
+  record: ContainerRecord,
+  image: Image,
+  spec: Spec,
+): Promise<Rootfs> {
   const paths = containers.paths(record.id);
   const lowers = containers.images.lowerDirs(image);
   await Promise.all([
     mkdir(paths.stage, { recursive: true, mode: 0o700 }),
     mkdir(paths.work, { recursive: true, mode: 0o700 }),
     mkdir(paths.upper, { recursive: true, mode: 0o755 }),
+    makeVolumes(
+      spec.mounts.filter(mount => mount.copyUp).map(mount => mount.source),
+      hostIds(spec, { uid: 0, gid: 0 }),
+    ),
   ]);
   // The root directory of an overlay is its uppermost one: it looks as the image's does.
   if (lowers[0] !== undefined) {
     const { mode, uid, gid } = await stat(lowers[0]);
-    await chown(paths.upper, uid, gid);
+    const owner = hostIds(spec, { uid, gid });
+    await chown(paths.upper, owner.uid, owner.gid);
     await chmod(paths.upper, mode & 0o7777);
   }
   crashPoint('create.directories-made');
@@ -246,9 +275,9 @@ export async function removeDirectories(containers: Containers, id: ContainerId)
   crashPoint('rm.deleted');
 }
 
-async function makeCgroup({ cgroups }: Containers, record: ContainerRecord, config: ContainerConfig) {
-  const placement = await cgroups.create(record.cgroupPath);
-  await cgroups.limit(record.cgroupPath, limitWrites(limitsOf(config.linux?.resources), cgroups.unified));
+async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {
+  const placement = await cgroups.create(cgroupPath);
+  await Promise.all([cgroups.limit(cgroupPath, resources), cgroups.limitDevices(cgroupPath, resources.devices)]);
   return placement;
 }
 
@@ -265,19 +294,4 @@ async function makeLogDirectory(logPath: string): Promise<void> {
       },
     );
   }
-}
-
-/** 0 in the request means "not set". */
-function limitsOf(resources: LinuxContainerResources | undefined) {
-  if (!resources) return {};
-  return {
-    ...(resources.cpuShares > 0n ? { cpuShares: resources.cpuShares } : {}),
-    ...(resources.cpuPeriod > 0n ? { cpuPeriodMicros: resources.cpuPeriod } : {}),
-    ...(resources.cpuQuota !== 0n ? { cpuQuotaMicros: resources.cpuQuota } : {}),
-    ...(resources.cpusetCpus === '' ? {} : { cpusetCpus: resources.cpusetCpus }),
-    ...(resources.cpusetMems === '' ? {} : { cpusetMems: resources.cpusetMems }),
-    ...(resources.memoryLimitInBytes > 0n ? { memoryLimitBytes: resources.memoryLimitInBytes } : {}),
-    ...(resources.memorySwapLimitInBytes > 0n ? { memorySwapLimitBytes: resources.memorySwapLimitInBytes } : {}),
-    unified: resources.unified,
-  };
 }

@@ -1,3 +1,4 @@
+import type { CdiChanges } from './cdi/edits';
 import type { DeviceSpec } from './spec';
 
 /** A device as it is on the host, for a place in the container. */
@@ -14,13 +15,27 @@ export interface CgroupTrees {
   v1: readonly (readonly string[])[];
 }
 
+/** A VOLUME of the image: a directory on the host that goes with the container. */
+export interface AnonymousVolume {
+  /** As the image's config has it. */
+  path: string;
+  source: string;
+}
+
 /** What there is on the host for one container, looked up before its spec is made. */
 export interface HostFacts {
-  /** What the request's devices are. */
+  /** What the request's devices are, those of CDI too. */
   devices: readonly AskedDevice[];
+  /** What CDI devices change beside that. */
+  cdi: Pick<CdiChanges, 'env' | 'mounts' | 'groups'>;
   /** All of the host's, for a privileged container. */
   everyDevice: readonly DeviceSpec[];
   cgroups: CgroupTrees;
   /** The directories of sysfs that tell how hot each CPU is. */
   thermalPaths: readonly string[];
+  /** Layer directories, top first, of the images that the request mounts, by the name that it uses. */
+  imageLowers: ReadonlyMap<string, readonly string[]>;
+  anonymousVolumes: readonly AnonymousVolume[];
+  /** SELinux is on: volumes are labelled. */
+  hasSelinux: boolean;
 }

@@ -3,8 +3,10 @@ import { capabilityMask } from './capabilities';
 import { CLONE, MS, ROOT_FLAGS } from './linux';
 import { cgroupDirectoryOps } from './cgroup-mounts';
 import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
-import { holdOps, mountOp } from './mount-ops';
-import type { CapabilitySets, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
+import { holdImageOps, holdOps, mountOps } from './mount-ops';
+import type { SeccompFilter } from './seccomp/compile';
+import type { CapabilitySets, IdMappings, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
+import { enterUserNamespace } from './user-namespace';
 
 /** Where the container's process is to be put; paths on the host. */
 export interface CgroupPlacement {
@@ -41,8 +43,9 @@ export function launchPlan(
   cgroup: CgroupPlacement,
   log: LogTarget | undefined,
   keepStdinOpen: KeepStdinOpen,
+  filter?: SeccompFilter,
 ): LaunchPlan {
-  const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid');
+  const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid' && ns.type !== 'user');
   const pid = spec.linux.namespaces.find(ns => ns.type === 'pid');
   const outer: OuterOp[] = [
     ...cgroupOps(cgroup),
@@ -57,6 +60,7 @@ export function launchPlan(
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
     ...spec.mounts.flatMap(holdOps),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
+    ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
     ...holdDeviceOps(spec, rootfs.stage),
     // Before /sys/fs/cgroup is mounted, which shows what is below the namespace's root.
     ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
@@ -71,7 +75,7 @@ export function launchPlan(
       lowers: rootfs.lowers,
     },
     ...spec.mounts.flatMap(mount => [
-      mountOp(mount),
+      ...mountOps(mount),
       ...(isOwnDev(mount) ? devOps(spec) : []),
       ...cgroupDirectoryOps(mount, spec.mounts),
       // At once: a volume may come to lie over it later.
@@ -84,14 +88,21 @@ export function launchPlan(
     { op: 'PIVOT_ROOT', propagation: MS.private },
     lookupUser(spec.process.user),
     { op: 'AWAIT_GO' },
-    ...becomeOps(spec.process),
+    ...becomeOps(spec.process, filter),
   ];
-  return { outer, inner };
+  return enterUserNamespace({ outer, inner }, spec);
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
-export function execPlan(process: ProcessSpec, cgroup: CgroupPlacement, hasInput: boolean): LaunchPlan {
-  const types = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
+export function execPlan(
+  process: ProcessSpec,
+  cgroup: CgroupPlacement,
+  hasInput: boolean,
+  filter?: SeccompFilter,
+  userns?: IdMappings,
+): LaunchPlan {
+  const all = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
+  const types = all | (userns ? CLONE.newuser : 0);
   return {
     outer: [
       // First: what carries the output must not be in the container's namespaces.
@@ -99,9 +110,16 @@ export function execPlan(process: ProcessSpec, cgroup: CgroupPlacement, hasInput
       ...cgroupOps({ ...cgroup, killFile: undefined }),
       // On the host's /proc, for the child to inherit: the container's may be anything.
       { op: 'OOM_SCORE_ADJ', value: process.oomScoreAdj },
+      ...(userns ? [{ op: 'STDIO_OWNER', uid: userns.uid.first, gid: userns.gid.first } as const] : []),
       { op: 'JOIN_PIDFD', fd: 5, types },
     ],
-    inner: [{ op: 'UMASK', mask: 0 }, ...terminalOps(process, false), lookupUser(process.user), ...becomeOps(process)],
+    inner: [
+      { op: 'UMASK', mask: 0 },
+      ...(userns ? [{ op: 'USERNS_ROOT', uids: userns.uid.count, gids: userns.gid.count } as const] : []),
+      ...terminalOps(process, false),
+      lookupUser(process.user),
+      ...becomeOps(process, filter),
+    ],
   };
 }
 
@@ -125,6 +143,7 @@ const NAMESPACE_FLAG = {
   ipc: CLONE.newipc,
   uts: CLONE.newuts,
   pid: CLONE.newpid,
+  user: CLONE.newuser,
   mount: CLONE.newns,
   cgroup: CLONE.newcgroup,
 } as const;
@@ -151,23 +170,30 @@ function lookupUser(request: UserRequest): InnerOp {
   };
 }
 
-/** The last steps, the same for a container's first process and for an exec. */
-function becomeOps(process: ProcessSpec): InnerOp[] {
+/**
+ * The last steps, the same for a container's first process and for an exec. To
+ * load a filter takes CAP_SYS_ADMIN or no_new_privs: with the latter it is the
+ * last thing, without it comes before the capabilities go.
+ */
+function becomeOps(process: ProcessSpec, filter: SeccompFilter | undefined): InnerOp[] {
+  const seccomp: InnerOp[] = filter ? [{ op: 'SECCOMP', flags: filter.flags, filter: filter.program }] : [];
+  const { bounding } = process.capabilities;
   return [
     { op: 'SETSID' },
     ...(process.terminal ? [{ op: 'CONTROLLING_TERMINAL' } as const] : []),
     { op: 'UMASK', mask: process.umask },
     { op: 'CWD', path: process.cwd },
-    identity(process.capabilities),
-    ...(process.noNewPrivileges ? [{ op: 'NO_NEW_PRIVS' } as const] : []),
+    { op: 'IDENTITY', bounding: capabilityMask(bounding) },
+    ...(process.noNewPrivileges
+      ? [capabilities(process.capabilities), { op: 'NO_NEW_PRIVS' } as const, ...seccomp]
+      : [...seccomp, capabilities(process.capabilities)]),
     { op: 'EXEC', candidates: candidates(process), argv: process.args, envp: process.env, addHome: 1 },
   ];
 }
 
-function identity(sets: CapabilitySets): InnerOp {
+function capabilities(sets: CapabilitySets): InnerOp {
   return {
-    op: 'IDENTITY',
-    bounding: capabilityMask(sets.bounding),
+    op: 'CAPABILITIES',
     effective: capabilityMask(sets.effective),
     permitted: capabilityMask(sets.permitted),
     inheritable: capabilityMask(sets.inheritable),

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 /**
  * The part of the OCI runtime specification (1.2) that berth uses, in its own
  * words. It is what `berth inspect` shows and what a launch plan is made from.
@@ -69,14 +71,33 @@ export interface MountSpec {
   recursiveOptions?: boolean;
   /** Binds: what is mounted on the host later is seen (`slave`), and what the container mounts is seen on the host (`shared`). */
   propagation?: 'private' | 'slave' | 'shared';
+  /** Binds: not `source`, which is a name then, but the files of an image; `subPath` is what of them, empty for all. */
+  image?: { lowers: string[]; subPath: string };
+  /** Binds: `source` is an empty directory, which takes first what the image has at `destination`. */
+  copyUp?: boolean;
+  /** Binds: the SELinux label that everything in it gets. */
+  relabel?: string;
   /** Binds: a source that is missing is made, a directory with mode 0755. */
   makeSource?: boolean;
   /** The destination must be reached through real directories: one of the standard mounts. */
   strictDestination?: boolean;
+  /** Binds: owners on the disk are shown as the user namespace with these mappings has them. */
+  mappings?: IdMappings;
+}
+
+/** Ids 0, 1, 2 … of a container, so many, are these of the host. */
+export interface IdRange {
+  first: number;
+  count: number;
+}
+
+export interface IdMappings {
+  uid: IdRange;
+  gid: IdRange;
 }
 
 export interface NamespaceSpec {
-  type: 'network' | 'pid' | 'ipc' | 'uts' | 'mount' | 'cgroup';
+  type: 'network' | 'pid' | 'ipc' | 'uts' | 'mount' | 'cgroup' | 'user';
   /** To join; absent: a new one. */
   path?: string;
 }
@@ -91,6 +112,17 @@ export interface DeviceSpec {
   mode: number;
   uid: number;
   gid: number;
+}
+
+/** Limits of cgroups; what is absent is not set. */
+export interface ResourcesSpec {
+  cpu: { shares?: bigint; quota?: bigint; period?: bigint; cpus?: string; mems?: string };
+  /** Bytes; -1 is no limit. `swap` is memory and swap together. */
+  memory: { limit?: bigint; swap?: bigint };
+  pids?: { limit: bigint };
+  hugepageLimits: { pageSize: string; limit: bigint }[];
+  /** Files of cgroup v2 and what to write there. */
+  unified: Readonly<Record<string, string>>;
 }
 
 /**
@@ -110,23 +142,72 @@ export interface DeviceRule {
 
 export interface LinuxSpec {
   namespaces: NamespaceSpec[];
+  /** Of the user namespace, when it is not the host's. */
+  idMappings?: IdMappings;
   devices: DeviceSpec[];
-  resources: { devices: DeviceRule[] };
+  resources: ResourcesSpec & { devices: DeviceRule[] };
   /** In the namespaces of the pod. */
   maskedPaths: string[];
   readonlyPaths: string[];
   cgroupsPath: string;
+  /** Absent: unconfined. */
+  seccomp?: SeccompSpec;
+}
+
+/** Names and values are the specification's: `SCMP_ACT_ALLOW`, `SCMP_CMP_EQ`, `SCMP_ARCH_X86_64`. */
+export interface SeccompSpec {
+  defaultAction: string;
+  defaultErrnoRet?: number;
+  architectures: string[];
+  flags: string[];
+  syscalls: SeccompSyscall[];
+}
+
+export interface SeccompSyscall {
+  names: string[];
+  action: string;
+  errnoRet?: number;
+  args?: SeccompArgument[];
+}
+
+/** `value` is the mask and `valueTwo` what is left of it when `op` is SCMP_CMP_MASKED_EQ. */
+export interface SeccompArgument {
+  index: number;
+  value: bigint;
+  valueTwo?: bigint | undefined;
+  op: string;
+}
+
+/** The same spec with other limits; the text is {@link specToJson}'s. */
+export function jsonWithResources(json: string, resources: ResourcesSpec, oomScoreAdj: number): string {
+  const mark = randomUUID();
+  // A line that ends in digits ends in a number; the long ones are marked again, and stay what they are.
+  const marked = json.replace(/(-?\d{16,})(,?)$/gm, `"${mark}$1"$2`);
+  const spec = JSON.parse(marked) as Omit<Spec, 'process'> & { process: object };
+  return stringify(
+    {
+      ...spec,
+      process: { ...spec.process, oomScoreAdj },
+      linux: { ...spec.linux, resources: { ...spec.linux.resources, ...resources } },
+    },
+    mark,
+  );
 }
 
 /** The spec as JSON text: bytes as text, the shape of a bundle's config.json. */
 export function specToJson(spec: Spec): string {
-  return JSON.stringify(
+  return stringify(
     {
       ociVersion: '1.2.0',
       ...spec,
       process: { ...spec.process, env: spec.process.env.map(entry => entry.toString('utf8')) },
     },
-    null,
-    2,
+    randomUUID(),
   );
+}
+
+/** JSON's numbers have no limit, JavaScript's have: values of 64 bits go through as marked text that nobody can guess. */
+function stringify(spec: object, mark: string): string {
+  const text = JSON.stringify(spec, (_, value: unknown) => (typeof value === 'bigint' ? `${mark}${value}` : value), 2);
+  return text.replace(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
 }

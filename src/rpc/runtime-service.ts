@@ -6,6 +6,7 @@ import {
   RuntimeServiceService,
   type CreateContainerRequest,
   type ContainerFilter,
+  type LinuxContainerResources,
   type PodSandboxFilter,
   type RuntimeServiceServer,
 } from '../cri';
@@ -17,9 +18,12 @@ import { removeContainer } from '../container/remove';
 import { startContainer } from '../container/start';
 import { stopContainer } from '../container/stop';
 import { timingRows } from '../container/timings';
+import { updateContainer } from '../container/update';
 import { planSteps } from '../process/plan-steps';
 import { runSandbox } from '../sandbox/run';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
+import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
+import { updateSandbox } from '../sandbox/update';
 import type { StreamingServer } from '../streaming/server';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
 import { complete, unary } from './handler';
@@ -34,6 +38,7 @@ export interface RuntimeServiceParts {
   version: string;
   sandboxes: Sandboxes;
   containers: Containers;
+  userNamespaces: UserNamespaceSupport;
   streaming: StreamingServer;
 }
 
@@ -50,10 +55,10 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
   return complete(RuntimeServiceService, built);
 }
 
-function infoRpcs({ log, config, version }: RuntimeServiceParts) {
+function infoRpcs({ log, config, version, userNamespaces }: RuntimeServiceParts) {
   return {
     version: unary(log, 'Version', () => info.version(version)),
-    status: unary(log, 'Status', request => info.status(config, request.verbose)),
+    status: unary(log, 'Status', request => info.status(config, userNamespaces, request.verbose)),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
   } satisfies Built;
 }
@@ -84,6 +89,14 @@ function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
         timestamp: BigInt(Date.now()) * 1_000_000n,
       };
     }),
+    updatePodSandboxResources: unary(
+      log,
+      'UpdatePodSandboxResources',
+      async ({ podSandboxId, overhead, resources }, ctx) => {
+        await updateSandbox(sandboxes, ctx, getSandbox(sandboxes, podSandboxId), { overhead, resources });
+        return {};
+      },
+    ),
     listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) => ({
       items: sandboxes
         .list()
@@ -130,6 +143,11 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
         info: verbose ? { info: containerInfo(containers, container) } : {},
       };
     }),
+    updateContainerResources: unary(log, 'UpdateContainerResources', async ({ containerId, linux, windows }, ctx) => {
+      const container = getContainer(containers, containerId);
+      await updateContainer(containers, ctx, container, linuxOf(linux, windows));
+      return {};
+    }),
     execSync: unary(log, 'ExecSync', async ({ containerId, cmd, timeout }, ctx) =>
       execSync(containers, ctx, getContainer(containers, containerId), cmd, seconds(timeout, 'timeout')),
     ),
@@ -145,6 +163,13 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       return {};
     }),
   } satisfies Built;
+}
+
+/** Annotations, which the request may have, too, mean nothing to berth. */
+function linuxOf(linux: LinuxContainerResources | undefined, windows: object | undefined): LinuxContainerResources {
+  if (windows) throw new BerthError('unimplemented', 'windows resources: this runtime runs Linux containers only');
+  if (linux) return linux;
+  throw new BerthError('invalid_argument', 'UpdateContainerResources needs linux resources');
 }
 
 /** What people made is not the kubelet's: it would collect it. */
@@ -179,8 +204,9 @@ function seconds(value: bigint, what: string): number {
   return Number(value > MAX_SECONDS ? MAX_SECONDS : value);
 }
 
-function sandboxInfo({ record }: Sandbox): string {
-  return jsonText({ ...record, config: undefined, pid: record.pause?.pid ?? 0 });
+function sandboxInfo({ record, config }: Sandbox): string {
+  const { resources, overhead } = config.linux ?? {};
+  return jsonText({ ...record, config: undefined, pid: record.pause?.pid ?? 0, resources, overhead });
 }
 
 function containerInfo(containers: Containers, container: Container): string {
@@ -190,6 +216,7 @@ function containerInfo(containers: Containers, container: Container): string {
     ...record,
     config: undefined,
     spec: undefined,
+    seccomp: record.seccomp?.profile ?? 'unconfined',
     pid: record.process?.pid ?? 0,
     runtimeSpec,
     plan: planSteps(containers.paths(record.id).stateDir),

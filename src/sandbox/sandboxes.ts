@@ -10,6 +10,7 @@ import { assertMove, type Moves } from '../base/state-machine';
 import type { Cgroups } from '../cgroup/groups';
 import { PodSandboxConfig } from '../cri';
 import { POD_FILES } from '../network/pod-files';
+import type { IdMappings } from '../oci/spec';
 
 export type SandboxState = 'creating' | 'ready' | 'notready';
 
@@ -28,7 +29,7 @@ export interface SandboxRecord {
   id: SandboxId;
   owner: Owner;
   state: SandboxState;
-  /** The request's PodSandboxConfig, encoded. */
+  /** The request's PodSandboxConfig, encoded; its resources are those that hold now. */
   config: Buffer;
   runtimeHandler: string;
   createdAtNs: bigint;
@@ -36,6 +37,8 @@ export interface SandboxRecord {
   /** Which namespaces are the pod's own; the others are the host's. */
   ownNetwork: boolean;
   ownIpc: boolean;
+  /** The user namespace that owns the pod's other namespaces; absent: the host's. */
+  userns?: IdMappings;
   /** The init of a shared PID namespace. */
   pause?: { pid: number; pidStartTime: bigint };
   /** Cgroup under which the pod's containers lie. */
@@ -67,6 +70,7 @@ export interface RecordTable<Record> {
 export interface SandboxPaths {
   dir: string;
   namespaces: string;
+  user: string;
   network: string;
   ipc: string;
   uts: string;
@@ -87,6 +91,8 @@ export class Sandboxes {
     private readonly stateDir: string,
     readonly cgroups: Cgroups,
     readonly log: Logger,
+    /** Processes and threads that a pod in a cgroup of berth's own may have; undefined for any number. */
+    readonly podPidsLimit?: bigint,
   ) {
     for (const record of table.list()) {
       const config = PodSandboxConfig.decode(record.config);
@@ -139,6 +145,7 @@ export class Sandboxes {
     const record = { ...sandbox.record, ...change };
     await this.table.put(record.id, record);
     sandbox.record = record;
+    if (change.config) sandbox.config = PodSandboxConfig.decode(change.config);
   }
 
   async forget(id: SandboxId): Promise<void> {
@@ -156,6 +163,7 @@ export class Sandboxes {
     return {
       dir,
       namespaces,
+      user: join(namespaces, 'user'),
       network: join(namespaces, 'net'),
       ipc: join(namespaces, 'ipc'),
       uts: join(namespaces, 'uts'),

@@ -25,9 +25,15 @@ export interface ContainerStatus {
   message: string;
   labels: Record<string, string>;
   annotations: Record<string, string>;
-  mounts: { containerPath: string; hostPath: string; readonly: boolean }[];
+  mounts: {
+    containerPath: string;
+    hostPath: string;
+    readonly: boolean;
+    image: { image: string; imageRef: string } | null;
+  }[];
   logPath: string;
   stopSignal: string;
+  resources: { linux: Record<string, unknown> } | null;
   user: { linux: { uid: string; gid: string; supplementalGroups: string[] } } | null;
 }
 
@@ -37,7 +43,7 @@ export interface Answers {
     status: { conditions: { type: string; status: boolean; reason: string; message: string }[] };
     info: Record<string, string>;
     runtimeHandlers: { name: string; features: { recursiveReadOnlyMounts: boolean; userNamespaces: boolean } | null }[];
-    features: { mountOptions: boolean; supplementalGroupsPolicy: boolean };
+    features: { mountOptions: boolean; supplementalGroupsPolicy: boolean; userNamespacesHostNetwork: boolean };
   };
   RuntimeConfig: { linux: { cgroupDriver: string } };
   RunPodSandbox: { podSandboxId: string };
@@ -65,6 +71,8 @@ export interface Answers {
     containers: { id: string; podSandboxId: string; state: string; imageId: string; labels: Record<string, string> }[];
   };
   ContainerStatus: { status: ContainerStatus; info: Record<string, string> };
+  UpdateContainerResources: object;
+  UpdatePodSandboxResources: object;
   ExecSync: { stdout: Buffer; stderr: Buffer; exitCode: number };
   Exec: { url: string };
   Attach: { url: string };

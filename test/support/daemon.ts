@@ -68,6 +68,10 @@ export class TestDaemon implements AsyncDisposable {
     return daemon;
   }
 
+  get berthSocket(): string {
+    return join(this.state, 'berth.sock');
+  }
+
   get pid(): number {
     if (this.child?.pid === undefined) throw new Error('the daemon does not run');
     return this.child.pid;
@@ -222,12 +226,21 @@ function cgroupMountpoints(): string[] {
     .map(line => line.split(' ')[4] ?? '');
 }
 
-/** A v1 cpuset takes no process before it has CPUs and memory nodes. */
+/** As a root has it: v2's controllers are passed on to it, and a v1 cpuset has CPUs and memory nodes, without which it takes no process. */
 function makeCgroup(dir: string): void {
+  passControllersOn(join(dir, '..'));
   mkdirSync(dir);
   for (const file of ['cpuset.cpus', 'cpuset.mems']) {
     if (!readdirSync(dir).includes(file) || readFileSync(join(dir, file), 'utf8').trim() !== '') continue;
     writeFileSync(join(dir, file), readFileSync(join(dir, '..', file)));
+  }
+}
+
+function passControllersOn(dir: string): void {
+  const controllers = join(dir, 'cgroup.controllers');
+  if (!existsSync(controllers)) return;
+  for (const name of readFileSync(controllers, 'utf8').trim().split(' ')) {
+    if (name !== '') writeFileSync(join(dir, 'cgroup.subtree_control'), `+${name}`);
   }
 }
 
@@ -292,7 +305,7 @@ export function podInits(which: { ids: readonly string[] } | { notOlderThan: num
   });
 }
 
-function commandLine(pid: number): string[] {
+export function commandLine(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
   } catch {
