@@ -79,9 +79,10 @@ async function copyOutput(talk: Talk, onAttached: (tty: boolean) => void): Promi
 async function sendStdin(talk: Talk, keys: DetachKeys | undefined, leave: () => void): Promise<void> {
   try {
     for await (const chunk of process.stdin) {
-      const bytes = keys ? keys.take(chunk as Buffer) : (chunk as Buffer);
-      if (bytes === undefined) return leave();
-      if (bytes.length > 0) await talk.say({ stdin: bytes });
+      const typed = chunk as Buffer;
+      const { send, isLeaving } = keys?.take(typed) ?? { send: typed, isLeaving: false };
+      if (send.length > 0) await talk.say({ stdin: send });
+      if (isLeaving) return leave();
     }
   } catch {
     // A stdin that cannot be read has come to its end.

@@ -5,15 +5,15 @@ const CTRL_Q = 0x11;
 export class DetachKeys {
   private isHeld = false;
 
-  /** What is to be sent; undefined once the keys were typed. */
-  take(typed: Buffer): Buffer | undefined {
+  /** What is to be sent of it, and whether the keys came then. */
+  take(typed: Buffer): { send: Buffer; isLeaving: boolean } {
     const sent: number[] = [];
     for (const key of typed) {
-      if (this.isHeld && key === CTRL_Q) return undefined;
+      if (this.isHeld && key === CTRL_Q) return { send: Buffer.from(sent), isLeaving: true };
       if (this.isHeld) sent.push(CTRL_P);
       this.isHeld = key === CTRL_P;
       if (!this.isHeld) sent.push(key);
     }
-    return Buffer.from(sent);
+    return { send: Buffer.from(sent), isLeaving: false };
   }
 }

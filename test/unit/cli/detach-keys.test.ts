@@ -4,13 +4,16 @@ import { DetachKeys } from '../../../src/cli/detach-keys';
 describe('detach keys', () => {
   const typed = (...chunks: string[]) => {
     const keys = new DetachKeys();
-    return chunks.map(chunk => keys.take(Buffer.from(chunk))?.toString());
+    return chunks.map(chunk => {
+      const { send, isLeaving } = keys.take(Buffer.from(chunk));
+      return send.toString() + (isLeaving ? '<left>' : '');
+    });
   };
 
   it('leave on Ctrl-P Ctrl-Q, in one piece or two', () => {
-    assert.deepEqual(typed('a\x10\x11'), [undefined]);
-    assert.deepEqual(typed('a\x10', '\x11'), ['a', undefined]);
-    assert.deepEqual(typed('\x10\x10\x11'), [undefined]);
+    assert.deepEqual(typed('a\x10\x11'), ['a<left>']);
+    assert.deepEqual(typed('a\x10', '\x11b'), ['a', '<left>']);
+    assert.deepEqual(typed('\x10\x10\x11'), ['\x10<left>']);
   });
 
   it('hand everything else on', () => {
