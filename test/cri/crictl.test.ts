@@ -57,8 +57,20 @@ const isThere = spawnSync(program, ['--version']).status === 0;
         assert.equal(stdout.length, 3_000_000);
       });
 
-      it('exec -s: ExecSync beside it', async () => {
-        assert.equal((await crictl(['exec', '-s', await container(), 'echo', 'sync'])).stdout, 'sync\n');
+      it('exec -it: a terminal of the size of this one', async () => {
+        const id = await container();
+        const endpoint = `unix://${node().daemon.socket}`;
+        const line = `${program} --config /dev/null -r ${endpoint} -i ${endpoint} exec -it -r ${transport} ${id} sh`;
+        const shell = spawn('script', ['-qec', `stty cols 91 rows 17; ${line}; echo "code $?"`, '/dev/null']);
+        let seen = '';
+        const sees = async (wanted: string) => {
+          while (!seen.includes(wanted)) seen += String((await once(shell.stdout, 'data'))[0]);
+        };
+        await sees('/ #');
+        shell.stdin.write('tty; stty size\r');
+        await sees('/dev/pts/0\r\n17 91\r\n');
+        shell.stdin.write('exit\r');
+        await sees('code 0');
       });
 
       it('attach -i', async () => {
