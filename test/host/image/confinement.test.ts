@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   closeSync,
@@ -98,6 +98,20 @@ describe('berth-unpack is confined', function () {
         execFileSync('umount', [at]);
       }
     }
+  });
+
+  it('or reads nothing: without the right to mounts of its own it says so', () => {
+    const bytes = tar([{ path: 'file', data: 'x' }]);
+    const args = [
+      '--bounding-set=-sys_admin',
+      '--',
+      nativePath('berth-unpack'),
+      ...unpackArguments(bytes.length, layer),
+    ];
+    const ended = spawnSync('setpriv', args, { input: bytes, encoding: 'utf8' });
+    assert.equal(ended.status, 1);
+    assert.equal(ended.stderr, 'confine 1 mount\n');
+    assert.deepEqual(readdirSync(layer), []);
   });
 
   describe('to its directory and not to what is mounted below', () => {
