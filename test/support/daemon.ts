@@ -22,6 +22,8 @@ const READY_WITHIN_MS = 20_000;
 export interface DaemonOptions {
   /** TOML text of its configuration file. */
   config?: string;
+  /** It is shown cgroup v2 alone; else what the machine has. */
+  cgroups?: 'v2';
 }
 
 /**
@@ -63,7 +65,7 @@ export class TestDaemon implements AsyncDisposable {
   /** Everything but the start. */
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
     const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'));
-    const daemon = new TestDaemon(dir, await World.make(basename(dir)));
+    const daemon = new TestDaemon(dir, await World.make(basename(dir), options.cgroups === 'v2'));
     writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${options.config ?? ''}`);
     return daemon;
   }
@@ -188,12 +190,16 @@ class World {
     readonly cgroupRoots: readonly string[],
   ) {}
 
-  static async make(name: string): Promise<World> {
-    const mountpoints = cgroupMountpoints();
+  static async make(name: string, isV2Alone: boolean): Promise<World> {
+    const mounts = cgroupMounts();
+    const shown = mounts.filter(({ type }) => !isV2Alone || type === 'cgroup2');
+    const hidden = mounts.filter(mount => !shown.includes(mount)).map(({ mountpoint }) => `umount ${mountpoint}`);
+    const mountpoints = shown.map(({ mountpoint }) => mountpoint);
     const roots = mountpoints.map(mountpoint => join(mountpoint, name));
     for (const dir of roots) makeCgroup(dir);
     const binds = mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`);
-    const script = ['set -e', 'mount --make-rshared /', ...binds, 'echo ready', 'exec cat'].join('\n');
+    // Private so far, as unshare(1) makes it: nothing of this is seen outside.
+    const script = ['set -e', ...hidden, 'mount --make-rshared /', ...binds, 'echo ready', 'exec cat'].join('\n');
     // It ends with its standard input, so also when the tests are killed.
     const holder = spawn('unshare', ['-m', 'sh', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] });
     const closed = once(holder, 'close').then(() => {
@@ -219,11 +225,11 @@ class World {
   }
 }
 
-function cgroupMountpoints(): string[] {
+function cgroupMounts(): { type: string; mountpoint: string }[] {
   return readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .filter(line => / - cgroup2? /.test(line))
-    .map(line => line.split(' ')[4] ?? '');
+    .map(line => ({ type: / - (cgroup2?) /.exec(line)?.[1] ?? '', mountpoint: line.split(' ')[4] ?? '' }));
 }
 
 /** As a root has it: v2's controllers are passed on to it, and a v1 cpuset has CPUs and memory nodes, without which it takes no process. */
