@@ -17,8 +17,8 @@ NODE_MODULES := node_modules/.package-lock.json
 BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzstd-dev nettle-dev libxxhash-dev protobuf-compiler
 # What goes into the image made on the spot.
 RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
-# A registry to pull from with and without passwords, and a look at the network.
-TEST_PACKAGES := $(RUN_PACKAGES) docker-registry apache2-utils iproute2 openssl
+# A registry to pull from with and without passwords, a look at the network, and an OCI runtime that is not berth.
+TEST_PACKAGES := $(RUN_PACKAGES) docker-registry apache2-utils iproute2 openssl crun
 
 .PHONY: help
 help: ## this list

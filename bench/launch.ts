@@ -8,12 +8,12 @@ import { installDir } from '../src/native/paths';
 import { POD_FILES, writePodFiles } from '../src/network/pod-files';
 import { containerSpec, type PodFacts } from '../src/oci/container-spec';
 import { launchPlan } from '../src/oci/launch-plan';
+import { bundleJson } from '../src/oci/oci-json';
 import { sandboxPlan } from '../src/oci/sandbox-plan';
 import type { Spec } from '../src/oci/spec';
 import { Monitor } from '../src/process/monitor';
 import { pinNamespaces } from '../src/process/pin';
 import { reapWhenEnded } from '../src/process/reap';
-import { bundleConfig } from './bundle';
 import { alternate, machine, median, ms, quantile, table, Timings } from './measure';
 import { buildTask, findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
 
@@ -130,7 +130,8 @@ function peer({ dir, cgroup }: Scratch, pod: PodFacts, lowers: string[], name: s
   for (const folder of ['rootfs', 'upper', 'work']) mkdirSync(at(folder), { recursive: true });
   const options = `lowerdir=${lowers.join(':')},upperdir=${at('upper')},workdir=${at('work')},volatile`;
   execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', options, at('rootfs')]);
-  writeFileSync(at('config.json'), JSON.stringify(bundleConfig(specOf(pod, join(cgroup, name)), at('rootfs'))));
+  const root = { uid: 0, gid: 0, groups: [], home: '/' };
+  writeFileSync(at('config.json'), bundleJson(specOf(pod, join(cgroup, name)), at('rootfs'), root, {}));
   const programFd = openSync(program, 'r');
   return {
     name,

@@ -8,12 +8,14 @@ import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
 import { removeOldCgroups, restoreContainers } from './container/restore';
+import { Runtimes } from './container/runtimes';
 import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
 import { openMetrics } from './metrics/open';
+import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { berthService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
@@ -40,7 +42,13 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const store = openStore(join(root, 'db'), log);
   const cgroups = new Cgroups(readHierarchies());
-  const sandboxes = new Sandboxes(store.table<SandboxRecord>('sandboxes', 1), state, cgroups, log);
+  const runtimes = Object.entries(config.runtimes).map(([name, { path, args, annotations, root: dir }]) => {
+    const home = dir || join(state, 'runtimes', name);
+    mkdirSync(home, { recursive: true, mode: 0o700 });
+    return new OciRuntime(name, { path, args, annotations, root: home });
+  });
+  const handlers = runtimes.map(({ name }) => name);
+  const sandboxes = new Sandboxes(store.table<SandboxRecord>('sandboxes', 1), state, cgroups, log, handlers);
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
@@ -59,7 +67,16 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     layersInUse: () => layersInUse(),
     book: new PullBook(measured.metrics),
   });
-  const containers = new Containers(containerTable, root, state, sandboxes, images, cgroups, log);
+  const containers = new Containers(
+    containerTable,
+    root,
+    state,
+    sandboxes,
+    images,
+    cgroups,
+    log,
+    new Runtimes(runtimes),
+  );
   layersInUse = () => containers.layersInUse();
 
   const ctx = Context.of(log);

@@ -12,6 +12,7 @@ import type { Images } from '../image/images';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import { Holds } from './holds';
+import { Runtimes } from './runtimes';
 import type { ContainerTimings } from './timings';
 
 export type ContainerState = 'creating' | 'created' | 'running' | 'exited';
@@ -55,7 +56,7 @@ export interface ContainerRecord {
   reason: string;
   message: string;
   process?: { pid: number; pidStartTime: bigint };
-  user?: { uid: number; gid: number; groups: number[] };
+  user?: { uid: number; gid: number; groups: number[]; home?: string };
   /** The OCI runtime spec as JSON. */
   spec?: string;
   timings?: ContainerTimings;
@@ -102,6 +103,7 @@ export class Containers {
     readonly images: ImageSource,
     readonly cgroups: Cgroups,
     readonly log: Logger,
+    readonly runtimes: Runtimes = new Runtimes(),
   ) {
     for (const record of table.list()) {
       this.byId.set(record.id, { record, config: ContainerConfig.decode(record.config), monitor: undefined });
@@ -201,6 +203,11 @@ export class Containers {
       waiters.add(onExit);
       signal?.addEventListener('abort', onAbort, { once: true });
     });
+  }
+
+  /** The runtime handler of its pod. */
+  handlerOf({ record }: Container): string {
+    return this.sandboxes.find(record.sandboxId)?.record.runtimeHandler ?? '';
   }
 
   get baseDirs(): { persistent: string; state: string } {

@@ -11,6 +11,7 @@ import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig, type LinuxContainerResources } from '../cri';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
+import { externalPlan } from '../oci/external-plan';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
@@ -19,6 +20,7 @@ import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
+import { provideBundle, refuseForRuntime } from './runtimes';
 import { launchLaps } from './timings';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 
@@ -81,6 +83,8 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   const pid = pidNamespace(containers, sandbox, config);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
+  const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
+  if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
@@ -110,8 +114,14 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   ]);
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
-  const plan = launchPlan(spec, rootfs, placement, output, config.stdin);
+  const plan = runtime
+    ? externalPlan(spec, rootfs, placement, output, config.stdin, runtime.commands(paths.stateDir, record.id))
+    : launchPlan(spec, rootfs, placement, output, config.stdin);
   watch.lap('make the plan');
+  if (runtime) {
+    const forget = () => runtime.delete(record.id);
+    await undo.step('container of the runtime', () => undefined, forget);
+  }
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
@@ -120,7 +130,17 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   watch.lap('start the monitor');
   crashPoint('create.launched');
   ctx.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
-  const created = await ctx.race(monitor.created);
+  const home = runtime
+    ? await provideBundle(ctx, runtime, monitor, {
+        spec,
+        stateDir: paths.stateDir,
+        rootPath: paths.stage,
+        annotations: { ...sandbox.config.annotations, ...config.annotations },
+      })
+    : undefined;
+  const created = await ctx.race(monitor.created).catch(async (error: unknown) => {
+    throw runtime ? await runtime.explained(error, paths.stateDir) : error;
+  });
   watch.lap('wait until init is ready');
   crashPoint('create.created');
   assertStillTarget(pid);
@@ -128,7 +148,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   await containers.update(container, {
     state: 'created',
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
-    user: { uid: created.uid, gid: created.gid, groups: created.groups },
+    user: { uid: created.uid, gid: created.gid, groups: created.groups, ...(home === undefined ? {} : { home }) },
     spec: specToJson(spec),
     timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });

@@ -2,11 +2,13 @@ import { closeSync } from 'node:fs';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { execPlan } from '../oci/launch-plan';
+import type { ResolvedUser } from '../oci/oci-json';
 import type { ProcessSpec, UserRequest } from '../oci/spec';
 import { LaunchError } from '../process/launch-failure';
 import { startExec, type RunningExec } from '../process/exec';
 import { openProcess, startTimeOf } from '../process/identity';
 import type { Container, Containers } from './containers';
+import { execByRuntime } from './runtime-exec';
 
 export interface ExecRequest {
   command: readonly string[];
@@ -38,20 +40,23 @@ export async function execInContainer(
     );
   }
   try {
+    const runtime = containers.runtimes.of(containers.handlerOf(container));
     const own = (JSON.parse(spec) as { process: Omit<ProcessSpec, 'env'> & { env: string[] } }).process;
-    const plan = execPlan(
-      execProcess(own, container, request),
-      containers.cgroups.placement(cgroupPath),
-      request.stdin,
-    );
-    const exec = await startExec({
-      plan,
+    const wanted = execProcess(own, container, request);
+    const start = {
       target: pidfd,
       name: id,
       stdin: request.stdin,
       onOutput: request.onOutput,
       ...(request.signal ? { signal: request.signal } : {}),
-    });
+    };
+    const exec = runtime
+      ? await execByRuntime(
+          runtime,
+          { id, stateDir: containers.paths(id).stateDir, ...resolved(container, wanted) },
+          start,
+        )
+      : await startExec({ ...start, plan: execPlan(wanted, containers.cgroups.placement(cgroupPath), request.stdin) });
     crashPoint('exec.started');
     return exec;
   } catch (error) {
@@ -64,6 +69,16 @@ export async function execInContainer(
   } finally {
     closeSync(pidfd);
   }
+}
+
+/** A runtime cannot look names up in the image. */
+function resolved({ record }: Container, process: ProcessSpec): { process: ProcessSpec; user: ResolvedUser } {
+  const { user, gid, supplementalGroups } = process.user;
+  if (!/^\d+$/.test(user)) {
+    throw new BerthError('unimplemented', `user ${user}: runtimes that are not berth's own take numbers only`);
+  }
+  const home = record.user?.home ?? '';
+  return { process, user: { uid: Number(user), gid: gid ?? 0, groups: supplementalGroups, home } };
 }
 
 function execProcess(

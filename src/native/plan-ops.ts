@@ -30,6 +30,7 @@ export const OUTER_OPS = {
   STDIN: { code: 6, fields: { mode: 'u32' } },
   JOIN_PID: { code: 7, fields: { path: 'str' } },
   JOIN_PIDFD: { code: 8, fields: { fd: 'u32', types: 'u32' } },
+  OCI_RUNTIME: { code: 100, fields: { pidFile: 'str', start: 'strs', envp: 'strs' } },
 } as const satisfies Record<string, Shape>;
 
 /** Operations of either section. */
@@ -114,6 +115,7 @@ export const HELPER_MESSAGES = {
     code: 7,
     fields: { beganNs: 'u64', outer: 'bytes', clonedNs: 'u64', initNs: 'u64', inner: 'bytes', readyNs: 'u64' },
   },
+  PREPARED: { code: 8, fields: { uid: 'u32', gid: 'u32', home: 'str', groups: 'bytes' } },
   DONE: { code: 6, fields: { pausePid: 'u32', pauseStartTime: 'u64' } },
 } as const satisfies Record<string, Shape>;
 
@@ -122,6 +124,7 @@ export const DAEMON_MESSAGES = {
   START: { code: 64, fields: {} },
   REOPEN_LOG: { code: 65, fields: {} },
   KILL: { code: 66, fields: { signal: 'u32' } },
+  PROCEED: { code: 67, fields: {} },
 } as const satisfies Record<string, Shape>;
 
 interface Received {

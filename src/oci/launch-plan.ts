@@ -52,14 +52,7 @@ export function launchPlan(
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
     ...spec.mounts.flatMap(holdOps),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
-    {
-      op: 'ROOT_OVERLAY',
-      stage: rootfs.stage,
-      upper: rootfs.upper,
-      work: rootfs.work,
-      flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
-      lowers: rootfs.lowers,
-    },
+    rootOverlay(spec, rootfs),
     ...spec.mounts.flatMap(mount => [mountOp(mount), ...(isOwnDev(mount) ? deviceOps(spec) : [])]),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
     ...spec.linux.readonlyPaths.map(path => ({ op: 'READONLY', path }) as const),
@@ -71,6 +64,18 @@ export function launchPlan(
     ...becomeOps(spec.process),
   ];
   return { outer, inner };
+}
+
+/** The root file system, mounted at its stage. */
+export function rootOverlay(spec: Spec, rootfs: Rootfs): InnerOp {
+  return {
+    op: 'ROOT_OVERLAY',
+    stage: rootfs.stage,
+    upper: rootfs.upper,
+    work: rootfs.work,
+    flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
+    lowers: rootfs.lowers,
+  };
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
@@ -103,7 +108,8 @@ const NAMESPACE_FLAG = {
   cgroup: CLONE.newcgroup,
 } as const;
 
-function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
+/** Where the process is to be born, and what ends all that it leaves. */
+export function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
   return [
     ...(cgroup.v2Directory === undefined ? [] : [{ op: 'CGROUP_V2', dir: cgroup.v2Directory } as const]),
     ...cgroup.v1Tasks.map(tasks => ({ op: 'CGROUP_V1', tasks }) as const),
@@ -135,7 +141,8 @@ function deviceBind(path: string): InnerOp {
   return { op: 'MOUNT_BIND', source: path, target: path, set: 0n, clear: 0n, propagation: MS.private, flags };
 }
 
-function lookupUser(request: UserRequest): InnerOp {
+/** Looks the user up in the image. */
+export function lookupUser(request: UserRequest): InnerOp {
   const groups = Buffer.alloc(request.supplementalGroups.length * 4);
   request.supplementalGroups.forEach((gid, i) => groups.writeUInt32LE(gid, i * 4));
   return {

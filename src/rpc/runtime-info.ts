@@ -1,5 +1,12 @@
 import { release } from 'node:os';
-import { CgroupDriver, type RuntimeConfigResponse, type StatusResponse, type VersionResponse } from '../cri';
+import type { OciRuntime } from '../process/oci-runtime';
+import {
+  CgroupDriver,
+  type RuntimeConfigResponse,
+  type RuntimeHandler,
+  type StatusResponse,
+  type VersionResponse,
+} from '../cri';
 import type { Config } from '../config';
 import { networkStatus } from '../network/status';
 
@@ -19,7 +26,11 @@ export function version(ownVersion: string): VersionResponse {
 }
 
 /** Whether pods can run, and what the runtime can do. `verbose` adds the configuration. */
-export async function status(config: Config, isVerbose: boolean): Promise<StatusResponse> {
+export async function status(
+  config: Config,
+  isVerbose: boolean,
+  runtimes: readonly OciRuntime[],
+): Promise<StatusResponse> {
   const network = await networkStatus(config.network.cniConfigDir);
   const runtime = runtimeReady();
   return {
@@ -30,9 +41,18 @@ export async function status(config: Config, isVerbose: boolean): Promise<Status
       ],
     },
     info: isVerbose ? { config: JSON.stringify(config) } : {},
-    runtimeHandlers: [{ name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: false } }],
+    runtimeHandlers: [
+      { name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: false } },
+      ...(await Promise.all(runtimes.map(handlerOf))),
+    ],
     features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false, mountOptions: true },
   };
+}
+
+/** Of a runtime that cannot be asked nothing is promised; who uses it hears why it does not work. */
+async function handlerOf(runtime: OciRuntime): Promise<RuntimeHandler> {
+  const { recursiveReadOnlyMounts } = await runtime.features().catch(() => ({ recursiveReadOnlyMounts: false }));
+  return { name: runtime.name, features: { recursiveReadOnlyMounts, userNamespaces: false } };
 }
 
 function runtimeReady(): { isReady: boolean; reason: string; message: string } {

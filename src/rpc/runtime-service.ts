@@ -41,10 +41,10 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
   return complete(RuntimeServiceService, built);
 }
 
-function infoRpcs({ log, config, version }: RuntimeServiceParts) {
+function infoRpcs({ log, config, version, containers }: RuntimeServiceParts) {
   return {
     version: unary(log, 'Version', () => info.version(version)),
-    status: unary(log, 'Status', request => info.status(config, request.verbose)),
+    status: unary(log, 'Status', request => info.status(config, request.verbose, containers.runtimes.list())),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
   } satisfies Built;
 }

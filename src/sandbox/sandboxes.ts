@@ -87,6 +87,8 @@ export class Sandboxes {
     private readonly stateDir: string,
     readonly cgroups: Cgroups,
     readonly log: Logger,
+    /** Runtime handlers besides berth's own, whose name is empty. */
+    readonly handlers: readonly string[] = [],
   ) {
     for (const record of table.list()) {
       const config = PodSandboxConfig.decode(record.config);

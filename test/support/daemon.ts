@@ -22,6 +22,8 @@ const READY_WITHIN_MS = 20_000;
 export interface DaemonOptions {
   /** TOML text of its configuration file. */
   config?: string;
+  /** On a hybrid host, hides that v2 has controllers, too: crun 1.8 refuses such a host otherwise. */
+  hideV2Controllers?: boolean;
 }
 
 /**
@@ -63,7 +65,7 @@ export class TestDaemon implements AsyncDisposable {
   /** Everything but the start. */
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
     const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'));
-    const daemon = new TestDaemon(dir, await World.make(basename(dir)));
+    const daemon = new TestDaemon(dir, await World.make(basename(dir), options.hideV2Controllers ?? false));
     writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${options.config ?? ''}`);
     return daemon;
   }
@@ -184,12 +186,15 @@ class World {
     readonly cgroupRoots: readonly string[],
   ) {}
 
-  static async make(name: string): Promise<World> {
+  static async make(name: string, hideV2Controllers: boolean): Promise<World> {
     const mountpoints = cgroupMountpoints();
     const roots = mountpoints.map(mountpoint => join(mountpoint, name));
     for (const dir of roots) makeCgroup(dir);
     const binds = mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`);
-    const script = ['set -e', 'mount --make-rshared /', ...binds, 'echo ready', 'exec cat'].join('\n');
+    const isHybrid = mountpoints.length > 1;
+    const hidden = hideV2Controllers && isHybrid ? mountpoints.map(at => join(at, 'cgroup.controllers')) : [];
+    const hides = hidden.filter(file => existsSync(file)).map(file => `mount --bind /dev/null ${file}`);
+    const script = ['set -e', 'mount --make-rshared /', ...binds, ...hides, 'echo ready', 'exec cat'].join('\n');
     // It ends with its standard input, so also when the tests are killed.
     const holder = spawn('unshare', ['-m', 'sh', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] });
     const closed = once(holder, 'close').then(() => {
