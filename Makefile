@@ -17,8 +17,11 @@ NODE_MODULES := node_modules/.package-lock.json
 BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzstd-dev nettle-dev libxxhash-dev protobuf-compiler
 # What goes into the image made on the spot.
 RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
-# A registry to pull from with and without passwords, a look at the network, and an OCI runtime that is not berth.
-TEST_PACKAGES := $(RUN_PACKAGES) docker-registry apache2-utils iproute2 openssl crun
+# A registry to pull from with and without passwords, a look at the network and at labels, the yardstick of seccomp filters, and
+# an OCI runtime that is not berth.
+TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev crun
+# To make layers otherwise than berth does, and disks that get full.
+TEST_PACKAGES += tar zstd e2fsprogs
 
 .PHONY: help
 help: ## this list
@@ -76,6 +79,14 @@ build: $(NODE_MODULES) native dist/bundle/.stamp ## everything that bin/berthd a
 .PHONY: test
 test: deps build ## lint and all tests; the last line is the count
 	@node dist/test/support/run-tests.js
+
+# What the fuzzers are built with, and what gives the lines of a finding their names.
+FUZZ_PACKAGES := $(BUILD_PACKAGES) clang libclang-rt-dev llvm
+
+.PHONY: check-fuzz
+check-fuzz: ## fuzz what reads hostile bytes, FUZZ_SECONDS=20 each; fails on a finding (as root)
+	@$(call install,$(FUZZ_PACKAGES))
+	@$(MAKE) -C native check-fuzz
 
 .PHONY: run
 run: $(NODE_MODULES) ## a daemon and one container, then all is removed; IMAGE=registry/name:tag, STAY=1, ROOT=dir, STATE=dir

@@ -32,6 +32,7 @@ export default defineConfig(
     languageOptions: {
       globals: {
         Buffer: 'readonly',
+        __dirname: 'readonly',
         console: 'readonly',
         module: 'readonly',
         process: 'readonly',

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, copyFileSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Cgroups } from '../src/cgroup/groups';
 import { ContainerConfig, PodSandboxConfig } from '../src/cri';
 import { addon } from '../src/native/addon';
 import { installDir } from '../src/native/paths';
@@ -80,9 +81,11 @@ function makeLayers({ dir }: Scratch): string[] {
   return [top, base];
 }
 
-function specOf(pod: PodFacts, cgroupPath: string): Spec {
+function specOf(pod: PodFacts, cgroups: Cgroups, cgroupPath: string): Spec {
   const image = { env: [], entrypoint: ['/bin/task'], cmd: [], workingDir: '/', user: '' };
-  return containerSpec(ContainerConfig.create(), image, { ...pod, cgroupPath });
+  const none = { devices: [], everyDevice: [], thermalPaths: [], imageLowers: new Map(), anonymousVolumes: [] };
+  const host = { ...none, cgroups: cgroups.trees, hasSelinux: false };
+  return containerSpec(ContainerConfig.create(), image, { ...pod, cgroupPath }, host);
 }
 
 function berth({ dir, cgroups, cgroup }: Scratch, pod: PodFacts, lowers: string[], parts: Timings): Candidate {
@@ -100,7 +103,7 @@ function berth({ dir, cgroups, cgroup }: Scratch, pod: PodFacts, lowers: string[
       });
       const rootfs = { lowers, upper: at('upper'), work: at('work'), stage: at('stage'), isVolatile: true };
       const log = { path: at('log'), maxLineBytes: 0 };
-      const plan = launchPlan(specOf(pod, cgroupPath), rootfs, placement, log, false);
+      const plan = launchPlan(specOf(pod, cgroups, cgroupPath), rootfs, placement, log, false);
       const monitor = await parts.time('launch to created', async () => {
         const launched = await Monitor.launch(plan, home, `berth-${index}`);
         await launched.created;
@@ -124,14 +127,20 @@ function peers(scratch: Scratch, pod: PodFacts, lowers: string[]): Candidate[] {
 }
 
 /** `NAME run` on a bundle whose root is an overlay that is mounted already: a peer's caller mounts it. */
-function peer({ dir, cgroup }: Scratch, pod: PodFacts, lowers: string[], name: string, program: string): Candidate {
+function peer(
+  { dir, cgroup, cgroups }: Scratch,
+  pod: PodFacts,
+  lowers: string[],
+  name: string,
+  program: string,
+): Candidate {
   const bundle = join(dir, name);
   const at = (file: string) => join(bundle, file);
   for (const folder of ['rootfs', 'upper', 'work']) mkdirSync(at(folder), { recursive: true });
   const options = `lowerdir=${lowers.join(':')},upperdir=${at('upper')},workdir=${at('work')},volatile`;
   execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', options, at('rootfs')]);
   const root = { uid: 0, gid: 0, groups: [], home: '/' };
-  writeFileSync(at('config.json'), bundleJson(specOf(pod, join(cgroup, name)), at('rootfs'), root, {}));
+  writeFileSync(at('config.json'), bundleJson(specOf(pod, cgroups, join(cgroup, name)), at('rootfs'), root, {}));
   const programFd = openSync(program, 'r');
   return {
     name,

@@ -1,17 +1,18 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { ImageSpec, PullImageRequest, type ImageServiceClient, type RuntimeServiceClient } from '../src/cri';
+import { installDir } from '../src/native/paths';
 import { alternate, machine, median, ms, quantile, table, Timings } from './measure';
 import { cpuSecondsIn, watchCost, type Cost } from './process-cost';
+import { makeFileSystem } from './file-system';
 import { makePullImage, type Compression, type PullImage } from './pull-image';
 import { startBerth, startContainerd, type Daemon } from './runtimes';
-import { findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
+import { buildProgram, findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
 
 /** Pulls into an empty store below `dir`, and adds what it took to `timings`. */
 interface Candidate {
@@ -23,10 +24,8 @@ const compressions: readonly Compression[] = ['gzip', 'zstd'];
 
 inScratch(async scratch => {
   const rounds = roundsOr(5);
-  // Directories that are made here spread over the disk: ext4 would look again and again at inodes just freed beside them.
-  execFileSync('chattr', ['+T', scratch.dir]);
   const image = makePullImage(join(scratch.dir, 'image'));
-  const registry = await startFileRegistry(image);
+  const registry = await startFileRegistry(scratch.dir, image);
   try {
     for (const compression of compressions) {
       const candidates = findCandidates(scratch, compression);
@@ -36,11 +35,13 @@ inScratch(async scratch => {
         scratch.throwIfInterrupted();
         const of = timings.get(candidate) ?? new Timings();
         of.isMeasuring = isMeasured;
-        const dir = join(scratch.dir, `${compression}-${index++}`);
-        mkdirSync(dir);
-        execFileSync('chattr', ['+T', dir]);
-        execFileSync('sync'); // what the one before left to write is not this one's
-        await candidate.pull(dir, `${registry.host}/bench/image:${compression}`, of);
+        const fresh = makeFileSystem(join(scratch.dir, `${compression}-${index++}`));
+        try {
+          execFileSync('sync'); // what the one before left to write is not this one's
+          await candidate.pull(fresh.dir, `${registry.host}/bench/image:${compression}`, of);
+        } finally {
+          fresh.remove();
+        }
       });
       report(compression, image, timings, rounds);
     }
@@ -52,11 +53,10 @@ inScratch(async scratch => {
   process.exitCode = 1;
 });
 
-async function startFileRegistry(image: PullImage): Promise<{ host: string; stop(): void }> {
+async function startFileRegistry(dir: string, image: PullImage): Promise<{ host: string; stop(): void }> {
   const tags = compressions.map(compression => `${compression}=${image.manifests[compression].digest}`);
-  const child = spawn(process.execPath, [join(__dirname, 'file-registry.js'), image.dir, ...tags], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const program = buildProgram(join(dir, 'file-registry'), join(installDir(), 'bench/file-registry.c'));
+  const child = spawn(program, [image.dir, ...tags], { stdio: ['ignore', 'pipe', 'inherit'] });
   const [port] = (await once(createInterface(child.stdout), 'line')) as [string];
   return { host: `127.0.0.1:${port}`, stop: () => child.kill() };
 }

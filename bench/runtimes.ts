@@ -1,7 +1,7 @@
 import { credentials } from '@grpc/grpc-js';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -69,7 +69,9 @@ export async function startContainerd(
 function start(home: string, program: string, args: string[]): ChildProcess {
   const log = openSync(join(home, 'log'), 'w');
   // A session of its own: the terminal's Ctrl-C is for the benchmark, which then stops what it started.
-  return spawn(program, args, { stdio: ['ignore', log, log], detached: true });
+  const child = spawn(program, args, { stdio: ['ignore', log, log], detached: true });
+  closeSync(log);
+  return child;
 }
 
 async function daemon(

@@ -83,7 +83,11 @@ function unmountBelow(dir: string): void {
 
 /** The static program that containers run; see task.c. */
 export function buildTask(dir: string, source: string): string {
-  const program = join(dir, 'task');
+  return buildProgram(join(dir, 'task'), source);
+}
+
+/** Compiles a program of the benchmarks' statically, and says where it is. */
+export function buildProgram(program: string, source: string): string {
   execFileSync('musl-gcc', ['-static', '-Os', '-s', '-o', program, source]);
   return program;
 }

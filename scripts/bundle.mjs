@@ -26,6 +26,14 @@ function gitCommit() {
   }
 }
 
+/** With a deadline: a program that does not know --version might go on to run. */
+function writeCodeCache(bundle) {
+  execFileSync(process.execPath, [scripts('code-cache.cjs'), bundle], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    timeout: 20_000,
+  });
+}
+
 mkdirSync(join(root, 'bin'), { recursive: true });
 mkdirSync(join(root, 'dist/bundle'), { recursive: true });
 copyFileSync(scripts('load.cjs'), join(root, 'dist/bundle/load.cjs'));
@@ -48,16 +56,17 @@ const bundleOf = (source, outfile) =>
   });
 
 // The daemon's HTTP thread: a program of its own, which the daemon starts at its first pull.
-if (existsSync(join(root, httpThread))) await bundleOf(httpThread, join(root, 'dist/bundle/http-thread.cjs'));
+if (existsSync(join(root, httpThread))) {
+  const bundle = join(root, 'dist/bundle/http-thread.cjs');
+  await bundleOf(httpThread, bundle);
+  writeCodeCache(bundle);
+  copyFileSync(scripts('http-thread-start.cjs'), join(root, 'dist/bundle/http-thread-start.cjs'));
+}
 for (const [name, source] of Object.entries(programs)) {
   if (!existsSync(join(root, source))) continue;
   const bundle = join(root, `dist/bundle/${name}.cjs`);
   await bundleOf(source, bundle);
-  // With a deadline: a program that does not know --version might go on to run.
-  execFileSync(process.execPath, [scripts('code-cache.cjs'), bundle], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    timeout: 20_000,
-  });
+  writeCodeCache(bundle);
   const launcher = join(root, 'bin', name);
   copyFileSync(scripts('launcher.cjs'), launcher);
   chmodSync(launcher, 0o755);

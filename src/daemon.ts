@@ -24,6 +24,7 @@ import { serve, type RpcServer } from './rpc/server';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { openStore } from './store/store';
+import { StreamingServer } from './streaming/server';
 
 export interface Daemon {
   /** Ends calls, closes sockets and the store; containers run on. */
@@ -86,7 +87,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const [pods, all] = [sandboxes.list().length, containers.list().length];
   log.info('restored what was there', { pods, containers: all, ms: Math.round(performance.now() - restoring) });
 
-  const runtime = runtimeService({ log, config, version, sandboxes, containers });
+  const streaming = await StreamingServer.start(config.streaming, log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, streaming });
   const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
   const servers: RpcServer[] = [];
   servers.push(
@@ -113,7 +115,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   void removeOldCgroups(containers, ctx);
   return {
     close: async () => {
-      await Promise.all([...servers.map(server => server.close()), endpoint?.close()]);
+      await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();
     },

@@ -29,7 +29,7 @@
 #define F_ADD_SEALS 1033
 #endif
 
-#define MAX_ARGS 16
+#define MAX_ARGS 512 /* a layer on its chain names every layer below it */
 #define MAX_FDS 16
 #define STACK_BYTES 65536
 
@@ -488,6 +488,37 @@ static napi_value pipe_(napi_env env, napi_callback_info info)
     return pair(env, ends[0], ends[1]);
 }
 
+/*
+ * receive(socket) -> [bytes, fd]: what has come on a unix socket, and the descriptor that came with it or -1; no bytes at
+ * its end, null when nothing is there
+ */
+static napi_value receive(napi_env env, napi_callback_info info)
+{
+    napi_value args[1], result, bytes;
+    char data[4096], control[CMSG_SPACE(sizeof(int))];
+    struct iovec part = {data, sizeof data};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    int socket, fd = -1;
+    if (!arguments(env, info, args, 1) || get_int(env, args[0], &socket))
+        return NULL;
+    ssize_t n = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        napi_get_null(env, &result);
+        return result;
+    }
+    if (n < 0)
+        return throw_errno(env, "recvmsg");
+    for (struct cmsghdr *at = CMSG_FIRSTHDR(&message); at; at = CMSG_NXTHDR(&message, at))
+        if (at->cmsg_level == SOL_SOCKET && at->cmsg_type == SCM_RIGHTS)
+            memcpy(&fd, CMSG_DATA(at), sizeof fd);
+    napi_create_buffer_copy(env, (size_t)n, data, NULL, &bytes);
+    napi_create_array_with_length(env, 2, &result);
+    napi_set_element(env, result, 0, bytes);
+    napi_set_element(env, result, 1, int_value(env, fd));
+    return result;
+}
+
 /* lock(fd) -> true when this process now holds the file's lock, false when another does */
 static napi_value lock(napi_env env, napi_callback_info info)
 {
@@ -510,7 +541,7 @@ NAPI_MODULE_INIT()
     } functions[] = {
         {"memfd", memfd},   {"spawn", spawn},  {"umount", unmount},         {"pidfdOpen", pidfd_open_},
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
-        {"pipe", pipe_},    {"lock", lock},
+        {"pipe", pipe_},    {"lock", lock},    {"receive", receive},
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         napi_value function;

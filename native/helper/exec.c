@@ -2,7 +2,8 @@
  * role exec: runs one more process in a container. The process at FD_TARGET (a
  * pidfd of the container's) lends its namespaces; this process stays outside of
  * its PID namespace and cgroup, waits, and tells how the new process ended. The
- * new process's stdio are pipes, and a relay carries them to descriptors 0 to 2.
+ * new process's stdio are pipes or a terminal, and a relay carries them to
+ * descriptors 0 to 2.
  */
 #include "helper.h"
 #include "../lib/sys.h"
@@ -12,6 +13,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
@@ -36,6 +38,22 @@ static void forward_kill(const unsigned char *payload, int pid, int pidfd)
         sys_pidfd_send_signal(pidfd, number);
 }
 
+static struct {
+    int command[3]; /* the command's ends; its stdin is descriptor 0 itself when nothing is to be read */
+    int ended_write;
+    int relay_pidfd;
+    int master; /* of the command's terminal, or -1 */
+    int terminal;
+} stdio = {.ended_write = -1, .relay_pidfd = -1, .master = -1, .terminal = -1};
+
+static void resize(const unsigned char *payload)
+{
+    struct winsize size = {.ws_row = (unsigned short)(payload[0] | payload[1] << 8),
+                           .ws_col = (unsigned short)(payload[4] | payload[5] << 8)};
+    if (stdio.master >= 0)
+        ioctl(stdio.master, TIOCSWINSZ, &size);
+}
+
 static int take_messages(struct wire_in *in, int pid, int pidfd)
 {
     unsigned char payload[WIRE_MAX_PAYLOAD];
@@ -47,26 +65,40 @@ static int take_messages(struct wire_in *in, int pid, int pidfd)
             return -1;
         if (type == MSG_KILL && length == 4)
             forward_kill(payload, pid, pidfd);
+        else if (type == MSG_RESIZE && length == 8)
+            resize(payload);
     }
     return 0;
+}
+
+static struct wire_in in; /* what the daemon says */
+
+/* The relay carries it; this process keeps both sides, for its size and so that the command may close its own. */
+static void take_terminal(const int fds[FDS_MAX])
+{
+    stdio.master = fds[0];
+    stdio.terminal = fds[1];
+    send_fds(stdio.ended_write, "", 1, &stdio.master, 1);
 }
 
 /* 0 when the process runs, 1 when it reported a failed step. */
 static int await_exec(int sync, int pid, int pidfd)
 {
     static struct report report;
-    static struct wire_in in;
-    ssize_t n;
+    int fds[FDS_MAX];
     struct pollfd watched[2] = {{.fd = sync, .events = POLLIN}, {.fd = FD_CONTROL, .events = POLLIN}};
-    while (!watched[0].revents) /* whatever the new process waits for, a kill reaches it */
-        if (poll(watched, 2, -1) > 0 && watched[1].revents && take_messages(&in, pid, pidfd))
-            watched[1].fd = -1;
-    do
-        n = recv(sync, &report, sizeof report, 0);
-    while (n < 0 && errno == EINTR);
-    if (n != (ssize_t)sizeof report || report.kind != REPORT_FAILED)
-        return 0;
-    return failed(report.section, report.step, report.error, report.detail);
+    for (;;) {
+        watched[0].revents = 0;
+        while (!watched[0].revents) /* whatever the new process waits for, a kill reaches it */
+            if (poll(watched, 2, -1) > 0 && watched[1].revents && take_messages(&in, pid, pidfd))
+                watched[1].fd = -1;
+        ssize_t n = receive_fds(sync, &report, sizeof report, fds, 0);
+        if (n == (ssize_t)sizeof report && report.kind == REPORT_FAILED)
+            return failed(report.section, report.step, report.error, report.detail);
+        if (n != (ssize_t)sizeof report || report.kind != REPORT_TERMINAL)
+            return 0;
+        take_terminal(fds);
+    }
 }
 
 static void announce(uint32_t type, uint64_t value)
@@ -80,19 +112,19 @@ static void announce(uint32_t type, uint64_t value)
 
 #define RELAY_WITHIN_MS 3000
 
-static struct {
-    int command[3]; /* the command's ends; its stdin is descriptor 0 itself when nothing is to be read */
-    int ended_write;
-    int relay_pidfd;
-} stdio = {.ended_write = -1, .relay_pidfd = -1};
+/* Whether the daemon's descriptor is the relay's, and the command gets another. */
+static int is_carried(int mode, int i)
+{
+    return i > 0 || mode & (STDIN_OPEN | STDIN_TERMINAL);
+}
 
-static int make_pipes(struct relay *relay, int wants_stdin)
+static int make_pipes(struct relay *relay)
 {
     for (int i = 0; i < 3; i++) {
         int ends[2];
         stdio.command[i] = i;
         relay->pipes[i] = -1;
-        if (i == 0 && !wants_stdin)
+        if (relay->mode & STDIN_TERMINAL || !is_carried(relay->mode, i))
             continue;
         if (pipe2(ends, O_CLOEXEC))
             return -1;
@@ -103,19 +135,20 @@ static int make_pipes(struct relay *relay, int wants_stdin)
 }
 
 /* Leaves this process with the command's ends alone; the relay is born before any namespace is entered. */
-static int start_relay(int wants_stdin)
+static int start_relay(int mode)
 {
-    struct relay relay;
+    struct relay relay = {.mode = mode};
     int ended[2];
-    if (make_pipes(&relay, wants_stdin) || pipe2(ended, O_CLOEXEC))
+    if (make_pipes(&relay) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ended))
         return -1;
     int pid = clone_child(0, -1, &stdio.relay_pidfd);
     if (pid < 0)
         return -1;
     if (pid == 0) {
         relay.ended = ended[0];
-        for (int i = wants_stdin ? 0 : 1; i < 3; i++)
-            close(stdio.command[i]);
+        for (int i = 0; i < 3; i++)
+            if (stdio.command[i] > 2)
+                close(stdio.command[i]);
         close(ended[1]);
         close(FD_CONTROL);
         close(FD_TARGET);
@@ -124,9 +157,11 @@ static int start_relay(int wants_stdin)
     close(ended[0]);
     stdio.ended_write = ended[1];
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (int i = wants_stdin ? 0 : 1; i < 3; i++) {
-        close(relay.pipes[i]);
-        dup2(null, i); /* not closed: the next descriptor opened would be one of these */
+    for (int i = 0; i < 3; i++) {
+        if (relay.pipes[i] >= 0)
+            close(relay.pipes[i]);
+        if (is_carried(mode, i))
+            dup2(null, i); /* not closed: the next descriptor opened would be one of these */
     }
     return null < 0 ? -1 : close(null);
 }
@@ -152,6 +187,8 @@ static void end_relay(void)
     uint32_t exit_code, sig;
     if (stdio.relay_pidfd < 0)
         return;
+    if (stdio.terminal >= 0)
+        close(stdio.terminal);
     close(stdio.ended_write);
     struct pollfd relay = {.fd = stdio.relay_pidfd, .events = POLLIN};
     if (poll(&relay, 1, RELAY_WITHIN_MS) > 0)
@@ -164,7 +201,6 @@ static void end_relay(void)
 
 static int supervise(int pid, int pidfd)
 {
-    static struct wire_in in;
     uint32_t exit_code, sig;
     struct pollfd watched[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = FD_CONTROL, .events = POLLIN}};
     while (!(watched[0].revents & POLLIN)) {
@@ -200,7 +236,7 @@ static int take(struct launch *launch, struct cgroups *cgroups, uint32_t op, str
 
 int role_exec(void)
 {
-    static struct launch launch = {.root = -1, .stage = -1, .sync = -1, .devnull = -1};
+    static struct launch launch = {.root = -1, .stage = -1, .sync = -1, .devnull = -1, .empty = -1, .nodes = -1};
     struct cgroups cgroups = {.v2 = -1, .kill = -1};
     struct plan plan;
     struct fields fields;

@@ -5,8 +5,10 @@
 #include "../lib/plan.h"
 #include "../lib/users.h"
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Descriptors a role is started with. */
 enum { FD_PLAN = 3, FD_CONTROL = 4, FD_STATE_DIR = 5, FD_TARGET = 5 };
@@ -43,8 +45,12 @@ struct launch {
     int stage;      /* the same mount's directory to pivot into */
     int sync;       /* SOCK_SEQPACKET to the launcher, or -1 in the outer section */
     int devnull;    /* the host's /dev/null, checked, or -1 */
+    int empty;      /* the mount that hides directories, once there is one, or -1; until the root is entered */
+    int nodes;      /* where device nodes are made, or -1; until the root is entered */
     int pause_pid;  /* of OP_PAUSE, or 0 */
     struct identity identity;
+    uint64_t permitted; /* capabilities of this process before OP_IDENTITY: one it lacks cannot be given away */
+    int sealed;         /* all descriptors but stdio are close-on-exec */
     char detail[DETAIL_MAX]; /* which part of the step failed */
 };
 
@@ -63,7 +69,7 @@ void steps_begin(struct step_times *times);
 void step_ended(struct step_times *times);
 
 /* What init tells its launcher over the sync socket; the socket's end means execve has succeeded. */
-enum report_kind { REPORT_READY = 1, REPORT_FAILED = 2 };
+enum report_kind { REPORT_READY = 1, REPORT_FAILED = 2, REPORT_TERMINAL = 3 /* with both sides of it */ };
 struct report {
     uint32_t kind;
     uint32_t section;
@@ -89,27 +95,56 @@ int step_host(struct launch *launch, uint32_t op, struct fields *fields);
 int step_mount(struct launch *launch, uint32_t op, struct fields *fields);
 int step_source(struct launch *launch, uint32_t op, struct fields *fields);
 int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
+int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_exec(struct launch *launch, struct fields *fields);
 
 /* Runs one operation of the inner section, whoever implements it. */
 int step_run(struct launch *launch, uint32_t op, struct fields *fields);
 
+/* Appends what the kernel said about a file system context to the step's detail; closes `fs`, returns -1. */
+int fs_fail(struct launch *launch, int fs, const char *what);
+/* A detached mount of a configured file system; closes `fs`. */
+int mount_context(struct launch *launch, int fs, unsigned attrs);
+/* Attaches a detached mount to an open directory or file and closes both. */
+int attach(struct launch *launch, int mount, int target, const char *path);
+
 /* The mount that was held for this target, which the caller owns from now on; -1 and ENOENT when there is none. */
 int held_take(const char *target);
 
+/*
+ * Copies all that is in one directory, with the directory's own owner, mode and times, into another, which is empty. Links
+ * are copied, not followed, and mounts below are not entered. -1 with errno and the path in `failed`, below the directory.
+ */
+int tree_copy(int from, int to, char failed[PATH_MAX]);
+/* Sets security.selinux on a file or directory and all that is in it, as above. */
+int tree_label(int fd, const char *label, char failed[PATH_MAX]);
+
 /* Loads the plan from FD_PLAN and closes it; 0 or -1 with errno. */
 int load_plan(struct plan *plan);
+
+/* Bits of STDIN's mode. */
+enum { STDIN_OPEN = 1, STDIN_ONCE = 2, STDIN_TERMINAL = 4 };
 
 /* The relay's ends of a command's pipes, by the command's descriptor; -1 for none. See relay.c. */
 struct relay {
     int pipes[3];
     int ended; /* closes when the command has ended */
+    int mode;  /* STDIN's; a terminal comes by `ended` */
 };
+
+/* The most descriptors that go in one message. */
+#define FDS_MAX 2
+
+/* Sends all of `data` with descriptors: 0 or -1. */
+int send_fds(int socket, const void *data, size_t length, const int *fds, int count);
+/* As recv(2) with `flags`; descriptors that came, O_CLOEXEC, are in `fds`, -1 for each that did not. */
+ssize_t receive_fds(int socket, void *data, size_t length, int fds[FDS_MAX], int flags);
 
 /* The roles. Each returns the process's exit code. */
 int role_monitor(void);
 int role_exec(void);
 int role_pin(void);
+int role_dial(void);
 _Noreturn void role_pause(void);
 _Noreturn void role_relay(const struct relay *relay);
 _Noreturn void role_init(const struct plan *plan, int sync);

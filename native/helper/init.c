@@ -58,7 +58,7 @@ static int run(struct launch *launch, uint32_t op, struct fields *fields)
 _Noreturn void role_init(const struct plan *plan, int sync)
 {
     static struct launch launch;
-    launch = (struct launch){.plan = plan, .root = -1, .stage = -1, .sync = sync, .devnull = -1};
+    launch = (struct launch){.plan = plan, .root = -1, .stage = -1, .sync = sync, .devnull = -1, .empty = -1, .nodes = -1};
     struct fields fields;
     size_t offset = 0;
     uint32_t op, step = 0;

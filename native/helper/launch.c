@@ -30,11 +30,13 @@ int step_fail(struct launch *launch, const char *format, ...)
 
 int step_run(struct launch *launch, uint32_t op, struct fields *fields)
 {
+    if (op == OP_TERMINAL || op == OP_CONTROLLING_TERMINAL)
+        return step_terminal(launch, op, fields);
     if (op < OP_PROPAGATION)
         return step_host(launch, op, fields);
-    if (op <= OP_PIVOT_ROOT)
+    if (op <= OP_PIVOT_ROOT || op == OP_MOUNT_ATTR)
         return step_mount(launch, op, fields);
-    if (op >= OP_HOLD_SOURCE && op < OP_HOLD_SOURCE + 10)
+    if (op >= OP_HOLD_SOURCE && op < OP_MOUNT_ATTR)
         return step_source(launch, op, fields);
     if (op == OP_EXEC)
         return step_exec(launch, fields);

@@ -13,6 +13,8 @@ int main(int argc, char **argv)
         return role_exec();
     if (strcmp(role, "pin") == 0)
         return role_pin();
+    if (strcmp(role, "dial") == 0)
+        return role_dial();
     fputs("berth-helper: this program is started by berthd; run berthd, or berth --help\n", stderr);
     return 2;
 }

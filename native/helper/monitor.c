@@ -5,9 +5,10 @@
  * before the last connection closes. One poll loop, no threads, fixed buffers;
  * once the container runs, no error of this process ends it.
  */
+#include "../lib/sys.h"
+#include "attach.h"
 #include "helper.h"
 #include "../lib/crilog.h"
-#include "../lib/sys.h"
 #include "../lib/wire.h"
 
 #include <poll.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -24,7 +26,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#define CLIENTS 4
+#define CLIENTS 12
 #define DRAIN_MS 5000
 
 enum phase { PHASE_CREATING, PHASE_CREATED, PHASE_STARTING, PHASE_RUNNING, PHASE_ENDED };
@@ -48,9 +50,10 @@ static struct {
     int listener;
     int log_fd;
     char log_path[4096];
-    int stdin_write;
     struct cgroups cgroups;
-    int output[2]; /* read ends of stdout and stderr */
+    int stdin_mode;
+    int output[2]; /* read ends of stdout and stderr, or a terminal's master and nothing */
+    int terminal;  /* its other side, kept open so that the container may close its own for a while; or -1 */
     struct crilog logs[2];
     struct client clients[CLIENTS];
     struct report ready;
@@ -215,17 +218,21 @@ static void reopen_log(struct client *client)
 
 static void read_output(int which)
 {
-    char data[16384];
+    static char data[ATTACH_CHUNK];
     struct timespec now;
     ssize_t n = read(m.output[which], data, sizeof data);
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return;
     clock_gettime(CLOCK_REALTIME, &now);
     if (n > 0) {
-        crilog_feed(&m.logs[which], data, (size_t)n, &now);
+        if (m.logs[which].sink)
+            crilog_feed(&m.logs[which], data, (size_t)n, &now);
+        attach_feed(which, data, (size_t)n);
         return;
     }
-    crilog_end(&m.logs[which], &now);
+    if (m.logs[which].sink)
+        crilog_end(&m.logs[which], &now);
+    attach_close(which);
     close(m.output[which]);
     m.output[which] = -1;
 }
@@ -251,7 +258,6 @@ static int daemon_is_gone(void)
 
 struct start {
     uint64_t namespaces;
-    int stdin_mode;
     uint32_t max_line;
     int has_log;
     int child_stdio[3];
@@ -305,7 +311,7 @@ static int take(struct start *start, uint32_t op, struct fields *fields)
         m.log_fd = open_log();
         return m.log_fd < 0 ? -1 : 0;
     case OP_STDIN:
-        start->stdin_mode = (int)field_u32(fields);
+        m.stdin_mode = (int)field_u32(fields);
         return 0;
     case OP_OCI_RUNTIME:
         return use_runtime(fields);
@@ -318,16 +324,27 @@ static int take(struct start *start, uint32_t op, struct fields *fields)
     }
 }
 
+static int no_stdio(struct start *start, int i)
+{
+    return (start->child_stdio[i] = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0 ? -1 : 0;
+}
+
+/* Without a log, too, somebody may attach. */
 static int make_output(struct start *start, int which)
 {
     int ends[2];
+    if (m.stdin_mode & STDIN_TERMINAL) {
+        if (no_stdio(start, 1 + which))
+            return -1;
+    } else {
+        if (pipe2(ends, O_CLOEXEC))
+            return -1;
+        fcntl(ends[0], F_SETFL, O_NONBLOCK);
+        m.output[which] = ends[0];
+        start->child_stdio[1 + which] = ends[1];
+    }
     if (!start->has_log)
-        return (start->child_stdio[1 + which] = open("/dev/null", O_WRONLY | O_CLOEXEC)) < 0 ? -1 : 0;
-    if (pipe2(ends, O_CLOEXEC))
-        return -1;
-    fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    m.output[which] = ends[0];
-    start->child_stdio[1 + which] = ends[1];
+        return 0;
     m.logs[which].stream = which ? "stderr" : "stdout";
     m.logs[which].max_line = start->max_line && start->max_line < CRILOG_MAX_LINE ? start->max_line : CRILOG_MAX_LINE;
     m.logs[which].sink = sink;
@@ -337,12 +354,12 @@ static int make_output(struct start *start, int which)
 static int make_stdin(struct start *start)
 {
     int ends[2];
-    if (start->stdin_mode == 0)
-        return (start->child_stdio[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0 ? -1 : 0;
+    if (m.stdin_mode == 0 || m.stdin_mode & STDIN_TERMINAL)
+        return no_stdio(start, 0);
     if (pipe2(ends, O_CLOEXEC))
         return -1;
     start->child_stdio[0] = ends[0];
-    m.stdin_write = ends[1];
+    attach_input(ends[1], m.stdin_mode);
     return 0;
 }
 
@@ -540,6 +557,26 @@ static void send_signal(const unsigned char *payload)
         sys_pidfd_send_signal(m.pidfd, (int)(payload[0] | payload[1] << 8));
 }
 
+static void resize(const unsigned char *payload)
+{
+    struct winsize size = {.ws_row = (unsigned short)(payload[0] | payload[1] << 8),
+                           .ws_col = (unsigned short)(payload[4] | payload[5] << 8)};
+    if (m.stdin_mode & STDIN_TERMINAL && m.output[0] >= 0)
+        ioctl(m.output[0], TIOCSWINSZ, &size);
+}
+
+/* The connection is one of the container's streams from here on. */
+static void attach_client(struct client *client, uint32_t stream)
+{
+    int failure = client->in.length > 0 ? EPROTO : attach_add(client->fd, stream);
+    wire_begin(&m.out, MSG_ATTACHED);
+    wire_u32(&m.out, (uint32_t)failure);
+    wire_send(client->fd, &m.out);
+    if (failure)
+        drop_client(client);
+    client->fd = -1;
+}
+
 static void serve(struct client *client)
 {
     unsigned char payload[WIRE_MAX_PAYLOAD];
@@ -557,6 +594,10 @@ static void serve(struct client *client)
             send_signal(payload);
         else if (type == MSG_REOPEN_LOG)
             reopen_log(client);
+        else if (type == MSG_RESIZE && length == 8)
+            resize(payload);
+        else if (type == MSG_ATTACH && length == 4)
+            attach_client(client, payload[0]);
         else if (type < 0)
             drop_client(client);
     }
@@ -587,13 +628,27 @@ static void accept_client(void)
     close(fd);
 }
 
+static void take_terminal(const int fds[FDS_MAX])
+{
+    m.output[0] = fds[0];
+    m.terminal = fds[1];
+    fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    if (m.stdin_mode & STDIN_OPEN)
+        attach_input(fcntl(fds[0], F_DUPFD_CLOEXEC, 0), m.stdin_mode);
+}
+
 /* 0 to go on, 1 when init has failed. */
 static int hear_init(void)
 {
     static struct report report;
-    ssize_t n = recv(m.sync, &report, sizeof report, MSG_DONTWAIT);
+    int fds[FDS_MAX];
+    ssize_t n = receive_fds(m.sync, &report, sizeof report, fds, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
+    if (n == (ssize_t)sizeof report && report.kind == REPORT_TERMINAL) {
+        take_terminal(fds);
+        return 0;
+    }
     if (n == (ssize_t)sizeof report && report.kind == REPORT_READY) {
         m.ready = report;
         message_times();
@@ -634,9 +689,11 @@ static void drain(void)
         uint64_t now = realtime_ns();
         if (now >= until || poll(watched, 2, (int)((until - now) / 1000000) + 1) < 0)
             return;
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 2; i++) {
+            attach_flush();
             if (m.output[i] >= 0 && watched[i].revents)
                 read_output(i);
+        }
     }
 }
 
@@ -654,36 +711,62 @@ static void end(void)
     m.phase = PHASE_ENDED;
     if (m.cgroups.kill >= 0) /* whatever it left running, in a PID namespace that is not its own */
         (void)!write(m.cgroups.kill, "1", 1);
+    if (m.terminal >= 0)
+        close(m.terminal);
     drain();
+    attach_flush();
     record_exit();
     message_exited();
     broadcast();
 }
 
-/* Index of what is polled: the fixed ones, then the clients. */
-enum { P_LISTEN, P_SYNC, P_CHILD, P_OUT, P_ERR, P_STARTER, P_CLIENT };
+/*
+ * Index of what is polled: the fixed ones, then the clients. poll(2) looks at them in this order, so that output of the
+ * command's is never seen without its execve: who holds the lock of its pipe cannot keep that from being told.
+ */
+enum {
+    P_LISTEN,
+    P_CHILD,
+    P_OUT,
+    P_ERR,
+    P_SYNC,
+    P_STARTER,
+    P_CLIENT,
+    P_ATTACHED = P_CLIENT + CLIENTS,
+    P_COUNT = P_ATTACHED + ATTACH_POLLED
+};
+
+/* poll(2), in which alone SIGCHLD is heard where it is needed. */
+static int wait_for(struct pollfd *watched, int wait_ms)
+{
+    struct timespec limit = {.tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000L};
+    int happened = ppoll(watched, P_COUNT, wait_ms < 0 ? NULL : &limit, m.while_polling);
+    if (m.oci.is_used)
+        reap_strays();
+    return happened;
+}
 
 static int loop(void)
 {
     for (;;) {
-        struct pollfd watched[P_CLIENT + CLIENTS] = {
+        struct pollfd watched[P_COUNT] = {
             [P_LISTEN] = {.fd = m.listener, .events = POLLIN}, [P_SYNC] = {.fd = m.sync, .events = POLLIN},
-            [P_CHILD] = {.fd = m.pidfd, .events = POLLIN},     [P_OUT] = {.fd = m.output[0], .events = POLLIN},
-            [P_ERR] = {.fd = m.output[1], .events = POLLIN},
+            [P_CHILD] = {.fd = m.pidfd, .events = POLLIN},
+            [P_OUT] = {.fd = attach_is_ready(0) ? m.output[0] : -1, .events = POLLIN},
+            [P_ERR] = {.fd = attach_is_ready(1) ? m.output[1] : -1, .events = POLLIN},
             [P_STARTER] = {.fd = m.oci.starter, .events = POLLIN},
         };
         for (int i = 0; i < CLIENTS; i++)
             watched[P_CLIENT + i] = (struct pollfd){.fd = m.clients[i].fd, .events = POLLIN};
-        int happened = ppoll(watched, P_CLIENT + CLIENTS, NULL, m.while_polling);
-        if (m.oci.is_used)
-            reap_strays();
-        if (happened < 0)
+        int wait = attach_watch(&watched[P_ATTACHED]);
+        if (wait_for(watched, wait) < 0)
             continue;
+        if (watched[P_SYNC].revents && hear_init())
+            return 1;
+        attach_serve(&watched[P_ATTACHED]);
         for (int i = 0; i < 2; i++)
             if (watched[P_OUT + i].revents)
                 read_output(i);
-        if (watched[P_SYNC].revents && hear_init())
-            return 1;
         if (watched[P_STARTER].revents && runtime_started())
             return 1;
         if (watched[P_CHILD].revents && m.sync < 0 && m.oci.starter < 0) {
@@ -716,7 +799,7 @@ int role_monitor(void)
     (void)!chdir("/");
     m.cgroups.v2 = m.cgroups.kill = -1;
     m.oci.starter = -1;
-    m.sync = m.listener = m.log_fd = m.stdin_write = m.pidfd = m.output[0] = m.output[1] = -1;
+    m.sync = m.listener = m.log_fd = m.terminal = m.pidfd = m.output[0] = m.output[1] = -1;
     for (int i = 0; i < CLIENTS; i++)
         m.clients[i].fd = -1;
     m.clients[0].fd = FD_CONTROL;

@@ -24,7 +24,7 @@ static int failed(struct launch *launch, uint32_t step, int error)
 
 int role_pin(void)
 {
-    static struct launch launch = {.root = -1, .stage = -1, .sync = -1, .devnull = -1};
+    static struct launch launch = {.root = -1, .stage = -1, .sync = -1, .devnull = -1, .empty = -1, .nodes = -1};
     static struct wire_out out;
     struct plan plan;
     struct fields fields;

@@ -13,6 +13,7 @@
  *
  * Once the command has ended (the end of `ended`), what its pipes still hold is
  * carried, without waiting for others that have them open, and all is closed.
+ * A terminal is carried in the same way, with both directions in one.
  */
 #include "helper.h"
 #include "../lib/sys.h"
@@ -31,10 +32,14 @@ struct flow {
     int left; /* bytes to be carried yet, once the command has ended */
     size_t have;
     size_t sent;
-    char data[16384];
+    char data[65536];
 };
 
 static struct flow flows[3];
+
+/* What a terminal holds at most, and more: how much that is, the kernel does not say. */
+#define TERMINAL_HOLDS (256 * 1024)
+static int is_terminal;
 
 static void close_flow(struct flow *flow)
 {
@@ -107,7 +112,9 @@ static int carry(int ended, int *is_ending)
         *is_ending = 1;
         close_flow(&flows[0]);
         for (int i = 1; i < 3; i++) /* so much is the command's; who else writes there now is not waited for */
-            if (flows[i].from >= 0 && ioctl(flows[i].from, FIONREAD, &flows[i].left))
+            if (is_terminal)
+                flows[i].left = TERMINAL_HOLDS;
+            else if (flows[i].from >= 0 && ioctl(flows[i].from, FIONREAD, &flows[i].left))
                 flows[i].left = 0;
     }
     for (int i = 0; i < 3; i++) {
@@ -122,15 +129,37 @@ static int carry(int ended, int *is_ending)
     return 1;
 }
 
+static void carry_pipes(const struct relay *relay)
+{
+    flows[0] = (struct flow){.from = relay->pipes[0] < 0 ? -1 : 0, .to = relay->pipes[0]};
+    flows[1] = (struct flow){.from = relay->pipes[1], .to = 1, .is_output = 1};
+    flows[2] = (struct flow){.from = relay->pipes[2], .to = 2, .is_output = 1};
+}
+
+/* The command makes it when it is in the container; when that fails there is nothing to carry. */
+static void carry_terminal(const struct relay *relay)
+{
+    int fds[FDS_MAX];
+    char word;
+    if (receive_fds(relay->ended, &word, 1, fds, 0) != 1 || fds[0] < 0)
+        _exit(0);
+    int input = fcntl(fds[0], F_DUPFD_CLOEXEC, 0); /* either direction may end first */
+    is_terminal = 1;
+    flows[0] = (struct flow){.from = relay->mode & STDIN_OPEN ? 0 : -1, .to = input};
+    flows[1] = (struct flow){.from = fds[0], .to = 1, .is_output = 1};
+    flows[2] = (struct flow){.from = -1, .to = -1, .is_output = 1};
+}
+
 _Noreturn void role_relay(const struct relay *relay)
 {
     int is_ending = 0;
     prctl(PR_SET_NAME, "berth-relay", 0, 0, 0);
     signal(SIGPIPE, SIG_IGN);
     setsid();
-    flows[0] = (struct flow){.from = relay->pipes[0] < 0 ? -1 : 0, .to = relay->pipes[0]};
-    flows[1] = (struct flow){.from = relay->pipes[1], .to = 1, .is_output = 1};
-    flows[2] = (struct flow){.from = relay->pipes[2], .to = 2, .is_output = 1};
+    if (relay->mode & STDIN_TERMINAL)
+        carry_terminal(relay);
+    else
+        carry_pipes(relay);
     for (int i = 0; i < 3; i++) {
         if (flows[i].from >= 0)
             fcntl(flows[i].from, F_SETFL, O_NONBLOCK);

@@ -188,8 +188,6 @@ static uint64_t own_permitted(void)
 
 static int raise_ambient(uint64_t ambient)
 {
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
-        return -1;
     for (int cap = 0; cap < 64; cap++)
         if (ambient >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
             return -1;
@@ -208,10 +206,8 @@ static void give_stdio(uint32_t uid)
 static int take_identity(struct launch *launch, struct fields *fields)
 {
     const struct identity *identity = &launch->identity;
-    uint64_t own = own_permitted();
-    uint64_t bounding = field_u64(fields), effective = field_u64(fields) & own, permitted = field_u64(fields) & own;
-    uint64_t inheritable = field_u64(fields) & own, ambient = field_u64(fields) & own;
-    if (drop_bounding(bounding))
+    launch->permitted = own_permitted();
+    if (drop_bounding(field_u64(fields)))
         return step_fail(launch, "bounding set");
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
         return step_fail(launch, "keep capabilities");
@@ -222,9 +218,28 @@ static int take_identity(struct launch *launch, struct fields *fields)
         return step_fail(launch, "setgid %u", identity->gid);
     if (syscall(SYS_setresuid, identity->uid, identity->uid, identity->uid))
         return step_fail(launch, "setuid %u", identity->uid);
-    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) || set_capabilities(effective, permitted, inheritable))
+    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+        return step_fail(launch, "keep capabilities");
+    return set_capabilities(launch->permitted, launch->permitted, 0) ? step_fail(launch, "capset") : 0;
+}
+
+/* A filter may be in place already: besides execve this is all that it has to let through. */
+static int take_capabilities(struct launch *launch, struct fields *fields)
+{
+    uint64_t own = launch->permitted;
+    uint64_t effective = field_u64(fields) & own, permitted = field_u64(fields) & own;
+    uint64_t inheritable = field_u64(fields) & own, ambient = field_u64(fields) & own;
+    if (set_capabilities(effective, permitted, inheritable))
         return step_fail(launch, "capset");
     return raise_ambient(ambient) ? step_fail(launch, "ambient set") : 0;
+}
+
+/* Nothing of ours is open in the container's process; done before a filter could refuse it. */
+static void seal(struct launch *launch)
+{
+    if (!launch->sealed)
+        sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+    launch->sealed = 1;
 }
 
 static int load_seccomp(struct launch *launch, struct fields *fields)
@@ -239,6 +254,7 @@ static int load_seccomp(struct launch *launch, struct fields *fields)
         errno = EINVAL;
         return step_fail(launch, "filter of %zu bytes", filter.length);
     }
+    seal(launch);
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 
@@ -258,6 +274,8 @@ int step_identity(struct launch *launch, uint32_t op, struct fields *fields)
         return enter_directory(launch, field_str(fields));
     case OP_IDENTITY:
         return take_identity(launch, fields);
+    case OP_CAPABILITIES:
+        return take_capabilities(launch, fields);
     case OP_NO_NEW_PRIVS:
         return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     case OP_SECCOMP:
@@ -297,7 +315,7 @@ int step_exec(struct launch *launch, struct fields *fields)
         return -1;
     if (add_home)
         envp = with_home(envp, launch->identity.home);
-    sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+    seal(launch);
     for (; *candidates; candidates++) {
         struct stat st;
         execve(*candidates, argv, envp);

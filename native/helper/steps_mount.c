@@ -15,8 +15,7 @@
 /* Flags of ROOT_OVERLAY. */
 enum { ROOT_VOLATILE = 1, ROOT_NODEV = 2 };
 
-/* Appends what the kernel said about a file system context to the step's detail. */
-static int fs_fail(struct launch *launch, int fs, const char *what)
+int fs_fail(struct launch *launch, int fs, const char *what)
 {
     int failure = errno;
     char said[DETAIL_MAX];
@@ -30,8 +29,7 @@ static int fs_fail(struct launch *launch, int fs, const char *what)
     return -1;
 }
 
-/* A detached mount of a configured file system; closes `fs`. */
-static int mount_context(struct launch *launch, int fs, unsigned attrs)
+int mount_context(struct launch *launch, int fs, unsigned attrs)
 {
     if (sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
         return fs_fail(launch, fs, "create");
@@ -42,8 +40,7 @@ static int mount_context(struct launch *launch, int fs, unsigned attrs)
     return mount;
 }
 
-/* Attaches a detached mount to an open directory or file and closes both. */
-static int attach(struct launch *launch, int mount, int target, const char *path)
+int attach(struct launch *launch, int mount, int target, const char *path)
 {
     int failed = target < 0 || sys_move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
     int failure = errno;
@@ -271,24 +268,53 @@ static int trusted_devnull(struct launch *launch)
     return launch->devnull = fd;
 }
 
-/* Hides what is at `path`: an empty read-only tmpfs over a directory, /dev/null over a file. Nothing there: nothing to hide. */
-static int mask(struct launch *launch, const char *path)
+/* An empty read-only directory that hides others: one tmpfs for all of them. */
+static int empty_directory(struct launch *launch)
 {
-    int target = rooted_open(launch->root, path, O_PATH);
-    if (target < 0)
-        return errno == ENOENT || errno == ENOTDIR ? 0 : step_fail(launch, "open %s", path);
-    if (!is_directory(target)) {
-        int null = trusted_devnull(launch);
-        int mount = null < 0 ? -1 : sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-        return mount < 0 ? step_fail(launch, "/dev/null") : attach(launch, mount, target, path);
-    }
+    if (launch->empty >= 0)
+        return sys_open_tree(launch->empty, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
     if (fs < 0)
         return step_fail(launch, "fsopen tmpfs");
     if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "0", 0) || sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0555", 0))
         return fs_fail(launch, fs, "tmpfs options");
     int mount = mount_context(launch, fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    if (mount >= 0)
+        launch->empty = fcntl(mount, F_DUPFD_CLOEXEC, 3);
+    return mount;
+}
+
+/* Hides what is at `path`: an empty directory over a directory, /dev/null over a file. Nothing there: nothing to hide. */
+static int mask(struct launch *launch, const char *path)
+{
+    int target = rooted_open(launch->root, path, O_PATH);
+    if (target < 0)
+        return errno == ENOENT || errno == ENOTDIR ? 0 : step_fail(launch, "open %s", path);
+    int mount;
+    if (is_directory(target)) {
+        mount = empty_directory(launch);
+    } else {
+        int null = trusted_devnull(launch);
+        mount = null < 0 ? -1 : sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+        if (mount < 0)
+            step_fail(launch, "/dev/null");
+    }
     return mount < 0 ? -1 : attach(launch, mount, target, path);
+}
+
+/* Sets attributes of the mount whose root is at `path`, which no link may lead to. */
+static int mount_attributes(struct launch *launch, struct fields *fields)
+{
+    const char *path = field_str(fields);
+    struct mount_attr attr = {.attr_set = field_u64(fields), .attr_clr = field_u64(fields)};
+    int fd = rooted_open_nolinks(launch->root, path);
+    if (fd < 0)
+        return step_fail(launch, "open %s", path);
+    int failed = sys_mount_setattr(fd, "", AT_EMPTY_PATH, &attr);
+    int failure = errno;
+    close(fd);
+    errno = failure;
+    return failed ? step_fail(launch, "set attributes of %s", path) : 0;
 }
 
 static int readonly(struct launch *launch, const char *path)
@@ -311,9 +337,21 @@ static int root_readonly(struct launch *launch)
     return sys_mount_setattr(launch->root, "", AT_EMPTY_PATH, &attr);
 }
 
+/* What was opened on the way: a working directory of /proc/self/fd/N must not find it (CVE-2024-21626). */
+static void close_tools(struct launch *launch)
+{
+    int *tools[] = {&launch->devnull, &launch->empty, &launch->nodes};
+    for (size_t i = 0; i < sizeof tools / sizeof tools[0]; i++) {
+        if (*tools[i] >= 0)
+            close(*tools[i]);
+        *tools[i] = -1;
+    }
+}
+
 /* pivot_root(2)'s idiom of "." over ".": the old root ends up under the new one and is detached. */
 static int pivot(struct launch *launch, uint64_t propagation)
 {
+    close_tools(launch);
     if (fchdir(launch->stage))
         return step_fail(launch, "enter the new root");
     if (sys_pivot_root(".", "."))
@@ -357,6 +395,8 @@ int step_mount(struct launch *launch, uint32_t op, struct fields *fields)
         return readonly(launch, field_str(fields));
     case OP_ROOT_READONLY:
         return root_readonly(launch);
+    case OP_MOUNT_ATTR:
+        return mount_attributes(launch, fields);
     case OP_PIVOT_ROOT:
         return pivot(launch, field_u64(fields));
     default:

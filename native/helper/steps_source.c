@@ -1,14 +1,17 @@
 /*
  * Operations that take what will be mounted in the container from the host, before there is a root: then no bind copies
- * what this launch itself mounts, and no path of the host is used any more once a hostile root is open.
+ * what this launch itself mounts, and no path of the host is used any more once a hostile root is open. And what is done
+ * to the held mounts before they are attached.
  */
 #include "helper.h"
+#include "../lib/rooted.h"
 #include "../lib/sys.h"
 
-#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 /* More mounts than this in one container are refused; each is an open descriptor for a while. */
 #define HELD_MAX 512
@@ -20,17 +23,22 @@ static struct {
 } held[HELD_MAX];
 static int held_count;
 
+static int *held_for(const char *target)
+{
+    for (int i = 0; i < held_count; i++)
+        if (held[i].tree >= 0 && strcmp(held[i].target, target) == 0)
+            return &held[i].tree;
+    errno = ENOENT;
+    return NULL;
+}
+
 int held_take(const char *target)
 {
-    for (int i = 0; i < held_count; i++) {
-        int tree = held[i].tree;
-        if (tree < 0 || strcmp(held[i].target, target) != 0)
-            continue;
-        held[i].tree = -1;
-        return tree;
-    }
-    errno = ENOENT;
-    return -1;
+    int *place = held_for(target);
+    int tree = place ? *place : -1;
+    if (place)
+        *place = -1;
+    return tree;
 }
 
 /* Keeps a detached mount for `target`; closes it when there are too many. */
@@ -114,11 +122,133 @@ static int hold_source(struct launch *launch, struct fields *fields)
     return tree < 0 ? -1 : hold(launch, tree, target);
 }
 
+/*
+ * A tmpfs for the container's device nodes, mounted on the stage until the root covers it and goes with the old root. The
+ * container sees the nodes alone, each bound to its place: where they are made it cannot make others, and a chmod(2) of
+ * one changes no other container's and not the host's.
+ */
+static int device_directory(struct launch *launch, const char *stage)
+{
+    if (launch->nodes >= 0)
+        return launch->nodes;
+    int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return step_fail(launch, "fsopen tmpfs");
+    if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0))
+        return fs_fail(launch, fs, "mode");
+    int mount = mount_context(launch, fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+    if (mount < 0 || attach(launch, mount, open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC), stage))
+        return -1;
+    return launch->nodes = open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int hold_device(struct launch *launch, struct fields *fields)
+{
+    static unsigned count;
+    char name[16];
+    const char *target = field_str(fields), *stage = field_str(fields);
+    mode_t mode = field_u32(fields);
+    unsigned major_number = field_u32(fields), minor_number = field_u32(fields);
+    uid_t uid = field_u32(fields);
+    gid_t gid = field_u32(fields);
+    int dir = device_directory(launch, stage);
+    if (dir < 0)
+        return -1;
+    snprintf(name, sizeof name, "%u", count++);
+    if (mknodat(dir, name, mode, makedev(major_number, minor_number)) ||
+        fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW))
+        return step_fail(launch, "make %s", target);
+    int tree = sys_open_tree(dir, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    return tree < 0 ? step_fail(launch, "clone %s", target) : hold(launch, tree, target);
+}
+
+/* The files of an image: its one layer, or an overlay of them, which nothing can be written to. */
+static int image_mount(struct launch *launch, struct fields *fields)
+{
+    uint32_t count = field_count(fields);
+    if (count == 1) {
+        const char *only = field_str(fields);
+        int tree = sys_open_tree(AT_FDCWD, only, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        return tree < 0 ? step_fail(launch, "open %s", only) : tree;
+    }
+    int fs = sys_fsopen("overlay", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return step_fail(launch, "fsopen overlay");
+    for (; count > 0; count--) {
+        const char *lower = field_str(fields);
+        if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", lower, 0))
+            return fs_fail(launch, fs, lower);
+    }
+    return mount_context(launch, fs, MOUNT_ATTR_RDONLY);
+}
+
+/* What of an image is at `subpath`, resolved inside it: mounted on the stage for as long as that takes (Linux 6.15 needs no place). */
+static int image_part(struct launch *launch, int mount, const char *stage, const char *subpath)
+{
+    if (attach(launch, mount, open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC), stage))
+        return -1;
+    int root = open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int part = root < 0 ? -1 : rooted_open(root, subpath, O_PATH);
+    int tree = part < 0 ? -1 : sys_open_tree(part, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    int failure = errno;
+    if (part >= 0)
+        close(part);
+    if (root >= 0)
+        close(root);
+    sys_umount2(stage, MNT_DETACH);
+    errno = failure;
+    return tree < 0 ? step_fail(launch, "%s in the image", subpath) : tree;
+}
+
+static int hold_image(struct launch *launch, struct fields *fields)
+{
+    const char *target = field_str(fields), *stage = field_str(fields), *subpath = field_str(fields);
+    int tree = image_mount(launch, fields);
+    if (tree >= 0 && *subpath)
+        tree = image_part(launch, tree, stage, subpath);
+    return tree < 0 ? -1 : hold(launch, tree, target);
+}
+
+/* An image's VOLUME: found inside the root, whatever links lie on the way (CVE-2022-23648). What is mounted there is none of the image's. */
+static int copy_up(struct launch *launch, const char *target)
+{
+    char failed[PATH_MAX] = "";
+    struct stat root, found;
+    int *to = held_for(target);
+    int from = to ? rooted_make(launch->root, target, ROOTED_DIRECTORY, 0755) : -1;
+    if (from < 0 || fstat(from, &found) || fstat(launch->root, &root)) {
+        if (from >= 0)
+            close(from);
+        return step_fail(launch, "find %s in the image", target);
+    }
+    int result = found.st_dev != root.st_dev || !S_ISDIR(found.st_mode) ? 0 : tree_copy(from, *to, failed);
+    int failure = errno;
+    close(from);
+    errno = failure;
+    return result ? step_fail(launch, "copy %s%s", target, failed) : 0;
+}
+
+static int relabel(struct launch *launch, struct fields *fields)
+{
+    char failed[PATH_MAX] = "";
+    const char *target = field_str(fields), *label = field_str(fields);
+    int *tree = held_for(target);
+    return !tree || tree_label(*tree, label, failed) ? step_fail(launch, "label %s%s", target, failed) : 0;
+}
+
 int step_source(struct launch *launch, uint32_t op, struct fields *fields)
 {
     switch (op) {
     case OP_HOLD_SOURCE:
         return hold_source(launch, fields);
+    case OP_HOLD_DEVICE:
+        return hold_device(launch, fields);
+    case OP_HOLD_IMAGE:
+        return hold_image(launch, fields);
+    case OP_COPY_UP:
+        return copy_up(launch, field_str(fields));
+    case OP_RELABEL:
+        return relabel(launch, fields);
     default:
         errno = ENOSYS;
         return -1;

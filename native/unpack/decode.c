@@ -10,6 +10,19 @@
 /* The longest magic that is looked for; frames of zstd begin with four bytes. */
 enum { MAGIC_BYTES = 6, FRAME_MAGIC_BYTES = 4 };
 
+/* A header may have names as long as it likes (RFC 1952); a layer's has none, or that of its file. */
+enum { GZIP_HEADER_MAX = 256 * 1024 };
+
+enum gzip_part { GZIP_FIXED, GZIP_EXTRA_LENGTH, GZIP_EXTRA, GZIP_NAME, GZIP_COMMENT, GZIP_CRC, GZIP_BODY };
+enum gzip_flag { FLAG_CRC = 2, FLAG_EXTRA = 4, FLAG_NAME = 8, FLAG_COMMENT = 16, FLAGS_RESERVED = 0xe0 };
+
+struct gzip_header {
+  enum gzip_part part;
+  unsigned at; /* bytes of this part that have been read */
+  unsigned extra_len, bytes;
+  uint8_t flags;
+};
+
 typedef int decode_function(struct decoder *d, struct decoder_io *io, struct failure *f);
 
 struct decoder {
@@ -19,6 +32,7 @@ struct decoder {
   uint8_t frame[FRAME_MAGIC_BYTES];
   size_t frame_len; /* of the next frame's magic */
   int inside;                 /* a gzip member or zstd frame has begun and not ended */
+  struct gzip_header header;  /* of the member */
   struct inflate_state *gzip;
   ZSTD_DStream *zstd;
 };
@@ -39,7 +53,8 @@ void decoder_free(struct decoder *d)
 
 static void advance(struct decoder_io *io, size_t used, size_t made)
 {
-  io->in += used;
+  if (used > 0) /* at the end there is nothing to point at, and C knows no NULL + 0 */
+    io->in += used;
   io->in_len -= used;
   io->out += made;
   io->out_len -= made;
@@ -57,36 +72,120 @@ static int decode_plain(struct decoder *d, struct decoder_io *io, struct failure
   return 0;
 }
 
+/* ---- gzip: its headers are read here, since ISA-L forgets a header's flags where its input ends within it ---- */
+
+static int has_part(const struct gzip_header *h, enum gzip_part part)
+{
+  switch (part) {
+  case GZIP_EXTRA_LENGTH: return h->flags & FLAG_EXTRA;
+  case GZIP_EXTRA: return h->extra_len > 0;
+  case GZIP_NAME: return h->flags & FLAG_NAME;
+  case GZIP_COMMENT: return h->flags & FLAG_COMMENT;
+  case GZIP_CRC: return h->flags & FLAG_CRC;
+  default: return 1;
+  }
+}
+
+static void end_part(struct gzip_header *h)
+{
+  do
+    h->part++;
+  while (!has_part(h, h->part));
+  h->at = 0;
+}
+
+static int take_fixed(struct gzip_header *h, uint8_t byte)
+{
+  static const uint8_t begins[] = {0x1f, 0x8b, 8};
+  if (h->at < sizeof begins && byte != begins[h->at])
+    return -1;
+  if (h->at == 3)
+    h->flags = byte;
+  if (h->at == 9)
+    end_part(h);
+  else
+    h->at++;
+  return h->flags & FLAGS_RESERVED ? -1 : 0;
+}
+
+/* The header's own checksum is not compared: the layer's digest says more. */
+static int take_header_byte(struct gzip_header *h, uint8_t byte)
+{
+  if (h->bytes++ == GZIP_HEADER_MAX)
+    return -1;
+  switch (h->part) {
+  case GZIP_FIXED: return take_fixed(h, byte);
+  case GZIP_EXTRA_LENGTH:
+    h->extra_len |= (unsigned)byte << (8 * h->at++);
+    if (h->at == 2)
+      end_part(h);
+    return 0;
+  case GZIP_EXTRA:
+    if (++h->at == h->extra_len)
+      end_part(h);
+    return 0;
+  case GZIP_CRC:
+    if (++h->at == 2)
+      end_part(h);
+    return 0;
+  default:
+    if (byte == 0)
+      end_part(h);
+    return 0;
+  }
+}
+
+static int read_gzip_header(struct decoder *d, struct decoder_io *io)
+{
+  while (io->in_len > 0 && d->header.part != GZIP_BODY) {
+    if (take_header_byte(&d->header, io->in[0]) < 0)
+      return -1;
+    advance(io, 1, 0);
+  }
+  return 0;
+}
+
 static void begin_member(struct decoder *d)
 {
+  d->header = (struct gzip_header){0};
   isal_inflate_reset(d->gzip);
-  d->gzip->crc_flag = ISAL_GZIP; /* with the header read, checksum and length verified */
+  d->gzip->crc_flag = ISAL_GZIP_NO_HDR_VER; /* checksum and length are verified */
   d->inside = 1;
+}
+
+/* 1 when it got on, 0 when it waits for input, -1. What ISA-L leaves behind with an error means nothing. */
+static int inflate_some(struct decoder *d, struct decoder_io *io)
+{
+  struct inflate_state *z = d->gzip;
+  z->next_in = (uint8_t *)(uintptr_t)io->in;
+  z->avail_in = (uint32_t)io->in_len;
+  z->next_out = io->out;
+  z->avail_out = (uint32_t)io->out_len;
+  const int status = isal_inflate(z);
+  if (status != ISAL_DECOMP_OK && status != ISAL_END_INPUT && status != ISAL_OUT_OVERFLOW)
+    return -1;
+  if (z->avail_in > io->in_len || z->avail_out > io->out_len)
+    return -1;
+  const size_t used = io->in_len - z->avail_in, made = io->out_len - z->avail_out;
+  advance(io, used, made);
+  if (z->block_state == ISAL_BLOCK_FINISH)
+    d->inside = 0;
+  return !d->inside || used > 0 || made > 0;
 }
 
 static int decode_gzip(struct decoder *d, struct decoder_io *io, struct failure *f)
 {
-  struct inflate_state *z = d->gzip;
-  while (io->out_len > 0 && (d->inside || io->in_len > 0)) {
-    if (!d->inside && io->in[0] != 0x1f) /* not a member, however short: ISA-L would wait for a whole header */
-      return fail(f, "gzip", EBADMSG, NULL);
+  int more = 1;
+  while (more > 0 && io->out_len > 0 && (d->inside || io->in_len > 0)) {
     if (!d->inside)
       begin_member(d);
-    const struct decoder_io before = *io;
-    z->next_in = (uint8_t *)(uintptr_t)io->in;
-    z->avail_in = (uint32_t)io->in_len;
-    z->next_out = io->out;
-    z->avail_out = (uint32_t)io->out_len;
-    const int status = isal_inflate(z);
-    advance(io, io->in_len - z->avail_in, io->out_len - z->avail_out);
-    if (status != ISAL_DECOMP_OK && status != ISAL_END_INPUT && status != ISAL_OUT_OVERFLOW)
+    if (read_gzip_header(d, io) < 0)
       return fail(f, "gzip", EBADMSG, NULL);
-    if (z->block_state == ISAL_BLOCK_FINISH)
-      d->inside = 0;
-    else if (io->in_len == before.in_len && io->out_len == before.out_len)
-      return io->in_len > 0 ? fail(f, "gzip", EBADMSG, NULL) : 0;
+    if (d->header.part != GZIP_BODY)
+      return 0;
+    more = inflate_some(d, io);
   }
-  return 0;
+  return more < 0 || (more == 0 && io->in_len > 0) ? fail(f, "gzip", EBADMSG, NULL) : 0;
 }
 
 static int is_zstd_frame(const uint8_t magic[FRAME_MAGIC_BYTES])

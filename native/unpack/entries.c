@@ -144,6 +144,10 @@ static int set_xattr(int fd, const struct tar_entry *e, const struct tar_xattr *
   const int capability = e->type == TAR_FILE && strcmp(x->name, "security.capability") == 0;
   if (!user && !capability)
     return 0; /* trusted.* would speak to overlayfs, other security.* to the host's policy */
+  if (capability && x->len == 0) { /* the kernel would take that, and refuse to read it */
+    errno = EINVAL;
+    return -1;
+  }
   if (fsetxattr(fd, x->name, x->value, x->len, 0) == 0)
     return 0;
   if (errno == ENOSPC && has_space(fd))
@@ -151,12 +155,16 @@ static int set_xattr(int fd, const struct tar_entry *e, const struct tar_xattr *
   return user && errno == ENOTSUP ? 0 : -1;
 }
 
-/* In this order: a change of owner takes set-id bits and capabilities away. */
-static int set_attributes(struct tree *t, int fd, const struct tar_entry *e)
+/*
+ * What the file has already is not set again: most files are root's and were made with their mode, and each change is a
+ * transaction of the file system's. In this order: a change of owner takes set-id bits and capabilities away.
+ */
+static int set_attributes(struct tree *t, int fd, const struct stat *st, const struct tar_entry *e)
 {
-  if (fchown(fd, e->uid, e->gid) < 0)
+  const int owned = st->st_uid == e->uid && st->st_gid == e->gid;
+  if (!owned && fchown(fd, e->uid, e->gid) < 0)
     return fail(t->failure, "chown", errno, e->path);
-  if (fchmod(fd, e->mode) < 0)
+  if ((!owned || (st->st_mode & 07777) != e->mode) && fchmod(fd, e->mode) < 0)
     return fail(t->failure, "chmod", errno, e->path);
   for (size_t i = 0; i < e->xattr_count; i++)
     if (set_xattr(fd, e, &e->xattrs[i]) < 0)
@@ -236,20 +244,20 @@ int tree_keep_manifest(struct tree *t, int fd)
 static int describe_directory(struct tree *t, int fd, const char *path, const struct tar_entry *e)
 {
   struct stat st;
-  if (set_attributes(t, fd, e) < 0)
-    return -1;
   if (fstat(fd, &st) < 0)
     return fail(t->failure, "stat", errno, path);
+  if (set_attributes(t, fd, &st, e) < 0)
+    return -1;
   tree_described(t, st.st_ino);
   return tree_remember_time(t, path, mtime_of(e));
 }
 
 /* 1: made, 0: it was there as a directory, -1. A directory in place of something else covers what is below it. */
-static int make_directory(struct tree *t, int parent, const char *name, const char *path, int *covers)
+static int make_directory(struct tree *t, int parent, const char *name, mode_t mode, const char *path, int *covers)
 {
   struct stat st;
   *covers = 0;
-  if (mkdirat(parent, name, 0700) == 0)
+  if (mkdirat(parent, name, mode) == 0)
     return 1;
   if (errno != EEXIST || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
     return fail(t->failure, "mkdir", errno, path);
@@ -258,13 +266,13 @@ static int make_directory(struct tree *t, int parent, const char *name, const ch
   *covers = 1;
   if (clear(t, parent, name, path) < 0)
     return -1;
-  return mkdirat(parent, name, 0700) < 0 ? fail(t->failure, "mkdir", errno, path) : 1;
+  return mkdirat(parent, name, mode) < 0 ? fail(t->failure, "mkdir", errno, path) : 1;
 }
 
 static int apply_directory(struct tree *t, int parent, const char *name, const char *path, const struct tar_entry *e)
 {
   int covers;
-  const int made = make_directory(t, parent, name, path, &covers);
+  const int made = make_directory(t, parent, name, e->mode & 0777, path, &covers);
   if (made < 0)
     return -1;
   if (made) {
@@ -279,9 +287,25 @@ static int apply_directory(struct tree *t, int parent, const char *name, const c
   return result;
 }
 
+enum { WRITE_BACK_BYTES = 4 * 1024 * 1024, WRITE_BACK_MIN = 128 * 1024 };
+
+/*
+ * Lets the disk begin with what is written so far, while the rest is still being unpacked: the sync at the end then has
+ * little left to wait for, and a layer of many gigabytes never has more dirty pages than this. What fails here, the sync
+ * tells.
+ */
+static void write_back(int fd, uint64_t *waiting, uint64_t min)
+{
+  if (*waiting < min)
+    return;
+  sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+  *waiting = 0;
+}
+
 /* Writes the next `left` bytes of the entry's contents. */
 static int write_bytes(struct tree *t, struct tar *tar, int fd, const char *path, uint64_t left)
 {
+  uint64_t waiting = 0;
   while (left > 0) {
     size_t len;
     const uint8_t *p = tar_peek(tar, &len);
@@ -298,7 +322,10 @@ static int write_bytes(struct tree *t, struct tar *tar, int fd, const char *path
       content_data(t->hash, p, (size_t)n);
     tar_consume(tar, (size_t)n);
     left -= (uint64_t)n;
+    waiting += (uint64_t)n;
+    write_back(fd, &waiting, WRITE_BACK_BYTES);
   }
+  write_back(fd, &waiting, WRITE_BACK_MIN);
   return 0;
 }
 
@@ -338,26 +365,30 @@ static uint64_t stored_bytes(const struct tar_entry *e)
 }
 
 /* Tells the manifest what the new file holds. */
-static int keep_contents(struct tree *t, int fd, const char *path, const struct tar_entry *e)
+static int keep_contents(struct tree *t, int fd, ino_t ino, const char *path, const struct tar_entry *e)
 {
   uint8_t content[CONTENT_BYTES];
   uint64_t xattrs = 0;
-  struct stat st;
   content_end(t->hash, content);
-  if (fstat(fd, &st) < 0 || (e->xattr_count > 0 && content_of_xattrs(fd, &xattrs) < 0))
-    return fail(t->failure, "stat", errno, path);
-  manifest_keep(t->manifest, st.st_ino, content, xattrs);
+  if (e->xattr_count > 0 && content_of_xattrs(fd, &xattrs) < 0)
+    return fail(t->failure, "xattr", errno, path);
+  manifest_keep(t->manifest, ino, content, xattrs);
   return 0;
 }
 
 static int fill_file(struct tree *t, struct tar *tar, int fd, const char *path, const struct tar_entry *e)
 {
   const struct timespec times[2] = {mtime_of(e), mtime_of(e)};
+  struct stat st;
   if (t->manifest)
     content_start(t->hash);
-  if (write_contents(t, tar, fd, path, e) < 0 || set_attributes(t, fd, e) < 0)
+  if (write_contents(t, tar, fd, path, e) < 0)
     return -1;
-  if (t->manifest && keep_contents(t, fd, path, e) < 0)
+  if (fstat(fd, &st) < 0)
+    return fail(t->failure, "stat", errno, path);
+  if (set_attributes(t, fd, &st, e) < 0)
+    return -1;
+  if (t->manifest && keep_contents(t, fd, st.st_ino, path, e) < 0)
     return -1;
   return futimens(fd, times) < 0 ? fail(t->failure, "times", errno, path) : 0;
 }
@@ -366,11 +397,12 @@ static int apply_file(struct tree *t, struct tar *tar, int parent, const char *n
                       const struct tar_entry *e)
 {
   const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-  int fd = openat(parent, name, flags, 0600);
+  const mode_t mode = e->mode & 0777; /* set-id bits only once it has its owner */
+  int fd = openat(parent, name, flags, mode);
   if (fd < 0 && errno == EEXIST) {
     if (clear(t, parent, name, path) < 0)
       return -1;
-    fd = openat(parent, name, flags, 0600);
+    fd = openat(parent, name, flags, mode);
   }
   if (fd < 0)
     return fail(t->failure, "create", errno, path);
@@ -412,11 +444,13 @@ static int link_target(struct tree *t, const char *target, const char **name, co
 {
   struct stat st;
   int holder = tree_find_parent(t, target, name);
-  if (holder >= 0 && fstatat(holder, *name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !is_whiteout(&st))
+  const int present = holder >= 0 && fstatat(holder, *name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+  if (present && !is_whiteout(&st))
     return holder;
+  const int hidden = holder < 0 ? errno != ENOENT : present || is_opaque(holder); /* by this layer */
   if (holder >= 0)
     close(holder);
-  if (t->is_base)
+  if (t->is_base || hidden)
     return fail(t->failure, "link-target", ENOENT, path);
   if (t->lower_count == 0) {
     t->links_below = 1;

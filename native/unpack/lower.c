@@ -22,7 +22,7 @@ int make_opaque(int dir)
   return fsetxattr(dir, opaque, "y", 1, 0);
 }
 
-static int is_opaque(int dir)
+int is_opaque(int dir)
 {
   char value;
   return fgetxattr(dir, opaque, &value, 1) == 1 && value == 'y';
@@ -164,6 +164,15 @@ static int copy_link(int holder, const char *name, int parent, const struct stat
   return utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW);
 }
 
+static int copy_special(const char *name, int parent, const struct stat *st)
+{
+  const struct timespec times[2] = {st->st_mtim, st->st_mtim};
+  if (mknodat(parent, name, st->st_mode, st->st_rdev) < 0 ||
+      fchownat(parent, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW) < 0)
+    return -1;
+  return utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW);
+}
+
 int lower_copy_up(struct tree *t, const char *path)
 {
   struct stat st;
@@ -177,8 +186,10 @@ int lower_copy_up(struct tree *t, const char *path)
     done = copy_file(t, holder, name, parent, &st);
   else if (done == 0 && S_ISLNK(st.st_mode))
     done = copy_link(holder, name, parent, &st);
+  else if (done == 0 && S_ISDIR(st.st_mode))
+    done = (errno = EPERM, -1); /* as link(2) says */
   else if (done == 0)
-    done = (errno = EPERM, -1); /* link(2) refuses directories; devices are not worth a copy */
+    done = copy_special(name, parent, &st);
   const int err = errno;
   close(holder);
   if (parent < 0)

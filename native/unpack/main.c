@@ -27,7 +27,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+enum { NICE = 10 };
 
 /* ---- arguments ---- */
 
@@ -164,9 +167,12 @@ static int apply_all(struct tree *t, struct tar *tar, uint64_t max_bytes)
 {
   static struct tar_entry entry;
   int more;
-  while (!t->links_below && (more = tar_next(tar, &entry)) != 0)
+  while (!t->links_below && (more = tar_next(tar, &entry)) != 0) {
+    if (more > 0 && tar->data_left > max_bytes) /* as it will turn out: the disk need not be filled for that */
+      return fail(tar->failure, "too-large", EFBIG, entry.path);
     if (more < 0 || tree_apply(t, tar, &entry) < 0 || check_growth(t, max_bytes, t->failure) < 0)
       return -1;
+  }
   return t->links_below ? 0 : tree_finish(t);
 }
 
@@ -251,6 +257,8 @@ int main(int argc, char **argv)
   int result;
   /* Nobody would hear how it ends, and the next daemon works on the same directories. */
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_NAME, "berth-unpack"); /* it is executed from a descriptor, which has no name */
+  setpriority(PRIO_PROCESS, 0, NICE);  /* within berth's own cgroup the daemon's answers come first */
   if (argc >= 2 && strcmp(argv[1], "layer") == 0)
     result = layer(argc, argv, &f);
   else if (argc == 6 && strcmp(argv[1], "verify") == 0)

@@ -510,7 +510,7 @@ static int copy_name(struct tar *t, char out[PATH_LIMIT + 1], const char *head, 
                      size_t tail_max)
 {
   const size_t a = head ? strnlen(head, head_max) : 0, b = strnlen(tail, tail_max);
-  if (a + 1 + b > PATH_LIMIT)
+  if (a + (a > 0) + b > PATH_LIMIT)
     return fail(t->failure, "name-length", ENAMETOOLONG, NULL);
   memcpy(out, head ? head : "", a);
   if (a > 0)
@@ -534,20 +534,20 @@ static int entry_names(struct tar *t, const struct header *h, const struct overr
 }
 
 /* Before POSIX a directory was a file whose name ends in a slash, and some writers still do that. */
-static enum tar_type file_or_directory(const struct header *h, const struct tar_entry *e)
+static enum tar_type file_or_directory(const struct header *h, const struct overrides *o, const struct tar_entry *e)
 {
   const size_t len = strlen(e->path);
-  int64_t size;
-  const int empty = parse_number(h->size, sizeof h->size, &size) == 0 && size == 0;
+  int64_t size = o->size;
+  const int empty = (o->has_size || parse_number(h->size, sizeof h->size, &size) == 0) && size == 0;
   return len > 0 && e->path[len - 1] == '/' && (h->type == 0 || empty) ? TAR_DIR : TAR_FILE;
 }
 
-static int entry_type(struct tar *t, const struct header *h, struct tar_entry *e)
+static int entry_type(struct tar *t, const struct header *h, const struct overrides *o, struct tar_entry *e)
 {
   switch (h->type) {
   case 0:
   case '0':
-  case '7': e->type = file_or_directory(h, e); return 0;
+  case '7': e->type = file_or_directory(h, o, e); return 0;
   case '1': e->type = TAR_HARDLINK; return 0;
   case '2': e->type = TAR_SYMLINK; return 0;
   case '3': e->type = TAR_CHAR; return 0;
@@ -622,7 +622,7 @@ static int finish_sparse(struct tar *t, const struct header *h, const struct ove
 
 static int finish_entry(struct tar *t, const struct header *h, const struct overrides *o, struct tar_entry *e)
 {
-  if (entry_names(t, h, o, e) < 0 || entry_type(t, h, e) < 0 || entry_numbers(t, h, o, e) < 0)
+  if (entry_names(t, h, o, e) < 0 || entry_type(t, h, o, e) < 0 || entry_numbers(t, h, o, e) < 0)
     return -1;
   e->sparse = 0;
   e->segments = NULL;

@@ -100,5 +100,6 @@ int lower_copy_up(struct tree *t, const char *path);
 int is_whiteout(const struct stat *st);
 /* Sets trusted.overlay.opaque on a directory. 0, or -1 and errno. */
 int make_opaque(int dir);
+int is_opaque(int dir);
 
 #endif

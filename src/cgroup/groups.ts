@@ -36,6 +36,11 @@ export class Cgroups {
     return isUnified(this.hierarchies);
   }
 
+  /** What containers are shown: see oci/host-facts.ts. */
+  get trees(): { isUnified: boolean; v1: readonly (readonly string[])[] } {
+    return { isUnified: this.unified, v1: this.hierarchies.v1.map(({ controllers }) => controllers) };
+  }
+
   /** Makes the cgroup, with its parents, in every hierarchy. Being there already is fine. */
   async create(path: string): Promise<Placement> {
     for (let attempt = 1; ; attempt++) {

@@ -38,6 +38,14 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
   prune: { summary: 'Remove images that no container uses', errorCode: 1, load: () => import('./prune.js') },
 };
 
+const registryVerbs: Readonly<Record<string, Verb>> = {
+  explain: {
+    summary: 'Show which registries a pull would ask, and what they answer',
+    errorCode: 1,
+    load: () => import('./registry-explain.js'),
+  },
+};
+
 const systemVerbs: Readonly<Record<string, Verb>> = {
   df: { summary: 'Show what images take on the disk', errorCode: 1, load: () => import('./df.js') },
 };
@@ -74,6 +82,11 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     load: () => import('./check.js'),
   },
   image: { summary: 'Work with images', example: 'berth image ls alpine', verbs: imageVerbs },
+  registry: {
+    summary: 'Look at registries',
+    example: 'berth registry explain registry.example/app:1',
+    verbs: registryVerbs,
+  },
   system: { summary: 'Look at the whole', example: 'berth system df', verbs: systemVerbs },
   version: {
     summary: 'Show the versions of berth and of the daemon',

@@ -59,6 +59,24 @@ export const schema = table({
       .default('')
       .describe('Where Prometheus reads `/metrics` over plain HTTP; `""` is nowhere.'),
   }),
+  streaming: table({
+    address: ipAddress()
+      .default('127.0.0.1')
+      .describe(
+        'Where clients of exec, attach and port-forward are sent to; one that is not loopback needs a certificate.',
+      ),
+    port: wholeNumber(0, 65535).default(0).describe('Of that address; 0 is any that is free.'),
+    idle_timeout_seconds: wholeNumber(1, 604800)
+      .default(14400)
+      .describe('A session in which nothing moves for this long is closed.'),
+    creation_timeout_seconds: wholeNumber(1, 3600)
+      .default(30)
+      .describe('How long a client may take to open the streams that it asked for.'),
+    tls_cert_file: pathOrNone()
+      .default('')
+      .describe('A certificate in PEM, read again when it changes; `""` is no TLS.'),
+    tls_key_file: pathOrNone().default('').describe('Its key.'),
+  }),
   network: table({
     cni_config_dir: absolutePath()
       .default('/etc/cni/net.d')
@@ -112,6 +130,22 @@ function absolutePath() {
   return z
     .string(expected)
     .regex(/^\/[^\0]*$/, expected)
+    .meta({ title: expected });
+}
+
+function pathOrNone() {
+  const expected = '"" or an absolute path';
+  return z
+    .string(expected)
+    .regex(/^(?:|\/[^\0]*)$/, expected)
+    .meta({ title: expected });
+}
+
+function ipAddress() {
+  const expected = 'an IP address';
+  return z
+    .string(expected)
+    .regex(/^(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:.]*:[0-9a-f:.]*)$/i, expected)
     .meta({ title: expected });
 }
 

@@ -12,7 +12,9 @@ import type { Images } from '../image/images';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import { Holds } from './holds';
+import type { ImageVolume } from './image-volumes';
 import { Runtimes } from './runtimes';
+import type { ContainerSeccomp } from './seccomp';
 import type { ContainerTimings } from './timings';
 
 export type ContainerState = 'creating' | 'created' | 'running' | 'exited';
@@ -40,8 +42,9 @@ export interface ContainerRecord {
   imageId: string;
   /** `repository@sha256:…` when known, else the image id. */
   imageRef: string;
-  /** Layers that its root stands on; they stay as long as this record does. */
+  /** Layers that its root and its image volumes stand on; they stay as long as this record does. */
   layerKeys: string[];
+  imageVolumes?: ImageVolume[];
   cgroupPath: string;
   /** Absolute path of its log; empty for none. */
   logPath: string;
@@ -59,6 +62,8 @@ export interface ContainerRecord {
   user?: { uid: number; gid: number; groups: number[]; home?: string };
   /** The OCI runtime spec as JSON. */
   spec?: string;
+  /** Absent: unconfined. */
+  seccomp?: ContainerSeccomp;
   timings?: ContainerTimings;
   leftovers?: Leftover[];
 }

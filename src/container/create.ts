@@ -15,14 +15,18 @@ import { externalPlan } from '../oci/external-plan';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
-import { specToJson } from '../oci/spec';
+import { specToJson, type Spec } from '../oci/spec';
 import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
+import { makeVolumes } from './anonymous-volumes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
+import { deviceFacts, hostFacts } from './host-facts';
+import { imageVolumes, volumeImages } from './image-volumes';
 import { provideBundle, refuseForRuntime } from './runtimes';
-import { launchLaps } from './timings';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
+import { seccompOf } from './seccomp';
+import { launchLaps } from './timings';
 
 export interface CreateContainerRequest {
   sandbox: Sandbox;
@@ -73,19 +77,27 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
       hint: 'run a new one',
     });
   }
+  ctx.stage("look up the container's devices");
+  const devices = await ctx.race(deviceFacts(config));
+  watch.lap('look up devices');
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
+  const volumes = await ctx.race(volumeImages(containers, ctx, config.mounts));
   watch.lap('make sure of the layers');
-  const record = newRecord(containers, request, image);
+  const record = newRecord(containers, request, image, volumes);
   const paths = containers.paths(record.id);
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   const pid = pidNamespace(containers, sandbox, config);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record));
+  const host = hostFacts(containers, devices, image, volumes, paths.dir);
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
+  const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
+  if (seccomp) spec.linux.seccomp = seccomp.spec;
+  watch.lap('make the seccomp filter');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -100,7 +112,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const [rootfs, placement] = await together([
     undo.step(
       'directories',
-      () => watch.time('make directories', () => makeDirectories(containers, record, image)),
+      () => watch.time('make directories', () => makeDirectories(containers, record, image, spec)),
       () => removeDirectories(containers, record.id),
       { alsoIfActFailed: true },
     ),
@@ -114,9 +126,10 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   ]);
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
+  const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
   const plan = runtime
-    ? externalPlan(spec, rootfs, placement, output, config.stdin, runtime.commands(paths.stateDir, record.id))
-    : launchPlan(spec, rootfs, placement, output, config.stdin);
+    ? externalPlan(spec, rootfs, placement, output, stdin, runtime.commands(paths.stateDir, record.id))
+    : launchPlan(spec, rootfs, placement, output, stdin, seccomp?.filter);
   watch.lap('make the plan');
   if (runtime) {
     const forget = () => runtime.delete(record.id);
@@ -150,6 +163,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
     user: { uid: created.uid, gid: created.gid, groups: created.groups, ...(home === undefined ? {} : { home }) },
     spec: specToJson(spec),
+    ...(seccomp ? { seccomp: seccomp.filter } : {}),
     timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });
   watch.lap('write the record: created');
@@ -168,7 +182,12 @@ function imageOf(containers: Containers, config: ContainerConfig): Image {
   throw new BerthError('not_found', `image ${reference} is not on this node`, { hint: 'pull it first' });
 }
 
-function newRecord(containers: Containers, request: CreateContainerRequest, image: Image): ContainerRecord {
+function newRecord(
+  containers: Containers,
+  request: CreateContainerRequest,
+  image: Image,
+  volumes: ReadonlyMap<string, Image>,
+): ContainerRecord {
   const { sandbox, config } = request;
   const id = newId(sandbox);
   return {
@@ -182,7 +201,8 @@ function newRecord(containers: Containers, request: CreateContainerRequest, imag
     ...(request.autoRemove ? { autoRemove: true } : {}),
     imageId: image.id,
     imageRef: image.digests[0] ?? image.id,
-    layerKeys: image.layers.map(layer => layer.key),
+    layerKeys: [...new Set([image, ...volumes.values()].flatMap(({ layers }) => layers.map(layer => layer.key)))],
+    ...(volumes.size === 0 ? {} : { imageVolumes: imageVolumes(config.mounts, volumes) }),
     cgroupPath: join(sandbox.record.cgroupParent, id),
     logPath: logPathOf(containers, sandbox, config, id),
     stopSignal: numberOfCriSignal(config.stopSignal) ?? signalNumber(image.config.stopSignal ?? '') ?? SIGTERM,
@@ -229,13 +249,19 @@ function podFacts(
   };
 }
 
-async function makeDirectories(containers: Containers, record: ContainerRecord, image: Image): Promise<Rootfs> {
+async function makeDirectories(
+  containers: Containers,
+  record: ContainerRecord,
+  image: Image,
+  spec: Spec,
+): Promise<Rootfs> {
   const paths = containers.paths(record.id);
   const lowers = containers.images.lowerDirs(image);
   await Promise.all([
     mkdir(paths.stage, { recursive: true, mode: 0o700 }),
     mkdir(paths.work, { recursive: true, mode: 0o700 }),
     mkdir(paths.upper, { recursive: true, mode: 0o755 }),
+    makeVolumes(spec.mounts.filter(mount => mount.copyUp).map(mount => mount.source)),
   ]);
   // The root directory of an overlay is its uppermost one: it looks as the image's does.
   if (lowers[0] !== undefined) {

@@ -2,10 +2,11 @@ import { closeSync } from 'node:fs';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { execPlan } from '../oci/launch-plan';
+import { DEFAULT_TERM } from '../oci/container-spec';
 import type { ResolvedUser } from '../oci/oci-json';
 import type { ProcessSpec, UserRequest } from '../oci/spec';
 import { LaunchError } from '../process/launch-failure';
-import { startExec, type RunningExec } from '../process/exec';
+import { startExec, type RunningExec, type TerminalSize } from '../process/exec';
 import { openProcess, startTimeOf } from '../process/identity';
 import type { Container, Containers } from './containers';
 import { execByRuntime } from './runtime-exec';
@@ -17,6 +18,8 @@ export interface ExecRequest {
   workingDir?: string;
   user?: UserRequest;
   stdin: boolean;
+  /** Of a terminal, in characters; its output is `stdout`. Zeros: the client will say. */
+  terminal?: TerminalSize;
   /** Kills the command, also while it is being started. */
   signal?: AbortSignal;
   onOutput: (stream: 'stdout' | 'stderr', chunk: Buffer) => void | Promise<void>;
@@ -28,7 +31,7 @@ export async function execInContainer(
   container: Container,
   request: ExecRequest,
 ): Promise<RunningExec> {
-  const { id, state, process, cgroupPath, spec } = container.record;
+  const { id, state, process, cgroupPath, spec, seccomp } = container.record;
   if (request.command.length === 0 || request.command[0] === '') {
     throw new BerthError('invalid_argument', 'exec: no command is given');
   }
@@ -47,6 +50,7 @@ export async function execInContainer(
       target: pidfd,
       name: id,
       stdin: request.stdin,
+      isTerminal: request.terminal !== undefined,
       onOutput: request.onOutput,
       ...(request.signal ? { signal: request.signal } : {}),
     };
@@ -56,7 +60,10 @@ export async function execInContainer(
           { id, stateDir: containers.paths(id).stateDir, ...resolved(container, wanted) },
           start,
         )
-      : await startExec({ ...start, plan: execPlan(wanted, containers.cgroups.placement(cgroupPath), request.stdin) });
+      : await startExec({
+          ...start,
+          plan: execPlan(wanted, containers.cgroups.placement(cgroupPath), request.stdin, seccomp),
+        });
     crashPoint('exec.started');
     return exec;
   } catch (error) {
@@ -73,6 +80,8 @@ export async function execInContainer(
 
 /** A runtime cannot look names up in the image. */
 function resolved({ record }: Container, process: ProcessSpec): { process: ProcessSpec; user: ResolvedUser } {
+  if (process.terminal)
+    throw new BerthError('unimplemented', 'tty: runtimes that are not berth’s own have no terminals');
   const { user, gid, supplementalGroups } = process.user;
   if (!/^\d+$/.test(user)) {
     throw new BerthError('unimplemented', `user ${user}: runtimes that are not berth's own take numbers only`);
@@ -93,8 +102,12 @@ function execProcess(
   for (const { key, value } of [...config.envs, ...(request.env ?? [])]) {
     entries.set(key, Buffer.concat([Buffer.from(`${key}=`), value]));
   }
+  const { terminal: _, ...rest } = own;
+  const { terminal } = request;
+  if (terminal && !entries.has('TERM')) entries.set('TERM', Buffer.from(`TERM=${DEFAULT_TERM}`));
   return {
-    ...own,
+    ...rest,
+    ...(terminal ? { terminal: true, consoleSize: { height: terminal.rows, width: terminal.columns } } : {}),
     args: [...request.command],
     env: [...entries.values()],
     cwd: request.workingDir || own.cwd,

@@ -17,8 +17,9 @@ export async function removeContainer(containers: Containers, ctx: Context, cont
     await Promise.all([containers.cgroups.remove(cgroupPath), removeDirectories(containers, id)]);
     await containers.forget(id);
     crashPoint('rm.forgotten');
-    // Its image may have been removed before it: then its layers go now.
-    if (!containers.images.find(container.record.imageId)) await containers.images.collect();
+    // An image of its may have been removed before it: then its layers go now.
+    const used = [container.record, ...(container.record.imageVolumes ?? [])];
+    if (used.some(({ imageId }) => !containers.images.find(imageId))) await containers.images.collect();
     ctx.log.info('container is removed', { container: id });
   });
 }

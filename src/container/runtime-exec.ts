@@ -46,7 +46,7 @@ export async function execByRuntime(
       .finally(remove);
     exited.catch(() => undefined);
     return {
-      stdin: exec.stdin,
+      ...exec,
       exited,
       kill: signal => {
         signalInside(files.pidFile, signal)

@@ -4,7 +4,7 @@ import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { ContainerConfig } from '../cri';
 import { bundleJson } from '../oci/oci-json';
-import type { Spec } from '../oci/spec';
+import type { MountSpec, Spec } from '../oci/spec';
 import type { Monitor } from '../process/monitor';
 import type { OciRuntime } from '../process/oci-runtime';
 
@@ -43,10 +43,17 @@ export async function refuseForRuntime(runtime: OciRuntime, config: ContainerCon
   if (spec.mounts.some(({ propagation }) => propagation === 'shared')) {
     throw refuse('mounts.propagation: its containers cannot mount for the host');
   }
+  const covered = spec.mounts.find(({ image, destination }) => image && spec.mounts.some(isAbove(destination)));
+  if (covered) throw refuse(`mounts.image at ${covered.destination}: it lies in another volume`);
   const needsRecursive = spec.mounts.some(({ recursiveOptions }) => recursiveOptions);
   if (needsRecursive && !(await runtime.features()).recursiveReadOnlyMounts) {
     throw refuse('mounts.recursive_read_only: it does not say that it can');
   }
+}
+
+/** What a runtime mounts there covers what is in the root already. */
+function isAbove(path: string): (mount: MountSpec) => boolean {
+  return ({ destination }) => path.startsWith(`${destination}/`);
 }
 
 /** Once the monitor knows who the process shall be: writes the bundle and lets the runtime make the container of it. Returns its HOME. */

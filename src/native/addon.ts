@@ -31,6 +31,11 @@ export interface Addon {
   socketPair(): [number, number];
   /** [read end, non-blocking; write end]; `bytes` is how much it should hold, as far as the kernel allows. */
   pipe(bytes?: number): [number, number];
+  /**
+   * What has come on a unix socket (no bytes: its end), with the descriptor that came along, or -1; null when nothing is
+   * there now.
+   */
+  receive(socketFd: number): [data: Buffer, fd: number] | null;
   /** Takes an exclusive flock(2): false when another process holds it. */
   lock(fd: number): boolean;
 }

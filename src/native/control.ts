@@ -9,6 +9,32 @@ const NAME_OF_CODE = new Map<number, keyof typeof HELPER_MESSAGES>(
   Object.entries(HELPER_MESSAGES).map(([name, shape]) => [shape.code, name as keyof typeof HELPER_MESSAGES]),
 );
 
+/** A message as it goes to a helper. */
+export function encodeMessage(message: DaemonMessage): Buffer {
+  const shape: Shape = DAEMON_MESSAGES[message.type];
+  const out = new FieldWriter();
+  out.u32(0);
+  out.u32(shape.code);
+  out.fields(shape, message);
+  out.patchU32(0, out.length - 8);
+  return Buffer.from(out.done());
+}
+
+/**
+ * The first message of what came from a helper, and how many bytes it takes; undefined while more has to come, and no
+ * message for one that this daemon does not know. Throws `internal` for what no helper sends.
+ */
+export function decodeMessage(bytes: Buffer): { message: HelperMessage | undefined; length: number } | undefined {
+  if (bytes.length < 8) return undefined;
+  const length = bytes.readUInt32LE(0);
+  if (length > MAX_PAYLOAD) throw new BerthError('internal', `a helper sent a frame of ${length} bytes`);
+  if (bytes.length < 8 + length) return undefined;
+  const name = NAME_OF_CODE.get(bytes.readUInt32LE(4));
+  if (name === undefined) return { message: undefined, length: 8 + length };
+  const fields = readFields(HELPER_MESSAGES[name], bytes.subarray(8, 8 + length));
+  return { message: { type: name, ...fields } as HelperMessage, length: 8 + length };
+}
+
 /**
  * The daemon's end of a helper's control socket. Messages arrive in order; the
  * end of the socket arrives last, once, with or without an error before it.
@@ -32,13 +58,8 @@ export class ControlSocket {
   }
 
   send(message: DaemonMessage): void {
-    const shape: Shape = DAEMON_MESSAGES[message.type];
-    const out = new FieldWriter();
-    out.u32(0);
-    out.u32(shape.code);
-    out.fields(shape, message);
-    out.patchU32(0, out.length - 8);
-    if (!this.sendNow(out.done())) this.socket.write(Buffer.from(out.done()));
+    const frame = encodeMessage(message);
+    if (!this.sendNow(frame)) this.socket.write(frame);
   }
 
   /** A stream that cannot be written to any more is destroyed with its last words unread; the descriptor is not. */
@@ -68,18 +89,13 @@ export class ControlSocket {
 
   private take(chunk: Buffer): void {
     this.pending = this.pending.length === 0 ? chunk : Buffer.concat([this.pending, chunk]);
-    while (this.pending.length >= 8) {
-      const length = this.pending.readUInt32LE(0);
-      if (length > MAX_PAYLOAD) {
-        this.socket.destroy(new BerthError('internal', `a helper sent a frame of ${length} bytes`));
-        return;
+    try {
+      for (let next; (next = decodeMessage(this.pending)) !== undefined;) {
+        this.pending = this.pending.subarray(next.length);
+        if (next.message) this.onMessage(next.message);
       }
-      if (this.pending.length < 8 + length) return;
-      const name = NAME_OF_CODE.get(this.pending.readUInt32LE(4));
-      const payload = this.pending.subarray(8, 8 + length);
-      this.pending = this.pending.subarray(8 + length);
-      if (name === undefined) continue;
-      this.onMessage({ type: name, ...readFields(HELPER_MESSAGES[name], payload) } as HelperMessage);
+    } catch (error) {
+      this.socket.destroy(error instanceof Error ? error : undefined);
     }
   }
 }

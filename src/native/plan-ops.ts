@@ -31,6 +31,7 @@ export const OUTER_OPS = {
   JOIN_PID: { code: 7, fields: { path: 'str' } },
   JOIN_PIDFD: { code: 8, fields: { fd: 'u32', types: 'u32' } },
   OCI_RUNTIME: { code: 100, fields: { pidFile: 'str', start: 'strs', envp: 'strs' } },
+  DIAL: { code: 112, fields: { port: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 /** Operations of either section. */
@@ -71,15 +72,23 @@ export const INNER_OPS = {
   SETSID: { code: 47, fields: {} },
   RLIMIT: { code: 48, fields: { resource: 'u32', soft: 'u64', hard: 'u64' } },
   CWD: { code: 49, fields: { path: 'str' } },
-  IDENTITY: {
-    code: 50,
-    fields: { bounding: 'u64', effective: 'u64', permitted: 'u64', inheritable: 'u64', ambient: 'u64' },
-  },
+  IDENTITY: { code: 50, fields: { bounding: 'u64' } },
   NO_NEW_PRIVS: { code: 51, fields: {} },
   SECCOMP: { code: 52, fields: { flags: 'u32', filter: 'bytes' } },
   UMASK: { code: 53, fields: { mask: 'u32' } },
+  CAPABILITIES: { code: 60, fields: { effective: 'u64', permitted: 'u64', inheritable: 'u64', ambient: 'u64' } },
   EXEC: { code: 54, fields: { candidates: 'strs', argv: 'strs', envp: 'strs', addHome: 'u32' } },
+  TERMINAL: { code: 110, fields: { console: 'u32', rows: 'u32', columns: 'u32' } },
+  CONTROLLING_TERMINAL: { code: 111, fields: {} },
   HOLD_SOURCE: { code: 70, fields: { source: 'str', target: 'str', flags: 'u32' } },
+  HOLD_DEVICE: {
+    code: 71,
+    fields: { target: 'str', stage: 'str', mode: 'u32', major: 'u32', minor: 'u32', uid: 'u32', gid: 'u32' },
+  },
+  HOLD_IMAGE: { code: 72, fields: { target: 'str', stage: 'str', subpath: 'str', lowers: 'strs' } },
+  COPY_UP: { code: 73, fields: { target: 'str' } },
+  RELABEL: { code: 74, fields: { target: 'str', label: 'str' } },
+  MOUNT_ATTR: { code: 75, fields: { path: 'str', set: 'u64', clear: 'u64' } },
 } as const satisfies Record<string, Shape>;
 
 export const ALL_OPS = { ...OUTER_OPS, ...HOST_OPS, ...INNER_OPS } as const;
@@ -117,6 +126,8 @@ export const HELPER_MESSAGES = {
   },
   PREPARED: { code: 8, fields: { uid: 'u32', gid: 'u32', home: 'str', groups: 'bytes' } },
   DONE: { code: 6, fields: { pausePid: 'u32', pauseStartTime: 'u64' } },
+  ATTACHED: { code: 110, fields: { errno: 'u32' } },
+  DIALED: { code: 111, fields: {} },
 } as const satisfies Record<string, Shape>;
 
 /** Messages to a helper. */
@@ -125,6 +136,8 @@ export const DAEMON_MESSAGES = {
   REOPEN_LOG: { code: 65, fields: {} },
   KILL: { code: 66, fields: { signal: 'u32' } },
   PROCEED: { code: 67, fields: {} },
+  RESIZE: { code: 112, fields: { rows: 'u32', columns: 'u32' } },
+  ATTACH: { code: 113, fields: { stream: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 interface Received {

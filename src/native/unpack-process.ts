@@ -1,8 +1,8 @@
-import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync } from 'node:fs';
+import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import { addon } from './addon';
-import { nativePath } from './paths';
+import { runProgram, type Ended } from './unpack-program';
 
 /** What berth-unpack says when it fails; the words are in native/unpack. */
 export class UnpackFailure extends Error {
@@ -37,7 +37,8 @@ export interface UnpackOptions {
   readonly signal?: AbortSignal;
 }
 
-const outputBytesMax = 64 * 1024;
+/** A small pipe costs half of the speed: the threads at its ends wait for each other. */
+const pipeBytes = 1024 * 1024;
 
 /**
  * Runs berth-unpack. Resolves with its summary; rejects with an UnpackFailure,
@@ -46,38 +47,35 @@ const outputBytesMax = 64 * 1024;
  */
 export async function runUnpack(
   args: readonly string[],
-  options: UnpackOptions = {},
+  { input, fds = [], onProgress, signal }: UnpackOptions = {},
 ): Promise<ReadonlyMap<string, string>> {
-  const { child, fed } = start(args, options);
-  const ended = await whenEnded(child, options.onProgress);
-  const inputError = await fed.stop();
-  options.signal?.throwIfAborted();
-  if (ended.startError) throw ended.startError;
-  if (ended.status === 0) return ended.summary;
-  const failure = failureIn(ended);
-  throw failure.step === 'too-short' && inputError !== undefined ? inputError : failure;
-}
-
-/** The process, and what feeds it; our ends of the pipe are closed or given away. */
-function start(args: readonly string[], { input, fds = [], signal }: UnpackOptions) {
-  const pipe = input && 'fill' in input ? addon().pipe() : undefined;
-  const stdin = pipe?.[0] ?? (input && 'file' in input ? input.file : 'ignore');
-  let child: ChildProcess | undefined;
+  const pipe = input && 'fill' in input ? addon().pipe(pipeBytes) : undefined;
+  const stdin = pipe?.[0] ?? (input && 'file' in input ? input.file : undefined);
+  let fed: Feeding | undefined;
+  const summary = new Map<string, string>();
   try {
-    child = spawn(nativePath('berth-unpack'), args, {
-      stdio: [stdin, 'pipe', 'pipe', ...fds],
-      env: {},
-      cwd: '/',
+    const ended = await runProgram(args, {
+      stdin,
+      fds,
       signal,
-      killSignal: 'SIGKILL',
+      onStarted: () => {
+        if (pipe) closeSync(pipe[0]);
+        fed = new Feeding(input, pipe?.[1]);
+      },
+      onLine: line => {
+        const [key, value] = pair(line);
+        if (key === 'progress') onProgress?.(Number(value));
+        else if (key !== '') summary.set(key, value);
+      },
     });
-    if (pipe && child.pid === undefined) closeSync(pipe[1]);
-    return { child, fed: new Feeding(child.pid === undefined ? undefined : input, pipe?.[1]) };
+    const inputError = await fed?.stop();
+    signal?.throwIfAborted();
+    if (ended.exitCode === 0) return summary;
+    const failure = failureIn(ended);
+    throw failure.step === 'too-short' && inputError !== undefined ? inputError : failure;
   } catch (error) {
-    if (pipe) closeSync(pipe[1]);
+    if (pipe && !fed) for (const fd of pipe) closeSync(fd);
     throw error;
-  } finally {
-    if (pipe) closeSync(pipe[0]);
   }
 }
 
@@ -102,51 +100,20 @@ class Feeding {
   }
 }
 
-interface Ended {
-  status: number | undefined;
-  /** What killed it. SIGSYS: it made a system call that berth-unpack never makes. */
-  signal: NodeJS.Signals | undefined;
-  summary: Map<string, string>;
-  stderr: string;
-  startError: Error | undefined;
-}
-
-function whenEnded(child: ChildProcess, onProgress?: (bytes: number) => void): Promise<Ended> {
-  return new Promise(resolve => {
-    const ended: Ended = {
-      status: undefined,
-      signal: undefined,
-      summary: new Map(),
-      stderr: '',
-      startError: undefined,
-    };
-    let begun = '';
-    child.stdout?.on('data', (chunk: Buffer) => {
-      const lines = (begun + chunk.toString('latin1')).split('\n');
-      begun = lines.pop() ?? '';
-      for (const line of lines) {
-        const [key, value] = pair(line);
-        if (key === 'progress') onProgress?.(Number(value));
-        else if (key !== '') ended.summary.set(key, value);
-      }
-    });
-    child.stderr?.on('data', (chunk: Buffer) => {
-      if (ended.stderr.length < outputBytesMax) ended.stderr += chunk.toString('utf8');
-    });
-    child.once('error', error => {
-      if (child.pid === undefined) ended.startError = error;
-    });
-    child.once('close', (code, signal) => {
-      resolve({ ...ended, status: code ?? undefined, signal: signal ?? undefined });
-    });
-  });
-}
-
-function failureIn({ stderr, status, signal }: Ended): UnpackFailure {
+function failureIn({ stderr, exitCode }: Ended): UnpackFailure {
   const [, step, errno, path] = /^(\S+) (\d+) (\S*)$/m.exec(stderr) ?? [];
   if (step === undefined || errno === undefined)
-    return new UnpackFailure('died', 'EUNKNOWN', signal ? `killed by ${signal}` : `exit status ${status ?? 'unknown'}`);
+    return new UnpackFailure(
+      'died',
+      'EUNKNOWN',
+      exitCode > 128 ? `killed by ${signalName(exitCode - 128)}` : `exit status ${exitCode}`,
+    );
   return new UnpackFailure(step, errnoName(Number(errno)), unescapePath(path ?? ''));
+}
+
+/** SIGSYS: it made a system call that berth-unpack never makes. */
+function signalName(number: number): string {
+  return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`;
 }
 
 function errnoName(errno: number): string {

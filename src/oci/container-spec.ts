@@ -7,8 +7,10 @@ import {
   type LinuxContainerSecurityContext,
 } from '../cri';
 import { capabilitySets } from './capabilities';
-import { deviceRules, STANDARD_DEVICES } from './devices';
-import { MASKED_PATHS, READONLY_PATHS } from './masked-paths';
+import { containerDevices, deviceRules } from './devices';
+import type { HostFacts } from './host-facts';
+import { mountLabel } from './selinux';
+import { MASKED_PATHS, pathsOf, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
 import type { NamespaceSpec, Spec, UserRequest } from './spec';
 import { idText, parseUser } from './user';
@@ -42,16 +44,19 @@ export interface PodFacts {
 }
 
 /** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
-export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod: PodFacts): Spec {
+export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod: PodFacts, host: HostFacts): Spec {
   refuseUnsupported(config);
   const security = config.linux?.securityContext;
   const isPrivileged = security?.privileged ?? false;
   const capabilities = security?.capabilities;
+  const userns = security?.namespaceOptions?.usernsOptions;
+  const pathRule = { isPrivileged, hasUserNamespace: userns?.mode === NamespaceMode.POD };
   return {
     process: {
       args: commandLine(config, image),
       env: environment(config, image, pod.hostname),
       cwd: workingDirectory(config, image),
+      ...(config.tty ? { terminal: true } : {}),
       user: userRequest(security, image.user),
       capabilities: capabilitySets(
         {
@@ -70,14 +75,16 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
     mounts: containerMounts(config.mounts, {
       ...pod,
       isPrivileged,
+      host,
+      mountLabel: mountLabel(security?.selinuxOptions),
       isRootReadonly: security?.readonlyRootfs ?? false,
     }),
     linux: {
-      namespaces: namespaces(pod),
-      devices: [...STANDARD_DEVICES],
-      resources: { devices: deviceRules([], isPrivileged) },
-      maskedPaths: isPrivileged ? [] : listOr(security?.maskedPaths, MASKED_PATHS),
-      readonlyPaths: isPrivileged ? [] : listOr(security?.readonlyPaths, READONLY_PATHS),
+      namespaces: namespaces(pod, isPrivileged),
+      devices: containerDevices(host, isPrivileged),
+      resources: { devices: deviceRules(host.devices, isPrivileged) },
+      maskedPaths: pathsOf(security?.maskedPaths ?? [], [...MASKED_PATHS, ...host.thermalPaths], pathRule),
+      readonlyPaths: pathsOf(security?.readonlyPaths ?? [], READONLY_PATHS, pathRule),
       cgroupsPath: pod.cgroupPath,
     },
   };
@@ -88,14 +95,11 @@ function refuseUnsupported(config: ContainerConfig): void {
   const security = config.linux?.securityContext;
   const asked: [boolean, string][] = [
     [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
-    [config.tty, 'tty: containers with a terminal'],
     [
       (config.linux?.resources?.hugepageLimits ?? []).some(({ limit }) => limit > 0n),
       'resources.hugepage_limits: huge pages',
     ],
-    [config.devices.length > 0, 'devices: host devices in containers'],
     [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
-    [config.mounts.some(m => m.image !== undefined && m.image.image !== ''), 'mounts.image: image volumes'],
     [
       config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
       'mounts.uidMappings: idmapped mounts',
@@ -105,7 +109,6 @@ function refuseUnsupported(config: ContainerConfig): void {
         security?.namespaceOptions?.usernsOptions !== undefined,
       'userns_options: user namespaces',
     ],
-    [security?.seccomp?.profileType === SecurityProfile_ProfileType.Localhost, 'seccomp: localhost profiles'],
     [security?.apparmor?.profileType === SecurityProfile_ProfileType.Localhost, 'apparmor: localhost profiles'],
   ];
   for (const [isAsked, what] of asked) {
@@ -128,6 +131,9 @@ function commandLine(config: ContainerConfig, image: ImageDefaults): string[] {
 
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
+/** What a terminal is without further word: all of them understand this much. */
+export const DEFAULT_TERM = 'xterm';
+
 /** The image's entries, overridden by key; values are bytes. */
 function environment(config: ContainerConfig, image: ImageDefaults, hostname: string): Buffer[] {
   const entries = new Map<string, Buffer>();
@@ -137,6 +143,7 @@ function environment(config: ContainerConfig, image: ImageDefaults, hostname: st
   };
   set('PATH', Buffer.from(DEFAULT_PATH));
   set('HOSTNAME', Buffer.from(hostname));
+  if (config.tty) set('TERM', Buffer.from(DEFAULT_TERM));
   for (const entry of image.env) {
     const [key = '', ...rest] = entry.split('=');
     if (key !== '') set(key, Buffer.from(rest.join('=')));
@@ -185,16 +192,14 @@ function oomScoreAdj(config: ContainerConfig): number {
   throw new BerthError('invalid_argument', `oom_score_adj ${value} is not between -1000 and 1000`);
 }
 
-function namespaces(pod: PodFacts): NamespaceSpec[] {
-  const list: NamespaceSpec[] = [{ type: 'mount' }, { type: 'cgroup' }];
+function namespaces(pod: PodFacts, isPrivileged: boolean): NamespaceSpec[] {
+  const list: NamespaceSpec[] = [{ type: 'mount' }];
+  // A privileged container sees the host's cgroups, as with other runtimes: what runs containers in one needs it.
+  if (!isPrivileged) list.push({ type: 'cgroup' });
   if (pod.networkPath !== undefined) list.push({ type: 'network', path: pod.networkPath });
   if (pod.ipcPath !== undefined) list.push({ type: 'ipc', path: pod.ipcPath });
   if (pod.utsPath !== undefined) list.push({ type: 'uts', path: pod.utsPath });
   if (pod.pidPath !== undefined) list.push({ type: 'pid', path: pod.pidPath });
   else if (!pod.hostPid) list.push({ type: 'pid' });
   return list;
-}
-
-function listOr(asked: readonly string[] | undefined, otherwise: readonly string[]): string[] {
-  return [...(asked && asked.length > 0 ? asked : otherwise)];
 }

@@ -1,8 +1,17 @@
 import type { LaunchPlan } from '../native/plan-ops';
-import { cgroupOps, lookupUser, rootOverlay, type CgroupPlacement, type LogTarget, type Rootfs } from './launch-plan';
+import {
+  cgroupOps,
+  lookupUser,
+  rootOverlay,
+  stdinMode,
+  type CgroupPlacement,
+  type KeepStdinOpen,
+  type LogTarget,
+  type Rootfs,
+} from './launch-plan';
 import { CLONE, MS } from './linux';
-import { holdOps } from './mount-ops';
-import type { Spec } from './spec';
+import { holdImageOps, holdOps, mountOps } from './mount-ops';
+import type { MountSpec, Spec } from './spec';
 
 /** The command lines of an OCI runtime for one container, each with the program's path first. */
 interface RuntimeCommands {
@@ -25,7 +34,7 @@ export function externalPlan(
   rootfs: Rootfs,
   cgroup: CgroupPlacement,
   log: LogTarget | undefined,
-  keepStdinOpen: boolean,
+  keepStdinOpen: KeepStdinOpen,
   commands: RuntimeCommands,
 ): LaunchPlan {
   return {
@@ -35,19 +44,27 @@ export function externalPlan(
       ...cgroupOps({ ...cgroup, v1Tasks: [], v2Directory: undefined }),
       { op: 'CLONE_FLAGS', flags: BigInt(CLONE.newns) },
       ...(log ? [{ op: 'LOG', path: log.path, maxLine: log.maxLineBytes } as const] : []),
-      { op: 'STDIN', mode: keepStdinOpen ? 1 : 0 },
+      { op: 'STDIN', mode: stdinMode(keepStdinOpen, spec.process) },
     ],
     inner: [
       { op: 'UMASK', mask: 0o022 },
       ...spec.mounts.flatMap(holdOps),
       { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
+      ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
       rootOverlay(spec, rootfs),
+      ...spec.mounts.flatMap(beforeRuntime),
       lookupUser(spec.process.user),
       { op: 'AWAIT_GO' },
       { op: 'SETSID' },
       ...runOp(commands.create),
     ],
   };
+}
+
+/** What a bundle has no words for is done before: files of images are mounted, and volumes filled from the root. */
+function beforeRuntime(mount: MountSpec): LaunchPlan['inner'] {
+  const isBefore = (op: string) => op === 'COPY_UP' || op === 'RELABEL' || mount.image !== undefined;
+  return mountOps(mount).filter(({ op }) => isBefore(op));
 }
 
 /** One more process in such a container: the runtime's exec, outside of all of its namespaces. */

@@ -1,7 +1,10 @@
 import type { InnerOp, LaunchPlan, OuterOp } from '../native/plan-ops';
 import { capabilityMask } from './capabilities';
-import { CLONE, MOUNT_FLAGS, MS, ROOT_FLAGS } from './linux';
-import { holdOps, mountOp } from './mount-ops';
+import { CLONE, MS, ROOT_FLAGS } from './linux';
+import { cgroupDirectoryOps } from './cgroup-mounts';
+import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
+import { holdImageOps, holdOps, mountOps } from './mount-ops';
+import type { SeccompFilter } from './seccomp/compile';
 import type { CapabilitySets, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
 
 /** Where the container's process is to be put; paths on the host. */
@@ -29,13 +32,17 @@ export interface LogTarget {
   maxLineBytes: number;
 }
 
+/** False: /dev/null. True: held open as long as the container lives. `once`: closed when its first client leaves. */
+export type KeepStdinOpen = boolean | 'once';
+
 /** Spec → plan: from a fresh monitor to the container's execve. Pure. */
 export function launchPlan(
   spec: Spec,
   rootfs: Rootfs,
   cgroup: CgroupPlacement,
   log: LogTarget | undefined,
-  keepStdinOpen: boolean,
+  keepStdinOpen: KeepStdinOpen,
+  filter?: SeccompFilter,
 ): LaunchPlan {
   const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid');
   const pid = spec.linux.namespaces.find(ns => ns.type === 'pid');
@@ -44,7 +51,7 @@ export function launchPlan(
     { op: 'CLONE_FLAGS', flags: BigInt(CLONE.newns | (pid && pid.path === undefined ? CLONE.newpid : 0)) },
     ...(pid?.path === undefined ? [] : [{ op: 'JOIN_PID', path: pid.path } as const]),
     ...(log ? [{ op: 'LOG', path: log.path, maxLine: log.maxLineBytes } as const] : []),
-    { op: 'STDIN', mode: keepStdinOpen ? 1 : 0 },
+    { op: 'STDIN', mode: stdinMode(keepStdinOpen, spec.process) },
   ];
   const inner: InnerOp[] = [
     { op: 'UMASK', mask: 0 },
@@ -52,16 +59,28 @@ export function launchPlan(
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
     ...spec.mounts.flatMap(holdOps),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
+    ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
+    ...holdDeviceOps(spec, rootfs.stage),
+    // Before /sys/fs/cgroup is mounted, which shows what is below the namespace's root.
+    ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
+      ? [{ op: 'UNSHARE', flags: CLONE.newcgroup } as const]
+      : []),
     rootOverlay(spec, rootfs),
-    ...spec.mounts.flatMap(mount => [mountOp(mount), ...(isOwnDev(mount) ? deviceOps(spec) : [])]),
+    ...spec.mounts.flatMap(mount => [
+      ...mountOps(mount),
+      ...(isOwnDev(mount) ? devOps(spec) : []),
+      ...cgroupDirectoryOps(mount, spec.mounts),
+      // At once: a volume may come to lie over it later.
+      ...(mount.destination === '/dev/pts' ? terminalOps(spec.process, true) : []),
+    ]),
+    ...deviceOpsElsewhere(spec),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
     ...spec.linux.readonlyPaths.map(path => ({ op: 'READONLY', path }) as const),
     ...(spec.root.readonly ? [{ op: 'ROOT_READONLY' } as const] : []),
     { op: 'PIVOT_ROOT', propagation: MS.private },
     lookupUser(spec.process.user),
-    { op: 'UNSHARE', flags: CLONE.newcgroup },
     { op: 'AWAIT_GO' },
-    ...becomeOps(spec.process),
+    ...becomeOps(spec.process, filter),
   ];
   return { outer, inner };
 }
@@ -79,19 +98,40 @@ export function rootOverlay(spec: Spec, rootfs: Rootfs): InnerOp {
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
-export function execPlan(process: ProcessSpec, cgroup: CgroupPlacement, hasInput: boolean): LaunchPlan {
+export function execPlan(
+  process: ProcessSpec,
+  cgroup: CgroupPlacement,
+  hasInput: boolean,
+  filter?: SeccompFilter,
+): LaunchPlan {
   const types = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
   return {
     outer: [
       // First: what carries the output must not be in the container's namespaces.
-      { op: 'STDIN', mode: hasInput ? 1 : 0 },
+      { op: 'STDIN', mode: stdinMode(hasInput, process) },
       ...cgroupOps({ ...cgroup, killFile: undefined }),
       // On the host's /proc, for the child to inherit: the container's may be anything.
       { op: 'OOM_SCORE_ADJ', value: process.oomScoreAdj },
       { op: 'JOIN_PIDFD', fd: 5, types },
     ],
-    inner: [{ op: 'UMASK', mask: 0 }, lookupUser(process.user), ...becomeOps(process)],
+    inner: [
+      { op: 'UMASK', mask: 0 },
+      ...terminalOps(process, false),
+      lookupUser(process.user),
+      ...becomeOps(process, filter),
+    ],
   };
+}
+
+/** OP_STDIN's word for it. */
+export function stdinMode(isOpen: KeepStdinOpen, process: ProcessSpec): number {
+  return (isOpen ? 1 : 0) | (isOpen === 'once' ? 2 : 0) | (process.terminal ? 4 : 0);
+}
+
+function terminalOps({ terminal, consoleSize }: ProcessSpec, isConsole: boolean): InnerOp[] {
+  if (!terminal) return [];
+  const { height = 0, width = 0 } = consoleSize ?? {};
+  return [{ op: 'TERMINAL', console: isConsole ? 1 : 0, rows: height, columns: width }];
 }
 
 /** A /dev that the request brings is taken as it is. */
@@ -117,30 +157,6 @@ export function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
   ];
 }
 
-/**
- * /dev right after its tmpfs: the host's own nodes, bound one by one, and the
- * links that programs expect. Its tmpfs, the root and the volumes are nodev, so
- * that a node which a container or its image made opens nothing.
- */
-function deviceOps(spec: Spec): InnerOp[] {
-  const links: [string, string][] = [
-    ['/proc/self/fd', '/dev/fd'],
-    ['/proc/self/fd/0', '/dev/stdin'],
-    ['/proc/self/fd/1', '/dev/stdout'],
-    ['/proc/self/fd/2', '/dev/stderr'],
-    ['pts/ptmx', '/dev/ptmx'],
-  ];
-  return [
-    ...spec.linux.devices.map(({ path }) => deviceBind(path)),
-    ...links.map(([target, path]) => ({ op: 'SYMLINK', target, path }) as const),
-  ];
-}
-
-function deviceBind(path: string): InnerOp {
-  const flags = MOUNT_FLAGS.targetNoLinks | MOUNT_FLAGS.sourceNoLinks;
-  return { op: 'MOUNT_BIND', source: path, target: path, set: 0n, clear: 0n, propagation: MS.private, flags };
-}
-
 /** Looks the user up in the image. */
 export function lookupUser(request: UserRequest): InnerOp {
   const groups = Buffer.alloc(request.supplementalGroups.length * 4);
@@ -156,22 +172,30 @@ export function lookupUser(request: UserRequest): InnerOp {
   };
 }
 
-/** The last steps, the same for a container's first process and for an exec. */
-function becomeOps(process: ProcessSpec): InnerOp[] {
+/**
+ * The last steps, the same for a container's first process and for an exec. To
+ * load a filter takes CAP_SYS_ADMIN or no_new_privs: with the latter it is the
+ * last thing, without it comes before the capabilities go.
+ */
+function becomeOps(process: ProcessSpec, filter: SeccompFilter | undefined): InnerOp[] {
+  const seccomp: InnerOp[] = filter ? [{ op: 'SECCOMP', flags: filter.flags, filter: filter.program }] : [];
+  const { bounding } = process.capabilities;
   return [
     { op: 'SETSID' },
+    ...(process.terminal ? [{ op: 'CONTROLLING_TERMINAL' } as const] : []),
     { op: 'UMASK', mask: process.umask },
     { op: 'CWD', path: process.cwd },
-    identity(process.capabilities),
-    ...(process.noNewPrivileges ? [{ op: 'NO_NEW_PRIVS' } as const] : []),
+    { op: 'IDENTITY', bounding: capabilityMask(bounding) },
+    ...(process.noNewPrivileges
+      ? [capabilities(process.capabilities), { op: 'NO_NEW_PRIVS' } as const, ...seccomp]
+      : [...seccomp, capabilities(process.capabilities)]),
     { op: 'EXEC', candidates: candidates(process), argv: process.args, envp: process.env, addHome: 1 },
   ];
 }
 
-function identity(sets: CapabilitySets): InnerOp {
+function capabilities(sets: CapabilitySets): InnerOp {
   return {
-    op: 'IDENTITY',
-    bounding: capabilityMask(sets.bounding),
+    op: 'CAPABILITIES',
     effective: capabilityMask(sets.effective),
     permitted: capabilityMask(sets.permitted),
     inheritable: capabilityMask(sets.inheritable),

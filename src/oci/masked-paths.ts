@@ -26,3 +26,20 @@ export const READONLY_PATHS: readonly string[] = [
   '/proc/sys',
   '/proc/sysrq-trigger',
 ];
+
+export interface PathRule {
+  isPrivileged: boolean;
+  /** With one the kubelet allows `procMount: Unmasked`. */
+  hasUserNamespace: boolean;
+}
+
+/**
+ * Which of the defaults and the request's list counts. A list means itself. On the wire an empty list and none are the
+ * same: in a user namespace they mean no paths, as the kubelet says `procMount: Unmasked`, which it allows only there;
+ * without one they are a client that says nothing, and it gets the defaults. A privileged container has none.
+ */
+export function pathsOf(asked: readonly string[], defaults: readonly string[], rule: PathRule): string[] {
+  if (rule.isPrivileged) return [];
+  if (asked.length > 0) return [...asked];
+  return rule.hasUserNamespace ? [] : [...defaults];
+}

@@ -4,7 +4,7 @@ import type { MountSpec } from './spec';
 
 /** Takes the source of a bind from the host, before there is a root. */
 export function holdOps(mount: MountSpec): InnerOp[] {
-  if (mount.type !== 'bind') return [];
+  if (mount.type !== 'bind' || mount.image) return [];
   const flags =
     (mount.recursive ? MOUNT_FLAGS.recursive : 0) |
     (mount.makeSource ? MOUNT_FLAGS.sourceMake : 0) |
@@ -13,8 +13,23 @@ export function holdOps(mount: MountSpec): InnerOp[] {
   return [{ op: 'HOLD_SOURCE', source: mount.source, target: mount.destination, flags }];
 }
 
+/** Takes the files of an image; only where nothing is shared with the host any more, for `stage` is mounted on meanwhile. */
+export function holdImageOps({ destination, image }: MountSpec, stage: string): InnerOp[] {
+  if (!image) return [];
+  return [{ op: 'HOLD_IMAGE', target: destination, stage, subpath: image.subPath, lowers: image.lowers }];
+}
+
 /** Mounts it in the root. */
-export function mountOp(mount: MountSpec): InnerOp {
+export function mountOps(mount: MountSpec): InnerOp[] {
+  const target = mount.destination;
+  return [
+    ...(mount.copyUp ? [{ op: 'COPY_UP', target } as const] : []),
+    ...(mount.relabel === undefined ? [] : [{ op: 'RELABEL', target, label: mount.relabel } as const]),
+    mountOp(mount),
+  ];
+}
+
+function mountOp(mount: MountSpec): InnerOp {
   const strict = mount.strictDestination ? MOUNT_FLAGS.targetNoLinks : 0;
   if (mount.type !== 'bind') {
     return {

@@ -1,6 +1,8 @@
 import { posix } from 'node:path';
 import { BerthError } from '../base/errors';
 import { MountPropagation, type Mount } from '../cri';
+import { cgroupMounts } from './cgroup-mounts';
+import type { AnonymousVolume, HostFacts } from './host-facts';
 import type { MountSpec } from './spec';
 
 /** What decides about mounts beside the request's list of them. */
@@ -11,23 +13,30 @@ export interface MountFacts {
   files: Readonly<Record<string, string>>;
   /** Missing sources become directories. */
   makeMountSources: boolean;
+  host: Pick<HostFacts, 'cgroups' | 'imageLowers' | 'anonymousVolumes' | 'hasSelinux'>;
+  /** What volumes are labelled with where SELinux is on. */
+  mountLabel: string;
   isPrivileged: boolean;
   isRootReadonly: boolean;
 }
 
 /**
- * All mounts of a container, in their order: the standard ones, then the pod's files and the request's, parents before
- * children. A mount of the request takes the place of a standard one or a file with the same path, and one at /dev that
- * of everything in it. Throws `invalid_argument`.
+ * All mounts of a container, in their order: the standard ones, then the pod's files, the image's volumes and the
+ * request's, parents before children. A mount of the request takes the place of a standard one or a file with the same path, and one at /dev or
+ * /sys/fs/cgroup that of everything in it. Throws `invalid_argument`.
  */
 export function containerMounts(asked: readonly Mount[], facts: MountFacts): MountSpec[] {
-  const wanted = asked.map(mount => bindOf(mount, facts));
+  const wanted = asked.map(mount => (isImageMount(mount) ? imageOf(mount, facts) : bindOf(mount, facts)));
   const taken = new Set(wanted.map(mount => mount.destination));
   const isFree = ({ destination }: MountSpec) =>
-    !taken.has(destination) && !(taken.has('/dev') && destination.startsWith('/dev/'));
+    !taken.has(destination) &&
+    !['/dev', '/sys/fs/cgroup'].some(path => taken.has(path) && destination.startsWith(`${path}/`));
   return [
     ...standardMounts(facts).filter(isFree),
-    ...[...podFiles(facts).filter(isFree), ...wanted].sort((a, b) => depth(a) - depth(b)),
+    ...[...podFiles(facts), ...imagesVolumes(facts)]
+      .filter(isFree)
+      .concat(wanted)
+      .sort((a, b) => depth(a) - depth(b)),
   ];
 }
 
@@ -35,7 +44,7 @@ function depth(mount: MountSpec): number {
   return mount.destination.split('/').length;
 }
 
-function standardMounts({ shmPath, isPrivileged }: MountFacts): MountSpec[] {
+function standardMounts({ shmPath, host, isPrivileged }: MountFacts): MountSpec[] {
   const safe = { readonly: false, nosuid: true, nodev: true, noexec: true, strictDestination: true, source: '' };
   return [
     { ...safe, destination: '/proc', type: 'proc', options: [] },
@@ -58,6 +67,7 @@ function standardMounts({ shmPath, isPrivileged }: MountFacts): MountSpec[] {
     { ...safe, destination: '/dev/mqueue', type: 'mqueue', options: [] },
     { ...safe, destination: '/dev/shm', type: 'bind', source: shmPath, options: [] },
     { ...safe, destination: '/sys', type: 'sysfs', options: [], readonly: !isPrivileged },
+    ...cgroupMounts(host.cgroups, isPrivileged),
   ];
 }
 
@@ -81,6 +91,54 @@ const PLAIN_BIND = {
   propagation: 'private',
 } as const satisfies Partial<MountSpec>;
 
+/** The mount of an image's files; the kubelet says nothing in `image` for all others. */
+export function isImageMount(mount: Mount): boolean {
+  return mount.image !== undefined && mount.image.image !== '';
+}
+
+/** Read-only, and as an image never has devices or set-user-id programs to share, without them. */
+function imageOf(mount: Mount, { host }: MountFacts): MountSpec {
+  const destination = destinationOf(mount);
+  const name = mount.image?.image ?? '';
+  const refuse = (why: string) =>
+    new BerthError('invalid_argument', `mount of image ${name} at ${mount.containerPath}: ${why}`);
+  if (mount.hostPath !== '') throw refuse(`it has a host path, too: ${mount.hostPath}`);
+  if (mount.propagation !== MountPropagation.PROPAGATION_PRIVATE) throw refuse('nothing propagates from an image');
+  if (!isInside(mount.imageSubPath)) throw refuse(`the sub path ${JSON.stringify(mount.imageSubPath)} leads out of it`);
+  return {
+    ...PLAIN_BIND,
+    destination,
+    source: name,
+    image: { lowers: [...(host.imageLowers.get(name) ?? [])], subPath: mount.imageSubPath },
+    readonly: true,
+    noexec: optionsOf(mount).has('noexec'),
+    nodev: true,
+    nosuid: true,
+  };
+}
+
+function isInside(path: string): boolean {
+  return !path.startsWith('/') && !path.includes('\0') && !path.split('/').includes('..');
+}
+
+/** Anonymous volumes: hostile data says where, so that it is not in the kernel's file systems. */
+function imagesVolumes({ host, isPrivileged, mountLabel }: MountFacts): MountSpec[] {
+  return host.anonymousVolumes.map(volume => ({
+    ...PLAIN_BIND,
+    destination: volumePath(volume),
+    source: volume.source,
+    nodev: !isPrivileged,
+    copyUp: true,
+    ...(host.hasSelinux ? { relabel: mountLabel } : {}),
+  }));
+}
+
+function volumePath({ path }: AnonymousVolume): string {
+  const place = posix.normalize(`/${path}`).replace(/(?<=.)\/$/, '');
+  if (!/^\/($|(proc|sys|dev)(\/|$))/.test(place) && !place.includes('\0')) return place;
+  throw new BerthError('invalid_argument', `the image has a VOLUME ${JSON.stringify(path)}, where no volume can be`);
+}
+
 function bindOf(mount: Mount, facts: MountFacts): MountSpec {
   const destination = destinationOf(mount);
   const options = optionsOf(mount);
@@ -103,7 +161,21 @@ function bindOf(mount: Mount, facts: MountFacts): MountSpec {
     nodev: options.has('nodev') || !facts.isPrivileged,
     nosuid: options.has('nosuid'),
     propagation: PROPAGATION[mount.propagation],
+    ...(mount.selinuxRelabel && facts.host.hasSelinux ? { relabel: relabel(mount, facts.mountLabel) } : {}),
   };
+}
+
+/** What the machine itself stands on keeps its labels: another one, and it boots no more. */
+const NOT_RELABELLED =
+  /^\/+(|bin|boot|dev|etc|home|lib|lib64|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var|var\/lib|var\/log)\/*$/;
+
+function relabel({ hostPath, containerPath }: Mount, label: string): string {
+  if (!NOT_RELABELLED.test(posix.normalize(hostPath))) return label;
+  throw new BerthError(
+    'invalid_argument',
+    `mount of ${hostPath} at ${containerPath}: selinux_relabel would label a directory of the system anew`,
+    { hint: 'mount a directory below it' },
+  );
 }
 
 const PROPAGATION = {

@@ -1,5 +1,5 @@
 import { BerthError } from '../base/errors';
-import type { CapabilitySets, MountSpec, ProcessSpec, Spec } from './spec';
+import type { CapabilitySets, DeviceSpec, MountSpec, ProcessSpec, SeccompSpec, Spec } from './spec';
 
 /** Who a process is, once names have been looked up in the image. */
 export interface ResolvedUser {
@@ -28,7 +28,7 @@ export function bundleJson(
     ociVersion: '1.0.2',
     process: ociProcess(spec.process, user),
     root: { path: rootPath, readonly: spec.root.readonly },
-    mounts: spec.mounts.map(ociMount),
+    mounts: spec.mounts.filter(isOfRuntime).map(ociMount),
     annotations,
     linux: {
       namespaces: linux.namespaces,
@@ -38,6 +38,7 @@ export function bundleJson(
       maskedPaths: linux.maskedPaths,
       readonlyPaths: linux.readonlyPaths,
       cgroupsPath: linux.cgroupsPath,
+      ...(linux.seccomp ? { seccomp: ociSeccomp(linux.seccomp) } : {}),
       rootfsPropagation: spec.mounts.some(({ propagation }) => propagation === 'slave') ? 'rslave' : 'rprivate',
     },
   });
@@ -83,7 +84,16 @@ function ociCapabilities(sets: CapabilitySets): object {
   };
 }
 
+/** Files of images are in the root already. The cgroup tree is one mount to a runtime, whatever the host's hierarchies are. */
+function isOfRuntime({ image, destination }: MountSpec): boolean {
+  return !image && !destination.startsWith('/sys/fs/cgroup/');
+}
+
 function ociMount(mount: MountSpec): object {
+  if (mount.destination === '/sys/fs/cgroup' && mount.type !== 'bind') {
+    const options = [mount.readonly ? 'ro' : 'rw', 'nosuid', 'nodev', 'noexec'];
+    return { destination: mount.destination, type: 'cgroup', source: 'cgroup', options };
+  }
   const isBind = mount.type === 'bind';
   // Runtimes make nodes in its tmpfs, where berth binds the host's.
   const flags = mount.destination === '/dev' ? { ...mount, nodev: false } : mount;
@@ -101,10 +111,16 @@ function ociMount(mount: MountSpec): object {
   };
 }
 
+/** Flags that only are our default are left to the runtime, which has one of its own: runc before 1.2 refuses all flags. */
+function ociSeccomp({ flags, ...filter }: SeccompSpec): object {
+  const areAsked = flags.some(flag => flag !== 'SECCOMP_FILTER_FLAG_SPEC_ALLOW');
+  return { ...filter, ...(areAsked ? { flags } : {}) };
+}
+
 const STANDARD_DEVICES = new Set(['null', 'zero', 'full', 'random', 'urandom', 'tty'].map(name => `/dev/${name}`));
 
-function ociDevice({ path, major, minor, mode }: Spec['linux']['devices'][number]): object {
-  return { path, type: 'c', major, minor, fileMode: mode, uid: 0, gid: 0 };
+function ociDevice({ path, type, major, minor, mode, uid, gid }: DeviceSpec): object {
+  return { path, type, major, minor, fileMode: mode, uid, gid };
 }
 
 /** 64-bit numbers with all their digits, which JSON.stringify refuses to write. No string of a spec holds a NUL. */

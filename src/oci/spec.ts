@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 /**
  * The part of the OCI runtime specification (1.2) that berth uses, in its own
  * words. It is what `berth inspect` shows and what a launch plan is made from.
@@ -17,6 +19,10 @@ export interface ProcessSpec {
   /** `KEY=value`, each as bytes. */
   env: Buffer[];
   cwd: string;
+  /** Stdio is a terminal of the container's own. */
+  terminal?: boolean;
+  /** In characters, at the start. */
+  consoleSize?: { height: number; width: number };
   user: UserRequest;
   capabilities: CapabilitySets;
   noNewPrivileges: boolean;
@@ -65,6 +71,12 @@ export interface MountSpec {
   recursiveOptions?: boolean;
   /** Binds: what is mounted on the host later is seen (`slave`), and what the container mounts is seen on the host (`shared`). */
   propagation?: 'private' | 'slave' | 'shared';
+  /** Binds: not `source`, which is a name then, but the files of an image; `subPath` is what of them, empty for all. */
+  image?: { lowers: string[]; subPath: string };
+  /** Binds: `source` is an empty directory, which takes first what the image has at `destination`. */
+  copyUp?: boolean;
+  /** Binds: the SELinux label that everything in it gets. */
+  relabel?: string;
   /** Binds: a source that is missing is made, a directory with mode 0755. */
   makeSource?: boolean;
   /** The destination must be reached through real directories: one of the standard mounts. */
@@ -77,11 +89,16 @@ export interface NamespaceSpec {
   path?: string;
 }
 
+/** A device node of the container's. */
 export interface DeviceSpec {
   path: string;
+  type: 'b' | 'c';
   major: number;
   minor: number;
+  /** Permission bits. */
   mode: number;
+  uid: number;
+  gid: number;
 }
 
 /**
@@ -107,17 +124,46 @@ export interface LinuxSpec {
   maskedPaths: string[];
   readonlyPaths: string[];
   cgroupsPath: string;
+  /** Absent: unconfined. */
+  seccomp?: SeccompSpec;
+}
+
+/** Names and values are the specification's: `SCMP_ACT_ALLOW`, `SCMP_CMP_EQ`, `SCMP_ARCH_X86_64`. */
+export interface SeccompSpec {
+  defaultAction: string;
+  defaultErrnoRet?: number;
+  architectures: string[];
+  flags: string[];
+  syscalls: SeccompSyscall[];
+}
+
+export interface SeccompSyscall {
+  names: string[];
+  action: string;
+  errnoRet?: number;
+  args?: SeccompArgument[];
+}
+
+/** `value` is the mask and `valueTwo` what is left of it when `op` is SCMP_CMP_MASKED_EQ. */
+export interface SeccompArgument {
+  index: number;
+  value: bigint;
+  valueTwo?: bigint | undefined;
+  op: string;
 }
 
 /** The spec as JSON text: bytes as text, the shape of a bundle's config.json. */
 export function specToJson(spec: Spec): string {
-  return JSON.stringify(
+  // JSON's numbers have no limit, JavaScript's have: values of 64 bits go through as marked text that nobody can guess.
+  const mark = randomUUID();
+  const text = JSON.stringify(
     {
       ociVersion: '1.2.0',
       ...spec,
       process: { ...spec.process, env: spec.process.env.map(entry => entry.toString('utf8')) },
     },
-    null,
+    (_, value: unknown) => (typeof value === 'bigint' ? `${mark}${value}` : value),
     2,
   );
+  return text.replace(new RegExp(`"${mark}(\\d+)"`, 'g'), '$1');
 }

@@ -20,6 +20,14 @@ export interface ExecStart {
   signal?: AbortSignal;
   /** True for a process that reads: `stdin` of the running exec then is a stream. */
   stdin: boolean;
+  /** The plan gives the process a terminal: its output is `stdout` then. */
+  isTerminal?: boolean;
+}
+
+/** In characters. */
+export interface TerminalSize {
+  columns: number;
+  rows: number;
 }
 
 export interface RunningExec {
@@ -28,6 +36,8 @@ export interface RunningExec {
   stdin: Socket | undefined;
   /** To the process and what it started in its session. */
   kill(signal: number): void;
+  /** Of its terminal, if it has one. */
+  resize(size: TerminalSize): void;
 }
 
 /**
@@ -48,7 +58,8 @@ export async function startExec(start: ExecStart): Promise<RunningExec> {
   try {
     for (let i = 0; i < (start.stdin ? 3 : 2); i++) sockets.push(addon().socketPair());
     const [[, outTheirs], [, errTheirs], [, inTheirs] = []] = sockets as Pairs;
-    const stdio = [inTheirs, outTheirs, errTheirs] as const;
+    // A terminal has one output: the helper lets go of the other end, which is at its end at once.
+    const stdio = [inTheirs, outTheirs, start.isTerminal ? undefined : errTheirs] as const;
     helper = await startHelper({ role: 'exec', name: start.name, plan: start.plan, stdio, extra: start.target });
   } catch (error) {
     for (const [ours] of sockets) closeSync(ours);
@@ -123,7 +134,12 @@ async function run(
   signal?.addEventListener('abort', onAbort, { once: true });
   void exited.promise.catch(() => undefined).finally(() => signal?.removeEventListener('abort', onAbort));
   await started.promise;
-  return { exited: exited.promise, stdin, kill: number => control.send({ type: 'KILL', signal: number }) };
+  return {
+    exited: exited.promise,
+    stdin,
+    kill: number => control.send({ type: 'KILL', signal: number }),
+    resize: size => control.send({ type: 'RESIZE', rows: size.rows & 0xffff, columns: size.columns & 0xffff }),
+  };
 }
 
 /** One of the command's outputs, as the relay brings it. A slow taker holds it back, and with it the command. */

@@ -70,6 +70,20 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
       return lookupError(step, errno, detail);
     case 'HOLD_SOURCE':
       return sourceError(step, errno, detail);
+    case 'HOLD_IMAGE':
+      return new LaunchError(
+        'invalid_argument',
+        `mount an image at ${text(step.target)}: ${detail || 'failed'}: ${why}`,
+        step.op,
+        errno,
+      );
+    case 'COPY_UP':
+      return new LaunchError(
+        errno === 'ENOSPC' ? 'resource_exhausted' : 'internal',
+        `fill the image's VOLUME ${text(step.target)}: ${detail || 'failed'}: ${why}`,
+        step.op,
+        errno,
+      );
     case 'MOUNT_BIND':
       return new LaunchError(
         'invalid_argument',
@@ -96,18 +110,25 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
 }
 
 const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
+  CAPABILITIES: 'set the capabilities',
   CGROUP_V1: 'open the cgroup',
   CGROUP_V2: 'open the cgroup',
+  HOLD_DEVICE: 'make the device',
   IDENTITY: 'take on user, groups and capabilities',
   JOIN_PID: "join the pod's PID namespace",
   JOIN_PIDFD: "join the container's namespaces",
   MASK: 'mask',
+  MOUNT_ATTR: 'set the attributes of the mount at',
   MOUNT_FS: 'mount',
   PAUSE: "start the pod's init",
   PIN: 'pin the namespace',
   PIVOT_ROOT: 'change the root',
   ROOT_OVERLAY: 'mount the root file system',
+  RELABEL: 'give the SELinux label to',
+  SECCOMP: 'load the seccomp filter',
   SETNS: 'join the namespace',
+  TERMINAL: 'make a terminal',
+  CONTROLLING_TERMINAL: "take the terminal for the process's own",
   SYSCTL: 'set the sysctl',
 };
 

@@ -167,6 +167,11 @@ export class Monitor {
     this.socket?.send({ type: 'KILL', signal });
   }
 
+  /** Of the container's terminal, if it has one. */
+  resize({ rows, columns }: { rows: number; columns: number }): void {
+    this.socket?.send({ type: 'RESIZE', rows: rows & 0xffff, columns: columns & 0xffff });
+  }
+
   /** Opens the log path anew; rejects, and goes on with the old file, when that fails. */
   async reopenLog(): Promise<void> {
     const done = deferred<void>();
@@ -255,6 +260,8 @@ export class Monitor {
         return;
       }
       case 'DONE':
+      case 'ATTACHED':
+      case 'DIALED':
     }
   }
 

@@ -164,6 +164,7 @@ function inspected(containers: Containers, container: Container): object {
     command: commandOf(container),
     hostname: containers.sandboxes.find(record.sandboxId)?.record.hostname ?? '',
     user: record.user,
+    seccomp: record.seccomp?.profile ?? 'unconfined',
     stopSignal: signalName(record.stopSignal),
     autoRemove: record.autoRemove ?? false,
     labels: config.labels,

@@ -8,7 +8,7 @@ import { createContainer } from '../container/create';
 import type { Container } from '../container/containers';
 import type { Names } from '../container/names';
 import { removePod } from '../container/pods';
-import { ContainerConfig, NamespaceMode, PodSandboxConfig } from '../cri';
+import { ContainerConfig, NamespaceMode, PodSandboxConfig, SecurityProfile_ProfileType } from '../cri';
 import {
   PullPolicy,
   type BerthServer,
@@ -149,6 +149,7 @@ function containerConfig(request: CreateRequest, name: string, image: Image): Co
         namespaceOptions: namespaces(request.network),
         runAsUsername: request.user,
         noNewPrivs: false,
+        seccomp: { profileType: SecurityProfile_ProfileType.RuntimeDefault },
       },
     },
   });

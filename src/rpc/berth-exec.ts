@@ -25,6 +25,7 @@ export function execRpc({ log, containers }: BerthParts) {
         workingDir: start.workingDir,
         ...(start.user === '' ? {} : { user: userOf(start.user) }),
         stdin: start.stdin,
+        ...(start.tty ? { terminal: start.size ?? { columns: 0, rows: 0 } } : {}),
         signal: ctx.signal,
         onOutput: (stream, chunk) => send(stream === 'stdout' ? { stdout: chunk } : { stderr: chunk }),
       });
@@ -49,7 +50,6 @@ async function firstOf(requests: Requests<ExecRequest>): Promise<ExecStart> {
   const { value } = await requests.next();
   const start = value?.start;
   if (!start) throw new BerthError('invalid_argument', 'the first message of an exec is its start');
-  if (start.tty) throw new BerthError('unimplemented', 'this version of berth has no terminals for exec');
   return start;
 }
 
@@ -64,6 +64,7 @@ async function failureOfInput(requests: Requests<ExecRequest>, exec: RunningExec
     if (done) break;
     if (request.start) throw new BerthError('invalid_argument', 'an exec is started once');
     if (request.signal !== undefined) exec.kill(signalOf(request.signal));
+    if (request.resize) exec.resize(request.resize);
     if (request.stdin && exec.stdin) await write(exec.stdin, request.stdin);
     if (request.stdinClose) exec.stdin?.end();
   }

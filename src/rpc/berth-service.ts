@@ -13,6 +13,7 @@ import { checkRpc } from './berth-check';
 import { containerRpcs } from './berth-containers';
 import { createRpc } from './berth-create';
 import { execRpc } from './berth-exec';
+import { explainRpc } from './berth-explain';
 import { imageRpcs } from './berth-images';
 import { logRpcs } from './berth-logs';
 import { pullRpcs } from './berth-pulls';
@@ -36,6 +37,7 @@ export function berthService(parts: BerthParts): UntypedServiceImplementation {
   const built = {
     version: unary(parts.log, 'Version', () => version(parts.version, startedAtNs)),
     ...imageRpcs(parts),
+    ...explainRpc(parts),
     ...pullRpcs(parts),
     ...archiveRpcs(parts),
     ...checkRpc(parts),

@@ -20,9 +20,12 @@ import { timingRows } from '../container/timings';
 import { planSteps } from '../process/plan-steps';
 import { runSandbox } from '../sandbox/run';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
+import type { StreamingServer } from '../streaming/server';
+import { findContainer, findSandbox, getContainer, getSandbox } from './find';
 import { complete, unary } from './handler';
 import { jsonText } from './json';
 import * as info from './runtime-info';
+import { streamingRpcs } from './runtime-streaming';
 import { containerStatus, criContainer, podSandbox, podSandboxStatus } from './to-cri';
 
 export interface RuntimeServiceParts {
@@ -31,13 +34,19 @@ export interface RuntimeServiceParts {
   version: string;
   sandboxes: Sandboxes;
   containers: Containers;
+  streaming: StreamingServer;
 }
 
 type Built = Partial<{ [Name in keyof RuntimeServiceServer]: RuntimeServiceServer[Name] }>;
 
 /** The CRI's RuntimeService: each RPC finds what it is about and hands over to its verb. */
 export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplementation {
-  const built = { ...infoRpcs(parts), ...sandboxRpcs(parts), ...containerRpcs(parts) } satisfies Built;
+  const built = {
+    ...infoRpcs(parts),
+    ...sandboxRpcs(parts),
+    ...containerRpcs(parts),
+    ...streamingRpcs(parts),
+  } satisfies Built;
   return complete(RuntimeServiceService, built);
 }
 
@@ -143,28 +152,6 @@ function isOurs({ record }: Sandbox | Container): boolean {
   return record.owner === 'cri' && record.state !== 'creating';
 }
 
-function findSandbox(sandboxes: Sandboxes, id: string): Sandbox | undefined {
-  const sandbox = sandboxes.find(id);
-  return sandbox && sandbox.record.owner === 'cri' ? sandbox : undefined;
-}
-
-function getSandbox(sandboxes: Sandboxes, id: string): Sandbox {
-  const sandbox = findSandbox(sandboxes, id);
-  if (sandbox) return sandbox;
-  throw new BerthError('not_found', `no pod sandbox has the id ${JSON.stringify(id)}`);
-}
-
-function findContainer(containers: Containers, id: string): Container | undefined {
-  const container = containers.find(id);
-  return container && container.record.owner === 'cri' ? container : undefined;
-}
-
-function getContainer(containers: Containers, id: string): Container {
-  const container = findContainer(containers, id);
-  if (container) return container;
-  throw new BerthError('not_found', `no container has the id ${JSON.stringify(id)}`);
-}
-
 function matchesSandbox(filter: PodSandboxFilter | undefined, item: ReturnType<typeof podSandbox>): boolean {
   if (!filter) return true;
   if (filter.id !== '' && !item.id.startsWith(filter.id)) return false;
@@ -203,6 +190,7 @@ function containerInfo(containers: Containers, container: Container): string {
     ...record,
     config: undefined,
     spec: undefined,
+    seccomp: record.seccomp?.profile ?? 'unconfined',
     pid: record.process?.pid ?? 0,
     runtimeSpec,
     plan: planSteps(containers.paths(record.id).stateDir),

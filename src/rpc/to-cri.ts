@@ -4,6 +4,7 @@ import {
   type Container as CriContainer,
   type ContainerStatus,
   type Image as CriImage,
+  type Mount,
   type PodSandbox,
   type PodSandboxStatus,
 } from '../cri';
@@ -74,7 +75,7 @@ export function containerStatus({ record, config }: Container): ContainerStatus 
     message: record.message,
     labels: config.labels,
     annotations: config.annotations,
-    mounts: config.mounts,
+    mounts: config.mounts.map(mount => criMount(mount, record)),
     logPath: record.logPath,
     resources: config.linux?.resources ? { linux: config.linux.resources, windows: undefined } : undefined,
     imageId: record.imageId,
@@ -87,6 +88,13 @@ export function containerStatus({ record, config }: Container): ContainerStatus 
     },
     stopSignal: criSignalOf(record.stopSignal),
   };
+}
+
+/** As it was asked for; of an image volume, which image that was. */
+function criMount(mount: Mount, { imageVolumes = [] }: Container['record']): Mount {
+  const volume = imageVolumes.find(({ containerPath }) => containerPath === mount.containerPath);
+  if (!volume || !mount.image) return mount;
+  return { ...mount, image: { ...mount.image, imageRef: volume.imageRef } };
 }
 
 function containerState(state: Container['record']['state']): ContainerState {

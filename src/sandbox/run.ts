@@ -11,6 +11,7 @@ import { Stopwatch } from '../base/stopwatch';
 import { writePodFiles } from '../network/pod-files';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
+import { profileChoice } from '../oci/security-profile';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
 import { watchInit } from './watch';
@@ -106,6 +107,8 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
     });
   }
   if (config.windows) throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux pods only');
+  // It has no process of its own to be confined; its containers bring their own.
+  profileChoice(linux?.securityContext?.seccomp, linux?.securityContext?.seccompProfilePath ?? '', 'seccomp');
   const userns = linux?.securityContext?.namespaceOptions?.usernsOptions;
   if (userns?.mode === NamespaceMode.POD) {
     throw new BerthError('unimplemented', 'this version of berth does not support userns_options: user namespaces');

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync, symlink
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { busyboxImage } from '../support/image-builder';
+import { MASKED_PATHS } from '../../src/oci/masked-paths';
 import { snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
 
@@ -215,6 +216,19 @@ describe('what a container’s process sees', function () {
     assert.equal(await node().exec(id, ['sh', '-c', 'ls /sys/firmware | wc -l']), '0\n');
     const asked = await node().start(await node().pod(), { security: { maskedPaths: ['/etc/group', '/home'] } });
     assert.equal(await node().exec(asked, ['sh', '-c', 'cat /etc/group; ls /home']), '');
+  });
+
+  it('cannot read a single one of the paths that are masked by default, where the host has them', async () => {
+    const id = await node().start(await node().pod(), {
+      security: { capabilities: { addCapabilities: ['SYS_ADMIN', 'SYS_PTRACE', 'SYSLOG'] } },
+    });
+    const thermal = readdirSync('/sys/devices/system/cpu').map(
+      cpu => `/sys/devices/system/cpu/${cpu}/thermal_throttle`,
+    );
+    const paths = [...MASKED_PATHS, ...thermal].filter(path => existsSync(path));
+    assert.ok(paths.length > 3);
+    const script = `for p in ${paths.join(' ')}; do if [ -d $p ]; then find $p -mindepth 1; else cat $p; fi; done`;
+    assert.equal(await node().exec(id, ['sh', '-c', script]), '');
   });
 
   it('has the devices of a container and no others', async () => {

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { busyboxImage } from '../support/image-builder';
 import { CriClient } from '../support/cri-client';
 import { snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
@@ -92,6 +93,25 @@ for (const program of programs)
       }
       assert.match(await node().exec(second, ['ps']), /sleep 1000[^]*sleep 1000/);
       assert.match(await node().exec(first, ['cat', '/etc/hosts']), /localhost/);
+    });
+
+    it('are filtered by seccomp, have files of images as volumes, and volumes that the image fills', async () => {
+      const image = await node().pull(
+        'filled',
+        busyboxImage({
+          config: { Volumes: { '/etc/keys': {} }, Env: ['PATH=/bin'] },
+          extraLayers: [[{ path: 'etc/keys/one', data: 'first\n' }]],
+        }),
+      );
+      const { stdout } = await run(
+        ['sh', '-c', 'grep Seccomp: /proc/self/status; ls /tools/bin/busybox; cat /etc/keys/one'],
+        {
+          image,
+          security: { seccomp: { profileType: 'RuntimeDefault' } },
+          mounts: [{ containerPath: '/tools', image: { image: node().box }, readonly: true }],
+        },
+      );
+      assert.equal(stdout, 'Seccomp:\t2\n/tools/bin/busybox\nfirst\n');
     });
 
     it('show no mount of theirs on the host', async () => {

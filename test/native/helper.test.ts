@@ -4,12 +4,15 @@ import {
   closeSync,
   copyFileSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
   writeSync,
@@ -94,9 +97,9 @@ describe('the helper', function () {
       { op: 'AWAIT_GO' },
       { op: 'SETSID' },
       ...last,
+      { op: 'IDENTITY', bounding: capabilityMask(DEFAULT_CAPABILITIES) },
       {
-        op: 'IDENTITY',
-        bounding: capabilityMask(DEFAULT_CAPABILITIES),
+        op: 'CAPABILITIES',
         effective: capabilityMask(DEFAULT_CAPABILITIES),
         permitted: capabilityMask(DEFAULT_CAPABILITIES),
         inheritable: 0n,
@@ -235,6 +238,67 @@ describe('the helper', function () {
     assert.equal(existsSync('/not/yet/here'), false);
   });
 
+  const held = (source: string, target: string) => ({
+    hold: { op: 'HOLD_SOURCE', source, target, flags: 0 } as const,
+    bind: {
+      op: 'MOUNT_BIND',
+      source,
+      target,
+      set: 0n,
+      clear: 0n,
+      propagation: MS.private,
+      flags: MOUNT_FLAGS.sourceHeld,
+    } as const,
+  });
+
+  it('copies holes as holes, and what is no file as it is', async () => {
+    const [image, volume] = [join(dir, 'root/data'), join(dir, 'outside/volume')];
+    mkdirSync(image);
+    mkdirSync(volume);
+    const sparse = openSync(join(image, 'sparse'), 'w');
+    writeSync(sparse, 'end', 2 ** 30);
+    closeSync(sparse);
+    spawnSync('mkfifo', [join(image, 'fifo')]);
+    symlinkSync('/etc/passwd', join(image, 'link'));
+    const { hold, bind } = held(volume, '/data');
+    const { end } = await run([hold, { op: 'COPY_UP', target: '/data' }, bind], ['/bin/ls']);
+    assert.equal(end?.type, 'EXITED');
+    const { size, blocks } = statSync(join(volume, 'sparse'));
+    assert.equal(size, 2 ** 30 + 3);
+    assert.ok(blocks < 64);
+    assert.ok(lstatSync(join(volume, 'fifo')).isFIFO());
+    assert.equal(readlinkSync(join(volume, 'link')), '/etc/passwd');
+  });
+
+  it('copies nothing that is mounted in the root, and nothing deeper than it can walk', async () => {
+    const volume = join(dir, 'outside/volume');
+    mkdirSync(volume);
+    const { hold, bind } = held(volume, '/proc/sys');
+    const mounted = await run([hold, { op: 'COPY_UP', target: '/proc/sys' }, bind], ['/bin/ls']);
+    assert.equal(mounted.end?.type, 'EXITED');
+    assert.deepEqual(readdirSync(volume), []);
+    mkdirSync(join(dir, 'root/deep', ...Array.from({ length: 300 }, () => 'd')), { recursive: true });
+    const deep = held(volume, '/deep');
+    failedWith((await run([deep.hold, { op: 'COPY_UP', target: '/deep' }], ['/bin/ls'])).end, errno.ELOOP, 'too deep');
+  });
+
+  it('labels everything in a volume, and nothing that links in it lead to', async () => {
+    const [volume, other] = [join(dir, 'outside/volume'), join(dir, 'outside/other')];
+    mkdirSync(join(volume, 'sub'), { recursive: true });
+    writeFileSync(join(volume, 'sub/file'), '');
+    writeFileSync(other, '');
+    symlinkSync(other, join(volume, 'link'));
+    const label = 'system_u:object_r:container_file_t:s0:c1,c2';
+    const { hold, bind } = held(volume, '/vol');
+    assert.equal((await run([hold, { op: 'RELABEL', target: '/vol', label }, bind], ['/bin/ls'])).end?.type, 'EXITED');
+    const labelOf = (path: string) =>
+      spawnSync('getfattr', ['-h', '--absolute-names', '--only-values', '-n', 'security.selinux', path], {
+        encoding: 'latin1',
+      }).stdout;
+    for (const path of ['', 'sub', 'sub/file', 'link']) assert.equal(labelOf(join(volume, path)), `${label}\0`, path);
+    assert.equal(labelOf(other), '');
+  });
+
   it('reaches a standard mount’s place through no link', async () => {
     symlinkSync('/tmp', join(dir, 'root/link'));
     const mount = { op: 'MOUNT_FS', type: 'tmpfs', attrs: 0n, options: [], flags: MOUNT_FLAGS.targetNoLinks } as const;
@@ -302,7 +366,7 @@ describe('the helper', function () {
     }
     const { end, output } = await run(
       [],
-      ['/bin/sh', '-c', '(echo x > /proc/1/exe) || echo refused; exec /bin/echo done'],
+      ['/bin/sh', '-c', 'exec 2>&1; (echo x > /proc/1/exe) || echo refused; exec /bin/echo done'],
     );
     assert.ok(end?.type === 'EXITED' && end.exitCode === 0);
     assert.match(output, /refused\ndone\n$/);

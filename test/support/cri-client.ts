@@ -25,7 +25,12 @@ export interface ContainerStatus {
   message: string;
   labels: Record<string, string>;
   annotations: Record<string, string>;
-  mounts: { containerPath: string; hostPath: string; readonly: boolean }[];
+  mounts: {
+    containerPath: string;
+    hostPath: string;
+    readonly: boolean;
+    image: { image: string; imageRef: string } | null;
+  }[];
   logPath: string;
   stopSignal: string;
   user: { linux: { uid: string; gid: string; supplementalGroups: string[] } } | null;
@@ -66,6 +71,9 @@ export interface Answers {
   };
   ContainerStatus: { status: ContainerStatus; info: Record<string, string> };
   ExecSync: { stdout: Buffer; stderr: Buffer; exitCode: number };
+  Exec: { url: string };
+  Attach: { url: string };
+  PortForward: { url: string };
   ReopenContainerLog: object;
   PullImage: { imageRef: string };
   ImageStatus: {

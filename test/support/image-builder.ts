@@ -4,18 +4,24 @@ import { gzipSync } from 'node:zlib';
 
 /** One entry of a layer's tar archive. Names and links are written as they are, however hostile. */
 export interface TarEntry {
-  path: string;
-  type?: 'file' | 'hardlink' | 'symlink' | 'char' | 'block' | 'dir' | 'fifo';
+  path: string | Buffer;
+  type?: keyof typeof typeFlags;
   data?: Buffer | string;
-  link?: string;
+  link?: string | Buffer;
   mode?: number;
   uid?: number;
   gid?: number;
   mtime?: number;
   major?: number;
   minor?: number;
-  /** PAX records of this entry; values may be binary. */
-  pax?: Record<string, Buffer | string>;
+  /** PAX records of this entry; values may be binary, keys in a list may come again. */
+  pax?: Record<string, Buffer | string> | readonly (readonly [key: string, value: Buffer | string])[];
+  /** How names and links are written that the header has no room for, and with 'pax!' and 'gnu!' those that it has, too. */
+  names?: 'pax' | 'pax!' | 'gnu!';
+  /** What the header says of the length of the contents, when that is not true. */
+  size?: number;
+  /** Laid over the header at these offsets; the checksum is right again. */
+  raw?: Readonly<Record<number, Buffer | string>>;
 }
 
 export interface Blob {
@@ -46,21 +52,42 @@ export interface ImageSpec {
   manifestDocument?: Record<string, unknown>;
 }
 
-const typeFlags = { file: '0', hardlink: '1', symlink: '2', char: '3', block: '4', dir: '5', fifo: '6' } as const;
+const typeFlags = {
+  ...{ file: '0', hardlink: '1', symlink: '2', char: '3', block: '4', dir: '5', fifo: '6' },
+  ...{ contiguous: '7', v7: '\0', 'old sparse': 'S' },
+} as const;
 
 /** A tar archive, PAX where it must be. */
 export function tar(entries: readonly TarEntry[], options: { end?: boolean } = {}): Buffer {
-  const blocks = entries.flatMap(entry => {
-    const pax: Record<string, Buffer | string> = {
-      ...(Buffer.byteLength(entry.path) > 100 ? { path: entry.path } : {}),
-      ...(Buffer.byteLength(entry.link ?? '') > 100 ? { linkpath: entry.link ?? '' } : {}),
-      ...entry.pax,
-    };
-    const extension = Object.keys(pax).length > 0 ? paxBlocks(pax) : [];
-    const data = Buffer.from(entry.data ?? '');
-    return [...extension, header(entry, typeFlags[entry.type ?? 'file'], data.length), padded(data)];
-  });
-  return Buffer.concat([...blocks, Buffer.alloc(options.end === false ? 0 : 1024)]);
+  return Buffer.concat([...entries.flatMap(blocksOf), Buffer.alloc(options.end === false ? 0 : 1024)]);
+}
+
+function blocksOf(entry: TarEntry): Buffer[] {
+  const { path, link = '', names = 'pax' } = entry;
+  const long = (text: Buffer | string) => names === 'pax!' || Buffer.byteLength(text) > 100;
+  const pax: (readonly [string, Buffer | string])[] =
+    names === 'gnu!'
+      ? []
+      : [
+          ...(long(path) ? [['path', path] as const] : []),
+          ...(long(link) && link.length > 0 ? [['linkpath', link] as const] : []),
+        ];
+  pax.push(...(isList(entry.pax) ? entry.pax : Object.entries(entry.pax ?? {})));
+  const data = Buffer.from(entry.data ?? '');
+  return [
+    ...(pax.length > 0 ? paxBlocks(pax) : []),
+    ...(names === 'gnu!' ? [...gnuBlocks('L', path), ...(link.length > 0 ? gnuBlocks('K', link) : [])] : []),
+    header(
+      names === 'pax' ? entry : { ...entry, path: 'made-up', link: '' },
+      typeFlags[entry.type ?? 'file'],
+      entry.size ?? data.length,
+    ),
+    padded(data),
+  ];
+}
+
+function isList(pax: TarEntry['pax']): pax is readonly (readonly [string, Buffer | string])[] {
+  return Array.isArray(pax);
 }
 
 /** One header block; `size` and `flag` may contradict the entry. */
@@ -79,15 +106,85 @@ export function header(entry: TarEntry, flag: string, size: number): Buffer {
   block.write('ustar\x0000', 257, 8, 'latin1');
   octal(entry.major ?? 0, 329, 8);
   octal(entry.minor ?? 0, 337, 8);
+  for (const [at, bytes] of Object.entries(entry.raw ?? {})) Buffer.from(bytes).copy(block, Number(at));
   block.fill(' ', 148, 156);
   const sum = block.reduce((total, byte) => total + byte, 0);
   block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 8, 'latin1');
   return block;
 }
 
-function paxBlocks(records: Record<string, Buffer | string>): Buffer[] {
-  const data = Buffer.concat(Object.entries(records).map(([key, value]) => paxRecord(key, Buffer.from(value))));
+function paxBlocks(records: readonly (readonly [string, Buffer | string])[]): Buffer[] {
+  const data = Buffer.concat(records.map(([key, value]) => paxRecord(key, Buffer.from(value))));
   return [header({ path: 'pax' }, 'x', data.length), padded(data)];
+}
+
+/** GNU's way of a long name, or of a long link: an entry before the entry. */
+function gnuBlocks(flag: 'L' | 'K', text: Buffer | string): Buffer[] {
+  const data = Buffer.concat([Buffer.from(text), Buffer.alloc(1)]);
+  return [header({ path: '././@LongLink' }, flag, data.length), padded(data)];
+}
+
+/** Octal as long as it fits, then base 256. */
+function gnuNumber(value: number): Buffer {
+  if (value < 8 ** 11) return Buffer.from(`${value.toString(8).padStart(11, '0')}\0`);
+  const field = Buffer.alloc(12);
+  field.writeBigUInt64BE(BigInt(value), 4);
+  field[0] = 0x80;
+  return field;
+}
+
+export const sparseForms = ['old GNU', '0.0', '0.1', '1.0'] as const;
+
+/** A sparse file of `size` bytes, of which these pieces have contents, in one of GNU tar's four ways. */
+export function sparse(
+  form: (typeof sparseForms)[number],
+  entry: TarEntry,
+  size: number,
+  pieces: readonly (readonly [at: number, bytes: string])[],
+): TarEntry {
+  const stored = Buffer.from(pieces.map(([, bytes]) => bytes).join(''));
+  const map = pieces.flatMap(([at, bytes]) => [at, bytes.length]);
+  const { path } = entry;
+  if (form === 'old GNU') {
+    const raw = { 257: 'ustar  \0', 386: Buffer.concat(map.map(gnuNumber)), 483: gnuNumber(size) };
+    return { ...entry, type: 'old sparse', data: stored, raw: { ...raw, ...entry.raw } };
+  }
+  if (form === '0.0')
+    return {
+      ...entry,
+      data: stored,
+      pax: [
+        ['GNU.sparse.size', `${size}`],
+        ['GNU.sparse.numblocks', `${pieces.length}`],
+        ...pieces.flatMap(([at, bytes]) => [
+          ['GNU.sparse.offset', `${at}`] as const,
+          ['GNU.sparse.numbytes', `${bytes.length}`] as const,
+        ]),
+      ],
+    };
+  if (form === '0.1')
+    return {
+      ...{ ...entry, path: 'GNUSparseFile.1/made-up', data: stored },
+      pax: [
+        ['GNU.sparse.size', `${size}`],
+        ['GNU.sparse.numblocks', `${pieces.length}`],
+        ['GNU.sparse.name', path],
+        ['GNU.sparse.map', map.join(',')],
+      ],
+    };
+  return {
+    ...{ ...entry, path: 'GNUSparseFile.1/made-up' },
+    data: Buffer.concat([
+      padded(Buffer.from(`${pieces.length}\n${map.map(number => `${number}\n`).join('')}`)),
+      stored,
+    ]),
+    pax: [
+      ['GNU.sparse.major', '1'],
+      ['GNU.sparse.minor', '0'],
+      ['GNU.sparse.name', path],
+      ['GNU.sparse.realsize', `${size}`],
+    ],
+  };
 }
 
 function paxRecord(key: string, value: Buffer): Buffer {

@@ -182,7 +182,7 @@ export class Transport {
 
 /** Beside this file, or in the bundle beside the program. */
 function workerFile(): string {
-  const bundled = join(__dirname, 'http-thread.cjs');
+  const bundled = join(__dirname, 'http-thread-start.cjs');
   return existsSync(bundled) ? bundled : join(__dirname, 'http-worker.js');
 }
 

@@ -192,16 +192,27 @@ const refusals: Partial<Record<string, string>> = {
   root: 'the root of an image must be a directory',
 };
 
-const errnoWords: Partial<Record<string, string>> = {
-  ENOSPC: 'no space left on device',
-  EDQUOT: 'the disk quota is used up',
-  EROFS: 'the file system is read-only',
-  EIO: 'the disk reports an input/output error',
+/** What no file system here could hold, by errno, and by step where the errno alone says too little. */
+const impossible: Partial<Record<string, string>> = {
   ENOTDIR: 'a part of its path is not a directory',
   ELOOP: 'too many symbolic links in its path',
   ENAMETOOLONG: 'a name is too long for the file system',
   E2BIG: 'its extended attributes are too large for the file system',
   EMLINK: 'too many hard links to one file',
+  EFBIG: 'it is larger than a file can be',
+  'link EPERM': 'a directory cannot have a second name',
+  'copy-up EPERM': 'a directory cannot have a second name',
+  'symlink ENOENT': 'a symbolic link must lead somewhere',
+  'xattr EINVAL': 'an extended attribute is malformed',
+  'xattr ERANGE': 'the name of an extended attribute is too long',
+  'xattr EPERM': 'an extended attribute is not allowed on it',
+};
+
+const errnoWords: Partial<Record<string, string>> = {
+  ENOSPC: 'no space left on device',
+  EDQUOT: 'the disk quota is used up',
+  EROFS: 'the file system is read-only',
+  EIO: 'the disk reports an input/output error',
 };
 
 function explain(layer: Descriptor, failure: UnpackFailure): BerthError {
@@ -220,7 +231,7 @@ function explain(layer: Descriptor, failure: UnpackFailure): BerthError {
     return say('failed_precondition', `it is compressed with ${path}, which this berth cannot read`);
   const format = formatErrors[step];
   if (format !== undefined) return say('data_loss', format, 'the image is damaged; build and push it again');
-  const refused = limitErrors[step] ?? refusals[step];
+  const refused = limitErrors[step] ?? refusals[step] ?? impossible[`${step} ${errno}`] ?? impossible[errno];
   if (refused !== undefined) return say('failed_precondition', refused, 'such a layer is refused');
   if (step === 'died') return say('internal', `unpacking ended without a word (${messageOf(path)})`);
   return say('internal', `${step}: ${errnoWords[errno] ?? errno}`);

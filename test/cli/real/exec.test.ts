@@ -61,9 +61,10 @@ describe('berth exec, with a real daemon', () => {
     assert.equal((await daemon.berth('exec', 'box', '/etc/passwd')).code, 126);
   });
 
-  it('says that it has no terminals', async () => {
-    const { stderr } = await daemon.berth('exec', '-t', 'box', 'sh');
-    assert.match(stderr, /no terminals for exec/);
+  it('gives the command a terminal', async () => {
+    const { code, stdout } = await daemon.berth('exec', '-t', 'box', 'sh', '-c', 'tty; echo $TERM; exit 3');
+    assert.equal(stdout, '/dev/pts/0\r\nxterm\r\n');
+    assert.equal(code, 3);
   });
 
   it('hands signals on', async () => {

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <isa-l/crc.h>
 #include <isa-l/igzip_lib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,9 +68,12 @@ static void append_decorated_member(struct bytes *to, const void *data, size_t l
   static const uint8_t extra[] = {3, 0, 'a', 'b', 'c', 'n', 'a', 'm', 'e', 0, 'c', 'o', 'm', 'm', 'e', 'n', 't', 0};
   struct bytes *plain = calloc(1, sizeof *plain);
   append_member(plain, data, len);
-  plain->data[3] = 4 | 8 | 16;
+  plain->data[3] = 2 | 4 | 8 | 16;
+  const uint8_t *header = to->data + to->len;
   append(to, plain->data, 10);
   append(to, extra, sizeof extra);
+  const uint32_t crc = crc32_gzip_refl(0, header, 10 + sizeof extra);
+  append(to, (uint8_t[]){(uint8_t)crc, (uint8_t)(crc >> 8)}, 2);
   append(to, plain->data + 10, plain->len - 10);
   free(plain);
 }
@@ -226,6 +230,14 @@ static void test_members(void)
     b->len = first + extra;
     refuses(b, "truncated", "a second member that ends early");
   }
+  b->len = first;
+  append(b, (uint8_t[]){0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3}, 10);
+  memset(b->data + b->len, 'n', 300 * 1024);
+  b->len += 300 * 1024;
+  refuses(b, "gzip", "a name of 300 KiB");
+  b->len = first + 10;
+  b->data[first + 3] = 0x80;
+  refuses(b, "gzip", "a flag that nobody has defined");
   free(b);
 }
 

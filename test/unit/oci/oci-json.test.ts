@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { ContainerConfig, Mount } from '../../../src/cri';
 import { containerSpec, type PodFacts } from '../../../src/oci/container-spec';
 import { bundleJson, processJson } from '../../../src/oci/oci-json';
+import type { HostFacts } from '../../../src/oci/host-facts';
 import type { Spec } from '../../../src/oci/spec';
 
 const pod: PodFacts = {
@@ -16,9 +17,19 @@ const pod: PodFacts = {
   files: { '/etc/hosts': '/pod/hosts' },
   cgroupPath: '/pod/container',
 };
+const host: HostFacts = {
+  devices: [],
+  everyDevice: [],
+  cgroups: { isUnified: true, v1: [] },
+  thermalPaths: [],
+  imageLowers: new Map([['volume', ['/layer']]]),
+  anonymousVolumes: [],
+  hasSelinux: false,
+};
 const image = { env: [], entrypoint: ['/bin/true'], cmd: [], workingDir: '', user: '' };
 const user = { uid: 1000, gid: 2000, groups: [2000, 3000], home: '/home/me' };
-const spec = (config: Partial<ContainerConfig> = {}) => containerSpec(ContainerConfig.fromPartial(config), image, pod);
+const spec = (config: Partial<ContainerConfig> = {}) =>
+  containerSpec(ContainerConfig.fromPartial(config), image, pod, host);
 
 interface Bundle {
   ociVersion: string;

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { ContainerConfig, Signal } from '../../../src/cri';
 import { CAPABILITIES, capabilityMask, capabilitySets, DEFAULT_CAPABILITIES } from '../../../src/oci/capabilities';
 import { containerSpec, type ImageDefaults, type PodFacts } from '../../../src/oci/container-spec';
+import type { HostFacts } from '../../../src/oci/host-facts';
 import { execPlan, launchPlan } from '../../../src/oci/launch-plan';
 import { MASKED_PATHS } from '../../../src/oci/masked-paths';
 import { criSignalOf, numberOfCriSignal, signalName, signalNumber } from '../../../src/oci/signals';
@@ -176,12 +177,22 @@ const pod: PodFacts = {
   makeMountSources: true,
   cgroupPath: '/berth/x',
 };
+const host: HostFacts = {
+  devices: [],
+  everyDevice: [],
+  cgroups: { isUnified: true, v1: [] },
+  thermalPaths: [],
+  imageLowers: new Map(),
+  anonymousVolumes: [],
+  hasSelinux: false,
+};
 /** A request with these fields; what is not named has its default. */
 const spec = (partial: object, defaults = image) =>
   containerSpec(
     ContainerConfig.fromPartial({ metadata: { name: 'c', attempt: 0 }, ...partial } as never),
     defaults,
     pod,
+    host,
   );
 
 describe('the spec of a container', () => {
@@ -266,7 +277,7 @@ describe('the spec of a container', () => {
 
   it('refuses what is not built with a sentence', () => {
     for (const partial of [
-      { devices: [{ hostPath: '/dev/x', containerPath: '/dev/x', permissions: 'r' }] },
+      { CDIDevices: [{ name: 'vendor.com/class=one' }] },
       { linux: { securityContext: { namespaceOptions: { usernsOptions: { mode: 0 } } } } },
     ]) {
       assert.throws(() => spec(partial), /this version of berth does not support \w+/);

@@ -1,0 +1,35 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, rmSync } from 'node:fs';
+
+/** A file system of its own, and where it is mounted. */
+export interface FreshFileSystem {
+  readonly dir: string;
+  remove(): void;
+}
+
+const bytes = 4 * 2 ** 30;
+
+/**
+ * Makes an ext4 with a journal, as nodes have, in a file beside `dir` and mounts it on `dir`. Nothing was ever deleted
+ * on it, whatever the one before did: an ext4 without a journal, as small virtual machines have, passes over inodes that
+ * were freed in the last minutes one by one, and unpacking takes ten times as long beside a tree that has just gone.
+ */
+export function makeFileSystem(dir: string): FreshFileSystem {
+  const file = `${dir}.ext4`;
+  mkdirSync(dir);
+  execFileSync('fallocate', ['-l', String(bytes), file]);
+  // Everything is initialised here: the kernel would do it in the background, at somebody's cost.
+  const options = ['-q', '-F', '-m', '0', '-i', '16384', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard'];
+  execFileSync('mkfs.ext4', [...options, file]);
+  // Direct: the file's own page cache would copy every byte once more.
+  const device = execFileSync('losetup', ['--find', '--show', '--direct-io=on', file], { encoding: 'utf8' }).trim();
+  execFileSync('mount', [device, dir]);
+  return {
+    dir,
+    remove: () => {
+      execFileSync('umount', [dir]);
+      execFileSync('losetup', ['--detach', device]);
+      rmSync(file);
+    },
+  };
+}

@@ -1,0 +1,55 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ContainerConfig } from '../cri';
+import type { Image } from '../image/images';
+import type { HostFacts } from '../oci/host-facts';
+import { anonymousVolumes } from './anonymous-volumes';
+import type { Containers } from './containers';
+import { askedDevices, everyDevice } from './host-devices';
+
+export type DeviceFacts = Pick<HostFacts, 'devices' | 'everyDevice'>;
+
+/** Looks up a request's devices on the host. Throws `invalid_argument` for what is asked for and not there. */
+export async function deviceFacts(config: ContainerConfig): Promise<DeviceFacts> {
+  const isPrivileged = config.linux?.securityContext?.privileged ?? false;
+  const [devices, every] = await Promise.all([askedDevices(config.devices), isPrivileged ? everyDevice() : []]);
+  return { devices, everyDevice: every };
+}
+
+/** What a container's spec depends on: what was looked up before, and what is known. */
+export function hostFacts(
+  containers: Containers,
+  devices: DeviceFacts,
+  image: Image,
+  volumes: ReadonlyMap<string, Image>,
+  containerDir: string,
+): HostFacts {
+  return {
+    ...devices,
+    cgroups: containers.cgroups.trees,
+    thermalPaths: thermalPaths(),
+    imageLowers: new Map([...volumes].map(([name, found]) => [name, containers.images.lowerDirs(found)])),
+    anonymousVolumes: anonymousVolumes(image.config.volumes, containerDir),
+    hasSelinux: hasSelinux(),
+  };
+}
+
+let selinux: boolean | undefined;
+
+/** It is on from the boot on, or not at all. */
+function hasSelinux(): boolean {
+  selinux ??= existsSync('/sys/fs/selinux/enforce');
+  return selinux;
+}
+
+const CPUS = '/sys/devices/system/cpu';
+let thermal: string[] | undefined;
+
+/** They come with the processor and stay. */
+function thermalPaths(): string[] {
+  thermal ??= readdirSync(CPUS)
+    .filter(name => /^cpu\d+$/.test(name))
+    .map(name => join(CPUS, name, 'thermal_throttle'))
+    .filter(path => existsSync(path));
+  return thermal;
+}
