@@ -48,8 +48,14 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     mkdirSync(home, { recursive: true, mode: 0o700 });
     return new OciRuntime(name, { path, args, annotations, root: home });
   });
-  const handlers = runtimes.map(({ name }) => name);
-  const sandboxes = new Sandboxes(store.table<SandboxRecord>('sandboxes', 1), state, cgroups, log, handlers);
+  const sandboxes = new Sandboxes(
+    store.table<SandboxRecord>('sandboxes', 1),
+    state,
+    cgroups,
+    log,
+    limitOf(config.runtime.podPidsLimit),
+    runtimes.map(({ name }) => name),
+  );
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
@@ -76,6 +82,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     images,
     cgroups,
     log,
+    config.cdi.specDirs,
+    limitOf(config.runtime.pidsLimit),
     new Runtimes(runtimes),
   );
   layersInUse = () => containers.layersInUse();
@@ -120,6 +128,11 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       await store.close();
     },
   };
+}
+
+/** 0 in the configuration is no limit. */
+function limitOf(configured: number): bigint | undefined {
+  return configured === 0 ? undefined : BigInt(configured);
 }
 
 function readingsOf(images: Images) {

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/bpf.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -329,6 +330,113 @@ static napi_value unmount(napi_env env, napi_callback_info info)
     return promise;
 }
 
+/* ---- attachDeviceProgram(cgroup directory, instructions) -> Promise<void> ---- */
+
+struct device_program {
+    napi_async_work work;
+    napi_deferred deferred;
+    char *cgroup;
+    void *instructions;
+    size_t bytes;
+    const char *call;
+    int failure;
+};
+
+/* An attached program is the cgroup's, and goes with it; the descriptor is only for who loads it. */
+static int load_and_attach(struct device_program *p)
+{
+    union bpf_attr load = {
+        .prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
+        .insns = (uint64_t)(uintptr_t)p->instructions,
+        .insn_cnt = (uint32_t)(p->bytes / 8),
+        .license = (uint64_t)(uintptr_t) "none",
+    };
+    p->call = "bpf(BPF_PROG_LOAD)";
+    int program = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load);
+    if (program < 0)
+        return -1;
+    p->call = "open";
+    int cgroup = open(p->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int failed = cgroup < 0;
+    if (!failed) {
+        union bpf_attr attach = {
+            .target_fd = (uint32_t)cgroup,
+            .attach_bpf_fd = (uint32_t)program,
+            .attach_type = BPF_CGROUP_DEVICE,
+            .attach_flags = BPF_F_ALLOW_MULTI, /* cgroups above and below may have programs of their own: all must allow */
+        };
+        p->call = "bpf(BPF_PROG_ATTACH)";
+        failed = (int)syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach) != 0;
+    }
+    int failure = errno;
+    if (cgroup >= 0)
+        close(cgroup);
+    close(program);
+    errno = failure;
+    return failed ? -1 : 0;
+}
+
+static void device_program_run(napi_env env, void *data)
+{
+    (void)env;
+    struct device_program *p = data;
+    p->failure = load_and_attach(p) ? errno : 0;
+}
+
+static void device_program_free(struct device_program *p)
+{
+    if (p) {
+        free(p->cgroup);
+        free(p->instructions);
+    }
+    free(p);
+}
+
+static void device_program_done(napi_env env, napi_status status, void *data)
+{
+    struct device_program *p = data;
+    napi_handle_scope scope;
+    napi_value nothing;
+    napi_open_handle_scope(env, &scope);
+    napi_get_undefined(env, &nothing);
+    if (status == napi_ok && p->failure == 0)
+        napi_resolve_deferred(env, p->deferred, nothing);
+    else
+        napi_reject_deferred(env, p->deferred,
+                             make_errno(env, p->call ? p->call : "bpf", p->failure ? p->failure : ECANCELED));
+    napi_close_handle_scope(env, scope);
+    napi_delete_async_work(env, p->work);
+    device_program_free(p);
+}
+
+static napi_value attach_device_program(napi_env env, napi_callback_info info)
+{
+    napi_value args[2], promise, name;
+    void *instructions;
+    if (!arguments(env, info, args, 2))
+        return NULL;
+    struct device_program *p = calloc(1, sizeof *p);
+    if (!p || !(p->cgroup = get_string(env, args[0]))) {
+        device_program_free(p);
+        return NULL;
+    }
+    if (napi_get_buffer_info(env, args[1], &instructions, &p->bytes) != napi_ok || p->bytes == 0 || p->bytes % 8 != 0) {
+        device_program_free(p);
+        napi_throw_type_error(env, NULL, "a Buffer of whole instructions is expected");
+        return NULL;
+    }
+    if (!(p->instructions = malloc(p->bytes))) {
+        device_program_free(p);
+        return throw_errno(env, "malloc");
+    }
+    memcpy(p->instructions, instructions, p->bytes);
+    napi_create_promise(env, &p->deferred, &promise);
+    napi_create_string_utf8(env, "berth device program", NAPI_AUTO_LENGTH, &name);
+    napi_create_async_work(env, NULL, name, device_program_run, device_program_done, p, &p->work);
+    napi_queue_async_work(env, p->work);
+    return promise;
+}
+
 /* ---- pidfds ---- */
 
 static napi_value pidfd_open_(napi_env env, napi_callback_info info)
@@ -541,7 +649,8 @@ NAPI_MODULE_INIT()
     } functions[] = {
         {"memfd", memfd},   {"spawn", spawn},  {"umount", unmount},         {"pidfdOpen", pidfd_open_},
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
-        {"pipe", pipe_},    {"lock", lock},    {"receive", receive},
+        {"pipe", pipe_},    {"lock", lock},    {"attachDeviceProgram", attach_device_program},
+        {"receive", receive},
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         napi_value function;

@@ -152,8 +152,10 @@ int write_file(const char *path, const char *text)
 
 int cgroups_take(struct cgroups *cgroups, uint32_t op, struct fields *fields)
 {
-    const char *path = field_str(fields);
     int fd;
+    if (op != OP_CGROUP_V2 && op != OP_CGROUP_V1 && op != OP_CGROUP_KILL)
+        return 0; /* and its fields are still to be read */
+    const char *path = field_str(fields);
     switch (op) {
     case OP_CGROUP_V2:
         cgroups->v2 = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -169,11 +171,9 @@ int cgroups_take(struct cgroups *cgroups, uint32_t op, struct fields *fields)
         cgroups->v1[cgroups->v1_count].path = path;
         cgroups->v1[cgroups->v1_count++].tasks = fd;
         return 1;
-    case OP_CGROUP_KILL:
+    default:
         cgroups->kill = open(path, O_WRONLY | O_CLOEXEC);
         return 1; /* a kernel without the file (before 5.14) is the daemon's to deal with */
-    default:
-        return 0;
     }
 }
 

@@ -3,6 +3,7 @@
 #include "../lib/rooted.h"
 #include "../lib/sys.h"
 
+#include <linux/magic.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 static int join(struct launch *launch, int type, const char *path)
 {
@@ -80,12 +82,25 @@ static int pause_pod(struct launch *launch, const char *path)
     return 0;
 }
 
+/* Nothing but procfs, whatever is mounted over parts of it (CVE-2025-52881). */
+static int open_procfs(int root, const char *path)
+{
+    struct statfs fs;
+    if (fstatfs(root, &fs))
+        return -1;
+    if (fs.f_type != PROC_SUPER_MAGIC) {
+        errno = EXDEV;
+        return -1;
+    }
+    return sys_openat2(root, path, O_WRONLY | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
+}
+
 static int sysctl_write(const char *path, const char *value)
 {
     int root = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return -1;
-    int fd = sys_openat2(root, path, O_WRONLY | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+    int fd = open_procfs(root, path);
     int failure = errno;
     close(root);
     errno = failure;

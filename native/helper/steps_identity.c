@@ -42,6 +42,13 @@ static int open_database(struct launch *launch, const char *path, int *fd)
     }
 }
 
+static void close_keeping_errno(int fd)
+{
+    int failure = errno;
+    close(fd);
+    errno = failure;
+}
+
 /* The passwd entry of the wanted user; a number needs none. */
 static int find_user(struct launch *launch, const char *user, struct user_entry *entry)
 {
@@ -53,8 +60,10 @@ static int find_user(struct launch *launch, const char *user, struct user_entry 
         return -1;
     if (fd >= 0) {
         found = users_find(fd, is_number ? NULL : user, uid, entry);
-        close(fd);
+        close_keeping_errno(fd);
     }
+    if (found < 0)
+        return step_fail(launch, "read /etc/passwd");
     if (found == 0 && !is_number) {
         errno = ENOENT;
         return step_fail(launch, "user %s", user);
@@ -71,8 +80,10 @@ static int find_group(struct launch *launch, const char *group, uint32_t *gid)
         return -1;
     if (fd >= 0) {
         found = users_find_group(fd, group, gid);
-        close(fd);
+        close_keeping_errno(fd);
     }
+    if (found < 0)
+        return step_fail(launch, "read /etc/group");
     if (found == 1)
         return 0;
     errno = ENOENT;
@@ -112,8 +123,8 @@ static int lookup_user(struct launch *launch, struct fields *fields)
         return 0;
     int failed =
         users_member_groups(fd, entry.name, identity->groups, &identity->group_count, USERS_GROUPS);
-    close(fd);
-    return failed;
+    close_keeping_errno(fd);
+    return failed ? step_fail(launch, "read /etc/group") : 0;
 }
 
 /* No CAP_SYS_RESOURCE: a hard limit above ours is clamped to ours instead of failing the container. */

@@ -13,6 +13,7 @@ struct reader {
     size_t total;
     size_t have;
     size_t at;
+    int failure; /* errno that ended the reading before the file's end, or 0 */
     unsigned char buffer[8192];
 };
 
@@ -50,10 +51,10 @@ int users_open(int root, const char *path)
 static int next_byte(struct reader *in)
 {
     if (in->at == in->have) {
-        if (in->total >= USERS_FILE_BYTES)
-            return -1;
         ssize_t n = read(in->fd, in->buffer, sizeof in->buffer);
-        if (n <= 0)
+        if (n < 0 || (n > 0 && in->total >= USERS_FILE_BYTES))
+            in->failure = n < 0 ? errno : EFBIG;
+        if (n <= 0 || in->failure)
             return -1;
         in->have = (size_t)n;
         in->total += (size_t)n;
@@ -96,7 +97,15 @@ static int start(struct reader *in, int fd)
 {
     in->fd = fd;
     in->total = in->have = in->at = 0;
+    in->failure = 0;
     return lseek(fd, 0, SEEK_SET) < 0 ? -1 : 0;
+}
+
+/* What is not found in a file that was not read to its end may be there all the same. */
+static int not_found(const struct reader *in)
+{
+    errno = in->failure;
+    return in->failure ? -1 : 0;
 }
 
 static void copy_home(char home[USERS_HOME], const char *text)
@@ -137,7 +146,7 @@ int users_find(int fd, const char *name, uint32_t uid, struct user_entry *found)
         found->gid = this_gid;
         return 1;
     }
-    return 0;
+    return not_found(&in);
 }
 
 int users_find_group(int fd, const char *name, uint32_t *gid)
@@ -154,7 +163,7 @@ int users_find_group(int fd, const char *name, uint32_t *gid)
         if (field_gid && strcmp(field_name, name) == 0 && users_number(field_gid, gid))
             return 1;
     }
-    return 0;
+    return not_found(&in);
 }
 
 int users_add_group(uint32_t gid, uint32_t *groups, size_t *count, size_t limit)
@@ -200,5 +209,5 @@ int users_member_groups(int fd, const char *member, uint32_t *groups, size_t *co
         if (users_add_group(gid, groups, count, limit) < 0)
             return -1;
     }
-    return 0;
+    return not_found(&in);
 }

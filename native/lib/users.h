@@ -1,7 +1,8 @@
 /*
  * Looks names up in an image's passwd and group files. The files are hostile:
- * memory is fixed, lines are cut at USERS_LINE bytes, reading ends after
- * USERS_FILE_BYTES, and anything but a regular file is refused.
+ * memory is fixed, lines of more than USERS_LINE bytes are passed over, a file of
+ * more than USERS_FILE_BYTES is an error (EFBIG) unless what is looked for comes
+ * before, and anything but a regular file is refused.
  */
 #ifndef BERTH_USERS_H
 #define BERTH_USERS_H
@@ -9,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define USERS_LINE 4096
+#define USERS_LINE 65536
 #define USERS_FILE_BYTES (16u << 20)
 #define USERS_GROUPS 1000
 #define USERS_NAME 256

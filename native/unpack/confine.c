@@ -25,9 +25,10 @@ int confine(const struct confinement *c, struct failure *f)
 /* ---- limits ---- */
 
 /*
- * Addresses, since the kernel limits no other kind of a process' memory. The worst layer that is not refused needs
- * some 700 MiB: a zstd window of 128, 256 each for the paths whose times are set at the end and for what is known of
- * directories and files by inode. Whatever wants more ends with the step `memory`.
+ * Addresses, since the kernel limits no other kind of a process' memory. The largest layers that are not refused for
+ * something else come to some 800 MiB: 128 for a zstd window, up to 256 for directories whose times are set at the end,
+ * 256 for the names that the manifest still has to look at, 144 for files known by inode. What wants more fails with the
+ * step `memory`.
  */
 enum { MEMORY_MAX = 1 << 30 };
 
@@ -88,11 +89,13 @@ int confine_descriptors(const struct confinement *c, struct failure *f)
 
 /*
  * A clone of the mount that `*fd` is in, with that directory as its root, attached nowhere: its `..` is itself, and the
- * host's mount table, which a mount namespace would have to copy, is left alone. Mounts below it are not in it.
+ * host's mount table, which a mount namespace would have to copy, is left alone. Mounts below it are not in it,
+ * nor will be.
  */
 static int enclose(int *fd, uint64_t attributes)
 {
-  struct mount_attr how = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | attributes};
+  struct mount_attr how = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | attributes,
+                           .propagation = MS_PRIVATE};
   const int mount = (int)syscall(SYS_open_tree, *fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   if (mount < 0 || syscall(SYS_mount_setattr, mount, "", AT_EMPTY_PATH, &how, sizeof how) < 0)
     return -1;

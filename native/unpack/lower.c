@@ -122,13 +122,33 @@ int lower_adopt(struct tree *t, const char *path, int fd)
   return result == 1 && tree_remember_time(t, path, st.st_mtim) < 0 ? -1 : result;
 }
 
-static int copy_contents(int from, int to)
+/* From where both are, `left` bytes. */
+static int copy_range(int from, int to, off_t left)
 {
-  for (;;) {
-    ssize_t n = copy_file_range(from, NULL, to, NULL, 1 << 30, 0);
+  while (left > 0) {
+    const ssize_t n = copy_file_range(from, NULL, to, NULL, left < 1 << 30 ? (size_t)left : 1 << 30, 0);
     if (n <= 0)
-      return (int)n;
+      return (int)n; /* 0: it is shorter than it was */
+    left -= n;
   }
+  return 0;
+}
+
+/* Holes stay holes: a few bytes of archive make a file of terabytes below, and a link to it in this layer. */
+static int copy_contents(int from, int to, off_t size)
+{
+  for (off_t at = 0; at < size;) {
+    const off_t data = lseek(from, at, SEEK_DATA);
+    if (data < 0 && errno == ENXIO)
+      break;
+    const off_t end = data < 0 ? -1 : lseek(from, data, SEEK_HOLE);
+    if (end < 0 || lseek(from, data, SEEK_SET) < 0 || lseek(to, data, SEEK_SET) < 0)
+      return -1;
+    if (copy_range(from, to, end - data) < 0)
+      return -1;
+    at = end;
+  }
+  return ftruncate(to, size);
 }
 
 static int copy_file(struct tree *t, int holder, const char *name, int parent, const struct stat *st)
@@ -136,7 +156,7 @@ static int copy_file(struct tree *t, int holder, const char *name, int parent, c
   const struct timespec times[2] = {st->st_mtim, st->st_mtim};
   int from = openat(holder, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
   int to = from < 0 ? -1 : openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  int result = to < 0 || copy_contents(from, to) < 0 || copy_attributes(from, to, st) < 0 ? -1 : futimens(to, times);
+  int result = to < 0 || copy_contents(from, to, st->st_size) < 0 || copy_attributes(from, to, st) < 0 ? -1 : futimens(to, times);
   if (result == 0 && t->manifest) {
     struct stat copy;
     if ((result = fstat(to, &copy)) == 0)
@@ -197,6 +217,6 @@ int lower_copy_up(struct tree *t, const char *path)
   if (done < 0)
     return fail(t->failure, "copy-up", err, path);
   t->inodes++;
-  t->disk_bytes += ((uint64_t)st.st_size + 4095) & ~4095ull;
+  t->disk_bytes += (uint64_t)st.st_blocks * 512;
   return 1;
 }

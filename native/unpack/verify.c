@@ -379,6 +379,8 @@ static int is_foreign(const struct verify *v, const struct level *in, const char
   const uint64_t hash = content_of_name(name, strlen(name));
   if (name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0)))
     return 0;
+  if (v->names_len == in->names) /* nothing is listed, and there may be no list */
+    return 1;
   return !bsearch(&hash, v->names + in->names, v->names_len - in->names, sizeof hash, by_value);
 }
 

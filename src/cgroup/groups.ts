@@ -1,10 +1,15 @@
 import { readFileSync } from 'node:fs';
-import { access, mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { BerthError, errnoOf, isAbsent, messageOf } from '../base/errors';
-import { directories, isUnified, type Hierarchies } from './hierarchies';
-import type { LimitWrite } from './limits';
+import { BerthError, isAbsent, messageOf } from '../base/errors';
+import { hasDeviceControl, limitDevices, type DeviceRule } from './devices';
+import { write } from './files';
+import { killAll, processesBelow } from './freeze';
+import { directories, homeOf, isUnified, type Hierarchies } from './hierarchies';
+import { limitWrites, type Limits } from './limits';
+import { oomEvents, type OomEvents } from './oom';
+import { emptied, removeCgroup } from './remove';
+import { changeLimits, limitError, type FileWrite } from './update';
 
 /** Where a new process must be put to be in a cgroup. */
 export interface Placement {
@@ -20,9 +25,6 @@ export interface Placement {
 }
 
 const CREATE_ATTEMPTS = 5;
-
-/** How long a cgroup that the kernel still calls busy is tried again; its processes are dead by then. */
-const REMOVE_WITHIN_MS = 5000;
 
 /**
  * The cgroups of one host, by path (`/kubepods/burstable/podX/ID`), the same in
@@ -65,86 +67,71 @@ export class Cgroups {
     };
   }
 
-  /** Writes limits, in order. A controller that this host lacks is an error that names it. */
-  async limit(path: string, writes: readonly LimitWrite[]): Promise<void> {
-    for (const { controller, file, value } of writes) {
-      const dir = this.directoryOf(controller, path);
-      if (dir === undefined) {
-        throw new BerthError(
-          'failed_precondition',
-          `set ${file}=${value}: this host has no ${controller} cgroup controller`,
-        );
-      }
-      try {
-        await writeFile(join(dir, file), value);
-      } catch (error) {
-        throw new BerthError('invalid_argument', `set ${file}=${value} on cgroup ${path}: ${messageOf(error)}`, {
-          cause: error,
-        });
-      }
+  /** Sets limits on a new cgroup. A controller that this host lacks is an error that names it. */
+  async limit(path: string, limits: Limits): Promise<void> {
+    const byController = new Map<string, FileWrite[]>();
+    for (const limit of this.writesFor(path, limits)) {
+      byController.set(limit.controller, [...(byController.get(limit.controller) ?? []), limit]);
     }
+    await Promise.all([...byController.values()].map(writeLimits));
   }
 
-  /** Processes in the cgroup and below that the OOM killer has ended, or 0n where the kernel does not count them. */
-  oomKills(path: string): bigint {
-    const dir = this.directoryOf('memory', path);
-    if (dir === undefined) return 0n;
-    const file = join(dir, this.unified ? 'memory.events' : 'memory.oom_control');
-    try {
-      return BigInt(/^oom_kill (\d+)$/m.exec(readFileSync(file, 'utf8'))?.[1] ?? 0);
-    } catch (error) {
-      if (isAbsent(error)) return 0n;
-      throw error;
-    }
+  /**
+   * Changes limits of a cgroup in use: all that are given, or none. A value that the kernel does not take is
+   * `invalid_argument`, or `failed_precondition` when what is in use forbids it. Resolves with what puts the former
+   * values back.
+   */
+  async changeLimits(path: string, limits: Limits): Promise<() => Promise<void>> {
+    return changeLimits(this.writesFor(path, limits));
   }
 
-  /** Ends every process in the cgroup. Returns at once: the kernel finishes on its own. */
+  /** True when what a container may do with devices can be held to rules here. */
+  get hasDeviceControl(): boolean {
+    return hasDeviceControl(this.hierarchies);
+  }
+
+  async limitDevices(path: string, rules: readonly DeviceRule[]): Promise<void> {
+    await limitDevices(this.hierarchies, path, rules);
+  }
+
+  /** What the OOM killer did in the cgroup and below; nothing once the cgroup is gone. */
+  oomEvents(path: string): OomEvents {
+    return oomEvents(this.hierarchies, path);
+  }
+
+  /** Ends every process in the cgroup and below. Returns at once: the kernel finishes on its own. */
   async kill(path: string): Promise<void> {
-    const { killFile } = this.placement(path);
-    if (killFile !== undefined) {
-      try {
-        await writeFile(killFile, '1');
-        return;
-      } catch (error) {
-        if (isAbsent(error) && !(await this.exists(path))) return;
-      }
-    }
-    for (const pid of await this.processes(path)) {
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch {
-        // ESRCH: it has ended meanwhile.
-      }
-    }
+    await killAll(this.hierarchies, path);
+  }
+
+  /** True once no process is in the cgroup any more; false when that takes longer than `withinMs`. */
+  async emptied(path: string, withinMs: number): Promise<boolean> {
+    return emptied(this.hierarchies, path, withinMs);
   }
 
   /** Kills what is left in the cgroup and removes it, and its parent `removeParent` when that is empty then. */
   async remove(path: string, removeParent?: string): Promise<void> {
-    await this.kill(path);
-    await Promise.all(directories(this.hierarchies, path).map(dir => removeDirectory(dir)));
+    await removeCgroup(this.hierarchies, path);
     if (removeParent === undefined) return;
     await Promise.allSettled(directories(this.hierarchies, removeParent).map(dir => rmdir(dir)));
   }
 
-  /** Process ids in the cgroup, of all hierarchies together. */
-  async processes(path: string): Promise<number[]> {
-    const pids = new Set<number>();
-    for (const dir of directories(this.hierarchies, path)) {
-      const text = await readFile(join(dir, 'cgroup.procs'), 'utf8').catch(() => '');
-      for (const line of text.split('\n')) if (line !== '') pids.add(Number(line));
-    }
-    return [...pids];
+  /** Pids in the cgroup and below. */
+  processes(path: string): number[] {
+    return processesBelow(this.hierarchies, path);
   }
 
-  private async exists(path: string): Promise<boolean> {
-    const looks = directories(this.hierarchies, path).map(dir => access(dir));
-    return (await Promise.allSettled(looks)).some(({ status }) => status === 'fulfilled');
-  }
-
-  private directoryOf(controller: string, path: string): string | undefined {
-    if (this.unified) return this.hierarchies.v2 === undefined ? undefined : join(this.hierarchies.v2, path);
-    const hierarchy = this.hierarchies.v1.find(h => h.controllers.includes(controller));
-    return hierarchy && join(hierarchy.mountpoint, path);
+  private writesFor(path: string, limits: Limits): FileWrite[] {
+    const writes = limitWrites(limits, controller => homeOf(this.hierarchies, controller)?.version);
+    return writes.flatMap(limit => {
+      const home = homeOf(this.hierarchies, limit.controller);
+      if (home) return [{ ...limit, path: join(home.mountpoint, path, limit.file) }];
+      if (limit.ifThere) return [];
+      throw new BerthError(
+        'failed_precondition',
+        `set ${limit.file}=${limit.value}: this host has no ${limit.controller} cgroup controller`,
+      );
+    });
   }
 
   private async makeDirectory(dir: string, path: string): Promise<void> {
@@ -208,22 +195,13 @@ function readWord(path: string): string {
   return readFileSync(path, 'utf8').trim();
 }
 
-/** rmdir of a cgroup answers EBUSY while the kernel takes its last processes apart. */
-async function removeDirectory(dir: string): Promise<void> {
-  const until = Date.now() + REMOVE_WITHIN_MS;
-  for (let waitMs = 1; ; waitMs = Math.min(waitMs * 2, 100)) {
+/** The limits of one controller, in order. */
+async function writeLimits(writes: readonly FileWrite[]): Promise<void> {
+  for (const limit of writes) {
     try {
-      await rmdir(dir);
-      return;
+      await write(limit.path, limit.value);
     } catch (error) {
-      if (isAbsent(error)) return;
-      if (errnoOf(error) !== 'EBUSY' || Date.now() > until) {
-        throw new BerthError('internal', `remove cgroup ${dir}: ${messageOf(error)}`, {
-          cause: error,
-          hint: 'processes in it do not end; look for ones in state D',
-        });
-      }
+      if (!limit.ifThere || !isAbsent(error)) throw limitError(limit, error);
     }
-    await sleep(waitMs);
   }
 }

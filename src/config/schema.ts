@@ -77,6 +77,11 @@ export const schema = table({
       .describe('A certificate in PEM, read again when it changes; `""` is no TLS.'),
     tls_key_file: pathOrNone().default('').describe('Its key.'),
   }),
+  cdi: table({
+    spec_dirs: listOf(absolutePath(), 'a list of absolute paths')
+      .default(['/etc/cdi', '/var/run/cdi'])
+      .describe('Where specs of the Container Device Interface lie; of two that have the same device the later wins.'),
+  }),
   network: table({
     cni_config_dir: absolutePath()
       .default('/etc/cni/net.d')
@@ -108,6 +113,14 @@ export const schema = table({
     cgroup_driver: oneOf(['auto', 'cgroupfs', 'systemd'])
       .default('auto')
       .describe('Who makes cgroups; this version has `cgroupfs`, which `auto` means, too.'),
+    pids_limit: wholeNumber(0, 4_194_304)
+      .default(0)
+      .describe('Processes and threads that one container may have; 0 is any number.'),
+    pod_pids_limit: wholeNumber(0, 4_194_304)
+      .default(0)
+      .describe(
+        'The same of all containers of a pod together, where berth makes the cgroup of the pod; the kubelet limits its own.',
+      ),
   }),
 });
 

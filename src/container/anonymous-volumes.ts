@@ -2,14 +2,9 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AnonymousVolume } from '../oci/host-facts';
 
-/** Where a container's anonymous volumes are; they go with its writable layer. */
-export function volumesDir(containerDir: string): string {
-  return join(containerDir, 'volumes');
-}
-
-/** A directory for each VOLUME of an image. The paths are the image's: no part of one becomes a name on the host. */
+/** A directory for each VOLUME of an image, beside the writable layer, with which it goes. The paths are the image's: no part of one becomes a name on the host. */
 export function anonymousVolumes(paths: readonly string[], containerDir: string): AnonymousVolume[] {
-  return paths.map((path, i) => ({ path, source: join(volumesDir(containerDir), String(i)) }));
+  return paths.map((path, i) => ({ path, source: join(containerDir, 'volumes', String(i)) }));
 }
 
 /** Makes the directories; init copies into them what the image has there. */

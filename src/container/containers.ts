@@ -33,7 +33,7 @@ export interface ContainerRecord {
   sandboxId: SandboxId;
   owner: Owner;
   state: ContainerState;
-  /** The request's ContainerConfig, encoded. */
+  /** The request's ContainerConfig, encoded; its resources are those that hold now. */
   config: Buffer;
   /** The name that a person uses; the kubelet's containers have none. */
   name?: string;
@@ -73,6 +73,8 @@ export interface Container {
   record: ContainerRecord;
   config: ContainerConfig;
   monitor: Monitor | undefined;
+  /** What the OOM killer had ended when somebody's stop killed the container. */
+  oomKillsBeforeKill?: bigint;
 }
 
 /** Where a container's things are on the host. */
@@ -108,6 +110,10 @@ export class Containers {
     readonly images: ImageSource,
     readonly cgroups: Cgroups,
     readonly log: Logger,
+    /** Where CDI specs are; later ones win. */
+    readonly cdiDirs: readonly string[],
+    /** Processes and threads that a container may have unless its request says otherwise; undefined for any number. */
+    readonly pidsLimit?: bigint,
     readonly runtimes: Runtimes = new Runtimes(),
   ) {
     for (const record of table.list()) {
@@ -242,6 +248,7 @@ export class Containers {
     const record = { ...container.record, ...change };
     await this.table.put(record.id, record);
     container.record = record;
+    if (change.config) container.config = ContainerConfig.decode(change.config);
     if (change.state === 'exited') this.announceExit(record.id);
   }
 

@@ -6,16 +6,15 @@ import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { randomHexId, type ContainerId } from '../base/ids';
 import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
-import { limitWrites } from '../cgroup/limits';
 import { Stopwatch } from '../base/stopwatch';
-import { ContainerConfig, type LinuxContainerResources } from '../cri';
+import { ContainerConfig } from '../cri';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
 import { externalPlan } from '../oci/external-plan';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
-import { specToJson, type Spec } from '../oci/spec';
+import { specToJson, type LinuxSpec, type Spec } from '../oci/spec';
 import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import { makeVolumes } from './anonymous-volumes';
@@ -78,7 +77,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     });
   }
   ctx.stage("look up the container's devices");
-  const devices = await ctx.race(deviceFacts(config));
+  const devices = await ctx.race(deviceFacts(config, containers.cdiDirs));
   watch.lap('look up devices');
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
@@ -118,7 +117,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     ),
     undo.step(
       'cgroup',
-      () => watch.time('make the cgroup, set its limits', () => makeCgroup(containers, record, config)),
+      () => watch.time('make the cgroup, set its limits', () => makeCgroup(containers, record, spec.linux)),
       () => containers.cgroups.remove(record.cgroupPath),
       { alsoIfActFailed: true },
     ),
@@ -246,6 +245,7 @@ function podFacts(
     files: paths.files,
     makeMountSources: record.owner === 'cri',
     cgroupPath: record.cgroupPath,
+    pidsLimit: containers.pidsLimit,
   };
 }
 
@@ -287,9 +287,9 @@ export async function removeDirectories(containers: Containers, id: ContainerId)
   crashPoint('rm.deleted');
 }
 
-async function makeCgroup({ cgroups }: Containers, record: ContainerRecord, config: ContainerConfig) {
-  const placement = await cgroups.create(record.cgroupPath);
-  await cgroups.limit(record.cgroupPath, limitWrites(limitsOf(config.linux?.resources), cgroups.unified));
+async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {
+  const placement = await cgroups.create(cgroupPath);
+  await Promise.all([cgroups.limit(cgroupPath, resources), cgroups.limitDevices(cgroupPath, resources.devices)]);
   return placement;
 }
 
@@ -306,19 +306,4 @@ async function makeLogDirectory(logPath: string): Promise<void> {
       },
     );
   }
-}
-
-/** 0 in the request means "not set". */
-function limitsOf(resources: LinuxContainerResources | undefined) {
-  if (!resources) return {};
-  return {
-    ...(resources.cpuShares > 0n ? { cpuShares: resources.cpuShares } : {}),
-    ...(resources.cpuPeriod > 0n ? { cpuPeriodMicros: resources.cpuPeriod } : {}),
-    ...(resources.cpuQuota !== 0n ? { cpuQuotaMicros: resources.cpuQuota } : {}),
-    ...(resources.cpusetCpus === '' ? {} : { cpusetCpus: resources.cpusetCpus }),
-    ...(resources.cpusetMems === '' ? {} : { cpusetMems: resources.cpusetMems }),
-    ...(resources.memoryLimitInBytes > 0n ? { memoryLimitBytes: resources.memoryLimitInBytes } : {}),
-    ...(resources.memorySwapLimitInBytes > 0n ? { memorySwapLimitBytes: resources.memorySwapLimitInBytes } : {}),
-    unified: resources.unified,
-  };
 }

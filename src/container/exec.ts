@@ -97,11 +97,14 @@ function execProcess(
 ): ProcessSpec {
   const { user = { uid: 0, gid: 0, groups: [] } } = record;
   const entries = new Map<string, Buffer>();
-  // The spec as JSON has text; the request's own bytes are put over it.
   for (const entry of own.env) entries.set(entry.split('=', 1)[0] ?? '', Buffer.from(entry));
-  for (const { key, value } of [...config.envs, ...(request.env ?? [])]) {
-    entries.set(key, Buffer.concat([Buffer.from(`${key}=`), value]));
+  const lineOf = ({ key, value }: { key: string; value: Buffer }) => Buffer.concat([Buffer.from(`${key}=`), value]);
+  // The spec as JSON has text; the request's own bytes are put in its place, but where a device's word counts.
+  for (const variable of config.envs) {
+    const line = lineOf(variable);
+    if (line.toString('utf8') === entries.get(variable.key)?.toString('utf8')) entries.set(variable.key, line);
   }
+  for (const variable of request.env ?? []) entries.set(variable.key, lineOf(variable));
   const { terminal: _, ...rest } = own;
   const { terminal } = request;
   if (terminal && !entries.has('TERM')) entries.set('TERM', Buffer.from(`TERM=${DEFAULT_TERM}`));

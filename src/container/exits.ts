@@ -4,6 +4,7 @@ import { messageOf } from '../base/errors';
 import { LaunchError } from '../process/launch-failure';
 import { readMonitorRecord, type Exit, type Monitor } from '../process/monitor';
 import type { Container, ContainerRecord, Containers } from './containers';
+import { endReason } from './end-reason';
 import { removeOnceUnheld } from './pods';
 
 /**
@@ -30,15 +31,15 @@ export async function recordExit(
 ): Promise<void> {
   const { record } = container;
   // Read before the cgroup goes: afterwards nobody can tell.
-  const wasOom = exit.signal === SIGKILL && containers.cgroups.oomKills(record.cgroupPath) > 0n;
+  const oom = containers.cgroups.oomEvents(record.cgroupPath);
+  const limitBytes = container.config.linux?.resources?.memoryLimitInBytes ?? 0n;
   await finish(containers, container, {
     // An exit may be heard of before the start has been recorded.
     ...(startedAtNs === undefined ? {} : { startedAtNs }),
     exitCode: exit.exitCode,
     ...(exit.signal === 0 ? {} : { signal: exit.signal }),
     finishedAtNs: exit.finishedAtNs,
-    reason: wasOom ? 'OOMKilled' : exit.exitCode === 0 ? 'Completed' : 'Error',
-    message: exit.droppedBytes > 0n ? `${exit.droppedBytes} bytes of output could not be written to the log` : '',
+    ...endReason(exit, oom, container.oomKillsBeforeKill ?? 0n, limitBytes),
   });
 }
 

@@ -16,8 +16,8 @@ const SOON_MS = 2000;
 
 /**
  * StopContainer: the stop signal, up to `timeoutSeconds` of patience (0: kill
- * now), then SIGKILL. Returns when the container has exited. Idempotent, and
- * several calls may run at once: the shortest patience wins.
+ * now), then SIGKILL. Returns when the container has exited and no process is
+ * left of it. Idempotent, and several calls may run at once: the shortest patience wins.
  */
 export async function stopContainer(
   containers: Containers,
@@ -28,8 +28,9 @@ export async function stopContainer(
   await onceMade(containers, ctx, container);
   const { id, state, stopSignal } = container.record;
   if (state === 'exited' || containers.find(id) !== container) return;
-  const endsWithin = (ms: number) =>
-    containers.exitOf(container, AbortSignal.any([AbortSignal.timeout(ms), ctx.signal]));
+  const endsWithin = async (ms: number) =>
+    (await containers.exitOf(container, AbortSignal.any([AbortSignal.timeout(ms), ctx.signal]))) &&
+    containers.cgroups.emptied(container.record.cgroupPath, ms);
   if (timeoutSeconds > 0 && state === 'running') {
     ctx.stage(`wait ${timeoutSeconds} s for the container to end on ${signalName(stopSignal)}`);
     signalContainer(container, stopSignal);
@@ -42,18 +43,19 @@ export async function stopContainer(
     });
   }
   ctx.stage('wait for the killed container to end');
+  container.oomKillsBeforeKill ??= containers.cgroups.oomEvents(container.record.cgroupPath).kills;
   signalContainer(container, SIGKILL);
   // Also what it started: in a PID namespace that is not its own that lives on, and can hold its monitor up.
   await containers.cgroups.kill(container.record.cgroupPath);
   crashPoint('stop.killed');
   if (await endsWithin(SOON_MS)) return;
   ctx.throwIfEnded();
-  ctx.stage(await tellWhatHolds(containers, ctx, container));
+  ctx.stage(tellWhatHolds(containers, ctx, container));
   if (await endsWithin(KILL_WITHIN_MS - SOON_MS)) return;
   ctx.throwIfEnded();
   throw new BerthError(
     'deadline_exceeded',
-    `container ${id} was killed ${KILL_WITHIN_MS / 1000} s ago: ${await whatHolds(containers, container)}`,
+    `container ${id} was killed ${KILL_WITHIN_MS / 1000} s ago: ${whatHolds(containers, container)}`,
     { hint: 'it ends when the kernel lets go of it' },
   );
 }
@@ -65,15 +67,15 @@ async function onceMade(containers: Containers, ctx: Context, { record }: Contai
   await ctx.race(containers.creates.idle(`${record.sandboxId}/`));
 }
 
-async function tellWhatHolds(containers: Containers, ctx: Context, container: Container): Promise<string> {
-  const held = await whatHolds(containers, container);
+function tellWhatHolds(containers: Containers, ctx: Context, container: Container): string {
+  const held = whatHolds(containers, container);
   ctx.log.warn(`the killed container does not end: ${held}`, { container: container.record.id });
   return `wait for the killed container to end: ${held}`;
 }
 
-async function whatHolds({ cgroups }: Containers, { record }: Container): Promise<string> {
+function whatHolds({ cgroups }: Containers, { record }: Container): string {
   const { process, cgroupPath } = record;
-  const pids = new Set([...(process ? [process.pid] : []), ...(await cgroups.processes(cgroupPath))]);
+  const pids = new Set([...(process ? [process.pid] : []), ...cgroups.processes(cgroupPath)]);
   return heldText(heldProcesses([...pids]));
 }
 

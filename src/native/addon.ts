@@ -22,6 +22,11 @@ export interface Addon {
   spawn(programFd: number, argv: string[], fds: number[], cgroupFd: number): Promise<Spawned>;
   /** umount2(2) on a pool thread. */
   umount(path: string, flags: number): Promise<void>;
+  /**
+   * Loads eBPF instructions as a device program and attaches it to a cgroup v2
+   * directory, on a pool thread. It goes with the cgroup.
+   */
+  attachDeviceProgram(cgroupDirectory: string, instructions: Buffer): Promise<void>;
   pidfdOpen(pid: number): number;
   pidfdSignal(pidfd: number, signal: number): void;
   /** Exit code (128 + signal when killed) of a child that has ended; null while it runs or when it is not ours. */

@@ -29,7 +29,8 @@ export interface CapabilityRequest {
 export function capabilitySets(request: CapabilityRequest, isPrivileged: boolean): CapabilitySets {
   const add = request.add.map(normalize);
   const drop = request.drop.map(normalize);
-  const ambient = request.ambient.map(normalize);
+  const askedAmbient = request.ambient.map(normalize);
+  const ambient = askedAmbient.includes('ALL') ? [...CAPABILITIES] : [...new Set(askedAmbient)];
   const kept = new Set(
     isPrivileged || add.includes('ALL') ? CAPABILITIES : drop.includes('ALL') ? [] : DEFAULT_CAPABILITIES,
   );

@@ -12,6 +12,7 @@ import type { HostFacts } from './host-facts';
 import { mountLabel } from './selinux';
 import { MASKED_PATHS, pathsOf, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
+import { oomScoreAdjOf, resourcesSpec } from './resources';
 import type { NamespaceSpec, Spec, UserRequest } from './spec';
 import { idText, parseUser } from './user';
 
@@ -41,6 +42,8 @@ export interface PodFacts {
   /** Missing sources of mounts become directories, as the kubelet's hostPath volumes need it. */
   makeMountSources: boolean;
   cgroupPath: string;
+  /** Processes and threads that a container may have; absent for no limit of its own. */
+  pidsLimit?: bigint | undefined;
 }
 
 /** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
@@ -54,10 +57,10 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
   return {
     process: {
       args: commandLine(config, image),
-      env: environment(config, image, pod.hostname),
+      env: environment(config, image, pod.hostname, host.cdi.env),
       cwd: workingDirectory(config, image),
       ...(config.tty ? { terminal: true } : {}),
-      user: userRequest(security, image.user),
+      user: userRequest(security, image.user, host.cdi.groups),
       capabilities: capabilitySets(
         {
           add: capabilities?.addCapabilities ?? [],
@@ -67,7 +70,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
         isPrivileged,
       ),
       noNewPrivileges: security?.noNewPrivs ?? false,
-      oomScoreAdj: oomScoreAdj(config),
+      oomScoreAdj: oomScoreAdjOf(config.linux?.resources),
       umask: 0o022,
     },
     root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged },
@@ -82,7 +85,11 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
     linux: {
       namespaces: namespaces(pod, isPrivileged),
       devices: containerDevices(host, isPrivileged),
-      resources: { devices: deviceRules(host.devices, isPrivileged) },
+      resources: {
+        ...resourcesSpec(config.linux?.resources),
+        ...(pod.pidsLimit === undefined ? {} : { pids: { limit: pod.pidsLimit } }),
+        devices: deviceRules(host.devices, isPrivileged),
+      },
       maskedPaths: pathsOf(security?.maskedPaths ?? [], [...MASKED_PATHS, ...host.thermalPaths], pathRule),
       readonlyPaths: pathsOf(security?.readonlyPaths ?? [], READONLY_PATHS, pathRule),
       cgroupsPath: pod.cgroupPath,
@@ -95,11 +102,6 @@ function refuseUnsupported(config: ContainerConfig): void {
   const security = config.linux?.securityContext;
   const asked: [boolean, string][] = [
     [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
-    [
-      (config.linux?.resources?.hugepageLimits ?? []).some(({ limit }) => limit > 0n),
-      'resources.hugepage_limits: huge pages',
-    ],
-    [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
     [
       config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
       'mounts.uidMappings: idmapped mounts',
@@ -135,7 +137,12 @@ const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 export const DEFAULT_TERM = 'xterm';
 
 /** The image's entries, overridden by key; values are bytes. */
-function environment(config: ContainerConfig, image: ImageDefaults, hostname: string): Buffer[] {
+function environment(
+  config: ContainerConfig,
+  image: ImageDefaults,
+  hostname: string,
+  ofDevices: readonly string[],
+): Buffer[] {
   const entries = new Map<string, Buffer>();
   const set = (key: string, value: Buffer) => {
     // A key that was there keeps its place and takes the new value.
@@ -144,10 +151,11 @@ function environment(config: ContainerConfig, image: ImageDefaults, hostname: st
   set('PATH', Buffer.from(DEFAULT_PATH));
   set('HOSTNAME', Buffer.from(hostname));
   if (config.tty) set('TERM', Buffer.from(DEFAULT_TERM));
-  for (const entry of image.env) {
-    const [key = '', ...rest] = entry.split('=');
+  const setLine = (line: string) => {
+    const [key = '', ...rest] = line.split('=');
     if (key !== '') set(key, Buffer.from(rest.join('=')));
-  }
+  };
+  image.env.forEach(setLine);
   for (const { key, value } of config.envs) {
     if (key === '' || key.includes('=') || key.includes('\0') || value.includes(0)) {
       throw new BerthError(
@@ -157,6 +165,7 @@ function environment(config: ContainerConfig, image: ImageDefaults, hostname: st
     }
     set(key, value);
   }
+  ofDevices.forEach(setLine);
   return [...entries.values()];
 }
 
@@ -165,7 +174,11 @@ function workingDirectory(config: ContainerConfig, image: ImageDefaults): string
   return dir.startsWith('/') ? dir : `/${dir}`;
 }
 
-function userRequest(security: LinuxContainerSecurityContext | undefined, imageUser: string): UserRequest {
+function userRequest(
+  security: LinuxContainerSecurityContext | undefined,
+  imageUser: string,
+  ofDevices: readonly number[],
+): UserRequest {
   const named = security?.runAsUser
     ? { user: idText(security.runAsUser.value, 'run_as_user'), group: '' }
     : security?.runAsUsername
@@ -181,15 +194,12 @@ function userRequest(security: LinuxContainerSecurityContext | undefined, imageU
     user,
     group,
     ...(security?.runAsGroup ? { gid: Number(idText(security.runAsGroup.value, 'run_as_group')) } : {}),
-    supplementalGroups: (security?.supplementalGroups ?? []).map(gid => Number(idText(gid, 'supplemental group'))),
+    supplementalGroups: [
+      ...(security?.supplementalGroups ?? []).map(gid => Number(idText(gid, 'supplemental group'))),
+      ...ofDevices,
+    ],
     mergeImageGroups: security?.supplementalGroupsPolicy !== SupplementalGroupsPolicy.Strict,
   };
-}
-
-function oomScoreAdj(config: ContainerConfig): number {
-  const value = config.linux?.resources?.oomScoreAdj ?? 0n;
-  if (value >= -1000n && value <= 1000n) return Number(value);
-  throw new BerthError('invalid_argument', `oom_score_adj ${value} is not between -1000 and 1000`);
 }
 
 function namespaces(pod: PodFacts, isPrivileged: boolean): NamespaceSpec[] {

@@ -14,7 +14,7 @@ const node = (path: string, major: number, minor: number): DeviceSpec => ({
 });
 
 /** The nodes that every container has. */
-export const STANDARD_DEVICES: readonly DeviceSpec[] = [
+const STANDARD_DEVICES: readonly DeviceSpec[] = [
   node('/dev/null', 1, 3),
   node('/dev/zero', 1, 5),
   node('/dev/full', 1, 7),

@@ -13,7 +13,7 @@ export interface MountFacts {
   files: Readonly<Record<string, string>>;
   /** Missing sources become directories. */
   makeMountSources: boolean;
-  host: Pick<HostFacts, 'cgroups' | 'imageLowers' | 'anonymousVolumes' | 'hasSelinux'>;
+  host: Pick<HostFacts, 'cdi' | 'cgroups' | 'imageLowers' | 'anonymousVolumes' | 'hasSelinux'>;
   /** What volumes are labelled with where SELinux is on. */
   mountLabel: string;
   isPrivileged: boolean;
@@ -21,12 +21,16 @@ export interface MountFacts {
 }
 
 /**
- * All mounts of a container, in their order: the standard ones, then the pod's files, the image's volumes and the
- * request's, parents before children. A mount of the request takes the place of a standard one or a file with the same path, and one at /dev or
+ * All mounts of a container, in their order: the standard ones, then the pod's files, the image's volumes, the request's
+ * and those of CDI devices, parents before children. A mount of the request takes the place of a standard one or a file with the same path, and one at /dev or
  * /sys/fs/cgroup that of everything in it. Throws `invalid_argument`.
  */
 export function containerMounts(asked: readonly Mount[], facts: MountFacts): MountSpec[] {
-  const wanted = asked.map(mount => (isImageMount(mount) ? imageOf(mount, facts) : bindOf(mount, facts)));
+  const ofDevices = new Set(facts.host.cdi.mounts.map(mount => mount.destination));
+  const wanted = asked
+    .map(mount => (isImageMount(mount) ? imageOf(mount, facts) : bindOf(mount, facts)))
+    .filter(({ destination }) => !ofDevices.has(destination))
+    .concat(facts.host.cdi.mounts);
   const taken = new Set(wanted.map(mount => mount.destination));
   const isFree = ({ destination }: MountSpec) =>
     !taken.has(destination) &&

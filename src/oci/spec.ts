@@ -101,6 +101,17 @@ export interface DeviceSpec {
   gid: number;
 }
 
+/** Limits of cgroups; what is absent is not set. */
+export interface ResourcesSpec {
+  cpu: { shares?: bigint; quota?: bigint; period?: bigint; cpus?: string; mems?: string };
+  /** Bytes; -1 is no limit. `swap` is memory and swap together. */
+  memory: { limit?: bigint; swap?: bigint };
+  pids?: { limit: bigint };
+  hugepageLimits: { pageSize: string; limit: bigint }[];
+  /** Files of cgroup v2 and what to write there. */
+  unified: Readonly<Record<string, string>>;
+}
+
 /**
  * What a container may do with device nodes, in the OCI specification's words. A list of them is read in order and the
  * last one that fits decides.
@@ -119,7 +130,7 @@ export interface DeviceRule {
 export interface LinuxSpec {
   namespaces: NamespaceSpec[];
   devices: DeviceSpec[];
-  resources: { devices: DeviceRule[] };
+  resources: ResourcesSpec & { devices: DeviceRule[] };
   /** In the namespaces of the pod. */
   maskedPaths: string[];
   readonlyPaths: string[];
@@ -152,18 +163,36 @@ export interface SeccompArgument {
   op: string;
 }
 
+/** The same spec with other limits; the text is {@link specToJson}'s. */
+export function jsonWithResources(json: string, resources: ResourcesSpec, oomScoreAdj: number): string {
+  const mark = randomUUID();
+  // A line that ends in digits ends in a number; the long ones are marked again, and stay what they are.
+  const marked = json.replace(/(-?\d{16,})(,?)$/gm, `"${mark}$1"$2`);
+  const spec = JSON.parse(marked) as Omit<Spec, 'process'> & { process: object };
+  return stringify(
+    {
+      ...spec,
+      process: { ...spec.process, oomScoreAdj },
+      linux: { ...spec.linux, resources: { ...spec.linux.resources, ...resources } },
+    },
+    mark,
+  );
+}
+
 /** The spec as JSON text: bytes as text, the shape of a bundle's config.json. */
 export function specToJson(spec: Spec): string {
-  // JSON's numbers have no limit, JavaScript's have: values of 64 bits go through as marked text that nobody can guess.
-  const mark = randomUUID();
-  const text = JSON.stringify(
+  return stringify(
     {
       ociVersion: '1.2.0',
       ...spec,
       process: { ...spec.process, env: spec.process.env.map(entry => entry.toString('utf8')) },
     },
-    (_, value: unknown) => (typeof value === 'bigint' ? `${mark}${value}` : value),
-    2,
+    randomUUID(),
   );
-  return text.replace(new RegExp(`"${mark}(\\d+)"`, 'g'), '$1');
+}
+
+/** JSON's numbers have no limit, JavaScript's have: values of 64 bits go through as marked text that nobody can guess. */
+function stringify(spec: object, mark: string): string {
+  const text = JSON.stringify(spec, (_, value: unknown) => (typeof value === 'bigint' ? `${mark}${value}` : value), 2);
+  return text.replace(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
 }

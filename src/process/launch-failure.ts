@@ -94,6 +94,13 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
     case 'OCI_RUNTIME':
       // What the runtime itself said is in its log, and is added by who knows where that is.
       return new LaunchError('internal', detail || why, step.op, errno);
+    case 'SYSCTL':
+      return new LaunchError(
+        'invalid_argument',
+        `sysctl ${text(step.path).replaceAll('/', '.')} = ${JSON.stringify(text(step.value))}: ${why}`,
+        step.op,
+        errno,
+      );
     case 'LOG':
       return new LaunchError('invalid_argument', `open the log ${text(step.path)}: ${why}`, step.op, errno);
     default: {
@@ -129,7 +136,6 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   SETNS: 'join the namespace',
   TERMINAL: 'make a terminal',
   CONTROLLING_TERMINAL: "take the terminal for the process's own",
-  SYSCTL: 'set the sysctl',
 };
 
 function execError(step: Extract<PlanOp, { op: 'EXEC' }>, errno: string, detail: string): LaunchError {
@@ -187,7 +193,14 @@ function lookupError(step: Extract<PlanOp, { op: 'LOOKUP_USER' }>, errno: string
       errno,
     );
   }
-  return new LaunchError('invalid_argument', `look up user ${text(step.user)}: ${errno}`, 'LOOKUP_USER', errno);
+  const why =
+    errno === 'EFBIG'
+      ? 'the file is larger than 16 MiB'
+      : errno === 'EOVERFLOW'
+        ? 'the user would be in more than 1000 groups'
+        : (MEANING[errno] ?? errno);
+  const where = detail === '' ? '' : `${detail} of the image: `;
+  return new LaunchError('invalid_argument', `look up user ${text(step.user)}: ${where}${why}`, 'LOOKUP_USER', errno);
 }
 
 function text(value: string | Buffer): string {

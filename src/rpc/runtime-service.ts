@@ -6,6 +6,7 @@ import {
   RuntimeServiceService,
   type CreateContainerRequest,
   type ContainerFilter,
+  type LinuxContainerResources,
   type PodSandboxFilter,
   type RuntimeServiceServer,
 } from '../cri';
@@ -17,9 +18,11 @@ import { removeContainer } from '../container/remove';
 import { startContainer } from '../container/start';
 import { stopContainer } from '../container/stop';
 import { timingRows } from '../container/timings';
+import { updateContainer } from '../container/update';
 import { planSteps } from '../process/plan-steps';
 import { runSandbox } from '../sandbox/run';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
+import { updateSandbox } from '../sandbox/update';
 import type { StreamingServer } from '../streaming/server';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
 import { complete, unary } from './handler';
@@ -84,6 +87,14 @@ function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
         timestamp: BigInt(Date.now()) * 1_000_000n,
       };
     }),
+    updatePodSandboxResources: unary(
+      log,
+      'UpdatePodSandboxResources',
+      async ({ podSandboxId, overhead, resources }, ctx) => {
+        await updateSandbox(sandboxes, ctx, getSandbox(sandboxes, podSandboxId), { overhead, resources });
+        return {};
+      },
+    ),
     listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) => ({
       items: sandboxes
         .list()
@@ -130,6 +141,11 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
         info: verbose ? { info: containerInfo(containers, container) } : {},
       };
     }),
+    updateContainerResources: unary(log, 'UpdateContainerResources', async ({ containerId, linux, windows }, ctx) => {
+      const container = getContainer(containers, containerId);
+      await updateContainer(containers, ctx, container, linuxOf(linux, windows));
+      return {};
+    }),
     execSync: unary(log, 'ExecSync', async ({ containerId, cmd, timeout }, ctx) =>
       execSync(containers, ctx, getContainer(containers, containerId), cmd, seconds(timeout, 'timeout')),
     ),
@@ -145,6 +161,13 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       return {};
     }),
   } satisfies Built;
+}
+
+/** Annotations, which the request may have, too, mean nothing to berth. */
+function linuxOf(linux: LinuxContainerResources | undefined, windows: object | undefined): LinuxContainerResources {
+  if (windows) throw new BerthError('unimplemented', 'windows resources: this runtime runs Linux containers only');
+  if (linux) return linux;
+  throw new BerthError('invalid_argument', 'UpdateContainerResources needs linux resources');
 }
 
 /** What people made is not the kubelet's: it would collect it. */

@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
-import { removeCgroup } from './run';
+import { removeCgroup } from './pod-cgroup';
 import type { Sandbox, Sandboxes } from './sandboxes';
 import { stopSandbox } from './stop';
 

@@ -14,6 +14,7 @@ import { sandboxPlan } from '../oci/sandbox-plan';
 import { profileChoice } from '../oci/security-profile';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
+import { cgroupParentOf, makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
 import { watchInit } from './watch';
 import type { Owner, Sandbox, Sandboxes, SandboxPaths, SandboxRecord } from './sandboxes';
 
@@ -43,6 +44,7 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
   const { config } = request;
   const watch = new Stopwatch();
   const record = newRecord(request);
+  const limits = podLimits(config, sandboxes.podPidsLimit);
   const { id } = record;
   const paths = sandboxes.paths(id);
   await using undo = new Rollback(log, leftovers => sandboxes.add({ ...record, state: 'notready', leftovers }, config));
@@ -75,7 +77,7 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
       'cgroup',
       () =>
         watch
-          .time('make the cgroup', () => sandboxes.cgroups.create(record.cgroupParent))
+          .time('make the cgroup', () => makeCgroup(sandboxes, record, limits))
           .then(() => crashPoint('run.cgroup-made')),
       () => removeCgroup(sandboxes, record),
       { alsoIfActFailed: true },
@@ -120,7 +122,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
   const id = randomHexId() as SandboxId;
   const { network, ipc } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
   const ownNetwork = network === 'pod';
-  const cgroupParent = config.linux?.cgroupParent ?? '';
+  const cgroupParent = cgroupParentOf(config);
   return {
     version: 1,
     id,
@@ -177,10 +179,6 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
 /** Takes the pod's mounts off the host; those that are not there are fine. */
 export async function unpin(paths: SandboxPaths): Promise<void> {
   await Promise.all([paths.network, paths.ipc, paths.uts, paths.pid, paths.shm].map(path => unmount(path)));
-}
-
-export async function removeCgroup(sandboxes: Sandboxes, record: SandboxRecord): Promise<void> {
-  if (record.ownsCgroupParent) await sandboxes.cgroups.remove(record.cgroupParent, '/berth');
 }
 
 async function removeDir(paths: SandboxPaths): Promise<void> {

@@ -28,7 +28,7 @@ export interface SandboxRecord {
   id: SandboxId;
   owner: Owner;
   state: SandboxState;
-  /** The request's PodSandboxConfig, encoded. */
+  /** The request's PodSandboxConfig, encoded; its resources are those that hold now. */
   config: Buffer;
   runtimeHandler: string;
   createdAtNs: bigint;
@@ -87,6 +87,8 @@ export class Sandboxes {
     private readonly stateDir: string,
     readonly cgroups: Cgroups,
     readonly log: Logger,
+    /** Processes and threads that a pod in a cgroup of berth's own may have; undefined for any number. */
+    readonly podPidsLimit?: bigint,
     /** Runtime handlers besides berth's own, whose name is empty. */
     readonly handlers: readonly string[] = [],
   ) {
@@ -141,6 +143,7 @@ export class Sandboxes {
     const record = { ...sandbox.record, ...change };
     await this.table.put(record.id, record);
     sandbox.record = record;
+    if (change.config) sandbox.config = PodSandboxConfig.decode(change.config);
   }
 
   async forget(id: SandboxId): Promise<void> {

@@ -327,31 +327,6 @@ describe('what a container’s process sees', function () {
     assert.notEqual(await node().exec(one, ipc), await node().exec(stranger, ipc));
   });
 
-  it('has the pod’s sysctls, and a pod has only its own', async () => {
-    const pod = await node().pod({
-      linux: { sysctls: { 'net.ipv4.ip_unprivileged_port_start': '77', 'kernel.shm_rmid_forced': '1' } },
-    });
-    assert.equal(
-      await sh('cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced', { pod }),
-      '77\n1\n',
-    );
-    for (const name of [
-      'kernel.core_pattern',
-      'vm.swappiness',
-      'kernel.shm_rmid_forced=1+kernel.core_pattern',
-      'net/../kernel/core_pattern',
-    ]) {
-      await refused(node().pod({ linux: { sysctls: { [name]: '1' } } }), 'INVALID_ARGUMENT', 'sysctl');
-    }
-    const security = { namespaceOptions: { network: 'NODE' } };
-    const sysctls = { 'net.core.somaxconn': '5' };
-    await refused(
-      node().pod({ linux: { sysctls, securityContext: security } }),
-      'INVALID_ARGUMENT',
-      'shares its network',
-    );
-  });
-
   it('has its limits', async () => {
     const resources = {
       memoryLimitInBytes: 64 << 20,

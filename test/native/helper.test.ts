@@ -132,6 +132,25 @@ describe('the helper', function () {
     assert.equal(output, 'hello\n');
   });
 
+  it('writes a sysctl to procfs only, whatever lies over it (CVE-2025-52881)', async () => {
+    const uts: InnerOp = { op: 'UNSHARE', flags: CLONE.newuts };
+    const set = (path: string): InnerOp => ({ op: 'SYSCTL', path, value: 'berth-test' });
+    const over = (target: string): InnerOp => ({
+      op: 'MOUNT_FS',
+      type: 'tmpfs',
+      target,
+      attrs: 0n,
+      options: [],
+      flags: 0,
+    });
+    const show = ['/bin/cat', '/proc/sys/kernel/hostname'];
+    assert.equal((await run([], show, [uts, set('kernel/hostname')])).output, 'berth-test\n');
+    const outside = constants.errno.EXDEV;
+    failedWith((await run([over('/proc/sys')], show, [uts, set('kernel/hostname')])).end, outside, 'over /proc/sys');
+    failedWith((await run([over('/proc/sys/kernel')], show, [uts, set('kernel/hostname')])).end, outside, 'below it');
+    failedWith((await run([], show, [uts, set('../sys/kernel/hostname')])).end, outside, '..');
+  });
+
   it('refuses a plan that is cut short, wherever', async () => {
     const marker = join(dir, 'root/tmp/ran');
     const bytes = encodePlan(planOf([], ['/bin/touch', '/tmp/ran']));

@@ -33,6 +33,7 @@ export interface ContainerStatus {
   }[];
   logPath: string;
   stopSignal: string;
+  resources: { linux: Record<string, unknown> } | null;
   user: { linux: { uid: string; gid: string; supplementalGroups: string[] } } | null;
 }
 
@@ -70,6 +71,8 @@ export interface Answers {
     containers: { id: string; podSandboxId: string; state: string; imageId: string; labels: Record<string, string> }[];
   };
   ContainerStatus: { status: ContainerStatus; info: Record<string, string> };
+  UpdateContainerResources: object;
+  UpdatePodSandboxResources: object;
   ExecSync: { stdout: Buffer; stderr: Buffer; exitCode: number };
   Exec: { url: string };
   Attach: { url: string };

@@ -227,12 +227,21 @@ function cgroupMountpoints(): string[] {
     .map(line => line.split(' ')[4] ?? '');
 }
 
-/** A v1 cpuset takes no process before it has CPUs and memory nodes. */
+/** As a root has it: v2's controllers are passed on to it, and a v1 cpuset has CPUs and memory nodes, without which it takes no process. */
 function makeCgroup(dir: string): void {
+  passControllersOn(join(dir, '..'));
   mkdirSync(dir);
   for (const file of ['cpuset.cpus', 'cpuset.mems']) {
     if (!readdirSync(dir).includes(file) || readFileSync(join(dir, file), 'utf8').trim() !== '') continue;
     writeFileSync(join(dir, file), readFileSync(join(dir, '..', file)));
+  }
+}
+
+function passControllersOn(dir: string): void {
+  const controllers = join(dir, 'cgroup.controllers');
+  if (!existsSync(controllers)) return;
+  for (const name of readFileSync(controllers, 'utf8').trim().split(' ')) {
+    if (name !== '') writeFileSync(join(dir, 'cgroup.subtree_control'), `+${name}`);
   }
 }
 

@@ -4,12 +4,14 @@ import { once } from 'node:events';
 import {
   closeSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  readSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -225,6 +227,47 @@ describe('berth-unpack is confined', function () {
       assert.equal(unpackTar(Buffer.concat([gzipSync(head), repeat(gzipSync(''))]), layer).step, undefined);
       await removeDirectory(layer);
       assert.equal(unpackTar(Buffer.concat([zstdOf(head), repeat(skippable), repeat(empty)]), layer).step, undefined);
+    });
+
+    it('no more of the disk by a link to a file below that is nearly all hole', async () => {
+      const lower = join(root, 'lower');
+      const terabyte = String(2 ** 40);
+      // version 1.0 of GNU's sparse files: its map, one piece of three bytes, and those
+      const data = Buffer.concat([Buffer.from('1\n65536\n3\n'.padEnd(512, '\0')), Buffer.from('abc')]);
+      const pax = {
+        'GNU.sparse.major': '1',
+        'GNU.sparse.minor': '0',
+        'GNU.sparse.name': 'f',
+        'GNU.sparse.realsize': terabyte,
+      };
+      try {
+        assert.equal(unpackTar(tar([{ path: 'x', data, pax }]), lower).step, undefined);
+        const run = unpackTar(tar([{ path: 'l', type: 'hardlink', link: 'f' }]), layer, { lower: [lower] });
+        assert.equal(run.step, undefined, run.stderr);
+        const copy = lstatSync(join(layer, 'l'));
+        assert.equal(copy.size, 2 ** 40);
+        assert.ok(copy.blocks * 512 < 1024 * 1024, `${copy.blocks} blocks`);
+        assert.ok(Number(run.summary.get('disk-bytes')) < 1024 * 1024);
+        const file = openSync(join(layer, 'l'), 'r');
+        const found = Buffer.alloc(3);
+        readSync(file, found, 0, 3, 65536);
+        closeSync(file);
+        assert.equal(found.toString(), 'abc');
+      } finally {
+        await removeDirectory(lower);
+      }
+    });
+
+    it('a window of 128 MiB, the largest that zstd needs, and none larger', async () => {
+      const frame = (log: number, bytes: Buffer) => {
+        const head = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, (log - 10) << 3, 0, 0, 0]);
+        head.writeUIntLE((bytes.length << 3) | 1, 6, 3);
+        return Buffer.concat([head, bytes]);
+      };
+      const bytes = tar([{ path: 'f', data: 'x' }]);
+      assert.equal(unpackTar(frame(27, bytes), layer).step, undefined);
+      await removeDirectory(layer);
+      assert.equal(unpackTar(frame(28, bytes), layer).step, 'zstd-window');
     });
 
     it('no more memory than it is given: the error says so', () => {

@@ -10,7 +10,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/landlock.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -412,6 +414,72 @@ static void test_needs(void)
   }
 }
 
+/* ---- kernels that have less ---- */
+
+/* From here on landlock_create_ruleset answers as where Landlock is not built in, or not switched on. */
+static void take_landlock_away(int err)
+{
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_landlock_create_ruleset, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)err),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+  must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0, "filter");
+}
+
+static int expect_and_tell(void)
+{
+  const int before = failed;
+  expect("reading outside, without Landlock", read_outside, ALL, ROLE_UNPACK, ENOENT);
+  expect("chmod outside, without Landlock", chmod_outside, ALL, ROLE_UNPACK, EPERM);
+  expect("`..` of a lower layer, without Landlock", climb_from_lower, ALL, ROLE_UNPACK, ENOENT);
+  expect("writing in a lower layer, without Landlock", write_lower, ALL, ROLE_UNPACK, EROFS);
+  expect("TCP, without Landlock", connect_tcp, ALL, ROLE_UNPACK, KILLED);
+  expect("a link inside, without Landlock", link_and_unlink, ALL, ROLE_UNPACK, 0);
+  return failed - before;
+}
+
+static void test_without_landlock(int err)
+{
+  int status;
+  const pid_t child = fork();
+  must(child >= 0, "fork");
+  if (child == 0) {
+    take_landlock_away(err);
+    const int wrong = expect_and_tell();
+    fflush(stdout);
+    _exit(wrong);
+  }
+  must(waitpid(child, &status, 0) == child, "waitpid");
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+    passed++;
+  else
+    failed++;
+}
+
+#ifdef __x86_64__
+static int call_of_i386(void)
+{
+  long result = 20; /* getpid, for i386 */
+  __asm__ volatile("int $0x80" : "+a"(result) : : "memory");
+  return result > 0 ? 0 : (errno = (int)-result, -1);
+}
+
+static void test_other_architecture(void)
+{
+  if (outcome(call_of_i386, NONE, ROLE_UNPACK) != 0) {
+    skipped++;
+    puts("skipped: this kernel runs nothing of i386");
+    return;
+  }
+  expect("a call of i386", call_of_i386, CALLS, ROLE_UNPACK, KILLED);
+}
+#else
+static void test_other_architecture(void) {}
+#endif
+
 static int unknown_call(void) { return (int)syscall(4000); }
 static int call_of_x32(void) { return (int)syscall(0x40000000 + SYS_getpid); }
 static int raw_clone3(void) { return (int)syscall(SYS_clone3, NULL, 0ul); }
@@ -441,6 +509,9 @@ int main(void)
   test_refusals();
   test_needs();
   test_unknown_calls();
+  test_other_architecture();
+  test_without_landlock(ENOSYS);
+  test_without_landlock(EOPNOTSUPP);
   kill(victim, SIGKILL);
   waitpid(victim, NULL, 0);
   remove_place();

@@ -47,9 +47,10 @@ describe('loadConfig', () => {
         tlsCertFile: '',
         tlsKeyFile: '',
       },
+      cdi: { specDirs: ['/etc/cdi', '/var/run/cdi'] },
       network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'] },
       runtimes: {},
-      runtime: { cgroupDriver: 'auto' },
+      runtime: { cgroupDriver: 'auto', pidsLimit: 0, podPidsLimit: 0 },
     });
   });
 

@@ -19,6 +19,7 @@ const pod: PodFacts = {
 };
 const host: HostFacts = {
   devices: [],
+  cdi: { env: [], mounts: [], groups: [] },
   everyDevice: [],
   cgroups: { isUnified: true, v1: [] },
   thermalPaths: [],

@@ -1,0 +1,60 @@
+import { constants, readdirSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf, isAbsent } from '../base/errors';
+
+/** For a file that must be there: asked to make one, a cgroup tree answers EACCES. */
+export const WRITE_EXISTING = constants.O_WRONLY | constants.O_TRUNC;
+
+/** Writes may wait for locks of the kernel's, and go to the pool. */
+export async function write(path: string, value: string): Promise<void> {
+  await writeFile(path, value, { flag: WRITE_EXISTING });
+}
+
+/** False when the file is not there, or its cgroup is being removed. */
+export async function writeIfThere(path: string, value: string): Promise<boolean> {
+  try {
+    await write(path, value);
+    return true;
+  } catch (error) {
+    if (isGone(error)) return false;
+    throw error;
+  }
+}
+
+/**
+ * A file that the kernel fills from memory without taking cgroup_mutex, read at
+ * once, where the pool takes four turns. Empty when it is not there.
+ */
+export function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (error) {
+    if (isGone(error)) return '';
+    throw error;
+  }
+}
+
+/** A cgroup's directory and all below it, parents first; none when it is not there. A container may have made some. */
+export function* treeOf(dir: string): Generator<string> {
+  const below = subdirectories(dir);
+  if (below === undefined) return;
+  yield dir;
+  for (const name of below) yield* treeOf(join(dir, name));
+}
+
+function subdirectories(dir: string): string[] | undefined {
+  try {
+    return readdirSync(dir, { withFileTypes: true })
+      .filter(entry => entry.isDirectory())
+      .map(entry => entry.name);
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+/** ENODEV is said of a file whose cgroup was removed after it was opened, ESRCH of a process's. */
+function isGone(error: unknown): boolean {
+  return isAbsent(error) || ['ENODEV', 'ESRCH'].includes(errnoOf(error) ?? '');
+}

@@ -1,0 +1,38 @@
+import type { OomEvents } from '../cgroup/oom';
+import type { Exit } from '../process/monitor';
+
+/** What a process is told to have exited with when SIGKILL ended it, and what shells and inits pass on of their child. */
+const KILLED = 137;
+
+export interface EndReason {
+  reason: 'OOMKilled' | 'Completed' | 'Error';
+  message: string;
+}
+
+/**
+ * Why a container has ended, in the kubelet's words. `OOMKilled` is one that
+ * ended by SIGKILL, or with a shell's 137 for it, after the OOM killer had
+ * ended processes of it. A container that goes on, or ends some other way,
+ * after it lost a process to the OOM killer is not OOMKilled; with
+ * memory.oom.group, as the kubelet has it on v2, there is no such container.
+ *
+ * @param killsBefore of the OOM killer, at the moment when somebody's stop killed the container
+ */
+export function endReason(
+  exit: Pick<Exit, 'exitCode' | 'droppedBytes'>,
+  oom: OomEvents,
+  killsBefore: bigint,
+  limitBytes: bigint,
+): EndReason {
+  const dropped =
+    exit.droppedBytes > 0n ? [`${exit.droppedBytes} bytes of output could not be written to the log`] : [];
+  if (exit.exitCode !== KILLED || oom.kills <= killsBefore) {
+    return { reason: exit.exitCode === 0 ? 'Completed' : 'Error', message: dropped.join('; ') };
+  }
+  return { reason: 'OOMKilled', message: [whereItRanOut(oom, limitBytes), ...dropped].join('; ') };
+}
+
+function whereItRanOut({ atLimit }: OomEvents, limitBytes: bigint): string {
+  if (atLimit && limitBytes > 0n) return `out of memory: the container's limit of ${limitBytes} bytes was reached`;
+  return "out of memory: the pod's limit was reached, or the node has no memory left";
+}
