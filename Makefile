@@ -123,6 +123,11 @@ bench: deps build bench-peers ## measure containers and pods beside runc, crun a
 	@node dist/bench/launch.js
 	@node dist/bench/cri.js
 
+.PHONY: bench-start
+bench-start: deps build bench-peers ## measure starts, execs, stops, memory and restarts beside the peers (as root)
+	@node dist/bench/start.js
+	@node dist/bench/restore.js
+
 .PHONY: bench-pull
 bench-pull: deps build bench-peers ## measure pulling an image beside containerd, skopeo and umoci (as root)
 	@node dist/bench/pull.js

@@ -384,6 +384,7 @@ static int start_init(const struct plan *plan, struct start *start, const char *
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sync))
         return -1;
     *which = "clone";
+    m.cloned_ns = monotonic_ns();
     m.pid = clone_child(start->namespaces, m.cgroups.v2, &m.pidfd);
     if (m.pid < 0)
         return -1;
@@ -391,7 +392,6 @@ static int start_init(const struct plan *plan, struct start *start, const char *
         become_init(plan, start, sync[1]);
     close(sync[1]);
     m.sync = sync[0];
-    m.cloned_ns = monotonic_ns();
     for (int i = 0; i < 3; i++)
         close(start->child_stdio[i]);
     m.pid_start = process_start_time(m.pid);

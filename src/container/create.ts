@@ -79,6 +79,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   ctx.stage("look up the container's devices");
   const devices = await ctx.race(deviceFacts(config, containers.cdiDirs));
   watch.lap('look up devices');
+  refuseMorePrivilege(sandbox, config);
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
@@ -171,6 +172,14 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   followToExit(containers, container, monitor);
   ctx.log.info('container is created', { container: record.id, sandbox: record.sandboxId });
   return container;
+}
+
+/** The CRI: a pod in which a container shall be privileged says so itself. */
+function refuseMorePrivilege(sandbox: Sandbox, config: ContainerConfig): void {
+  if (!config.linux?.securityContext?.privileged || sandbox.config.linux?.securityContext?.privileged) return;
+  throw new BerthError('failed_precondition', 'a privileged container in a pod that was not made for one', {
+    hint: "set privileged in the pod's security context, too",
+  });
 }
 
 function imageOf(containers: Containers, config: ContainerConfig): Image {

@@ -57,7 +57,7 @@ export interface LaunchTimes {
   beganNs: bigint;
   /** Of the plan's outer section. */
   outer: Buffer;
-  /** There was an init. */
+  /** Init was about to be cloned. */
   clonedNs: bigint;
   /** Init began with the plan's inner section. */
   initNs: bigint;

@@ -109,6 +109,7 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
     });
   }
   if (config.windows) throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux pods only');
+  refuseHostPorts(config);
   // It has no process of its own to be confined; its containers bring their own.
   profileChoice(linux?.securityContext?.seccomp, linux?.securityContext?.seccompProfilePath ?? '', 'seccomp');
   const userns = linux?.securityContext?.namespaceOptions?.usernsOptions;
@@ -116,6 +117,17 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
     throw new BerthError('unimplemented', 'this version of berth does not support userns_options: user namespaces');
   }
   return metadata;
+}
+
+/** On the host's network a port is the host's by itself. */
+function refuseHostPorts({ portMappings, linux }: PodSandboxConfig): void {
+  const mapped = portMappings.find(({ hostPort }) => hostPort > 0);
+  if (!mapped || linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE) return;
+  throw new BerthError(
+    'unimplemented',
+    `port_mappings: host port ${mapped.hostPort}: this version of berth sets up no network between host and pod`,
+    { hint: 'use the host network' },
+  );
 }
 
 function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
