@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { chown, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AnonymousVolume } from '../oci/host-facts';
 
@@ -7,7 +7,12 @@ export function anonymousVolumes(paths: readonly string[], containerDir: string)
   return paths.map((path, i) => ({ path, source: join(containerDir, 'volumes', String(i)) }));
 }
 
-/** Makes the directories; init copies into them what the image has there. */
-export async function makeVolumes(sources: readonly string[]): Promise<void> {
-  await Promise.all(sources.map(source => mkdir(source, { recursive: true, mode: 0o755 })));
+/** Makes the directories, which belong to the container's root; init copies into them what the image has there. */
+export async function makeVolumes(sources: readonly string[], root: { uid: number; gid: number }): Promise<void> {
+  await Promise.all(
+    sources.map(async source => {
+      await mkdir(source, { recursive: true, mode: 0o755 });
+      await chown(source, root.uid, root.gid);
+    }),
+  );
 }

@@ -4,7 +4,7 @@ import { BerthError } from '../base/errors';
 import { execPlan } from '../oci/launch-plan';
 import { DEFAULT_TERM } from '../oci/container-spec';
 import type { ResolvedUser } from '../oci/oci-json';
-import type { ProcessSpec, UserRequest } from '../oci/spec';
+import type { LinuxSpec, ProcessSpec, UserRequest } from '../oci/spec';
 import { LaunchError } from '../process/launch-failure';
 import { startExec, type RunningExec, type TerminalSize } from '../process/exec';
 import { openProcess, startTimeOf } from '../process/identity';
@@ -44,7 +44,7 @@ export async function execInContainer(
   }
   try {
     const runtime = containers.runtimes.of(containers.handlerOf(container));
-    const own = (JSON.parse(spec) as { process: Omit<ProcessSpec, 'env'> & { env: string[] } }).process;
+    const { process: own, linux } = JSON.parse(spec) as StoredSpec;
     const wanted = execProcess(own, container, request);
     const start = {
       target: pidfd,
@@ -62,7 +62,13 @@ export async function execInContainer(
         )
       : await startExec({
           ...start,
-          plan: execPlan(wanted, containers.cgroups.placement(cgroupPath), request.stdin, seccomp),
+          plan: execPlan(
+            wanted,
+            containers.cgroups.placementBeside(cgroupPath, process?.pid ?? 0),
+            request.stdin,
+            seccomp,
+            linux.idMappings,
+          ),
         });
     crashPoint('exec.started');
     return exec;
@@ -90,11 +96,13 @@ function resolved({ record }: Container, process: ProcessSpec): { process: Proce
   return { process, user: { uid: Number(user), gid: gid ?? 0, groups: supplementalGroups, home } };
 }
 
-function execProcess(
-  own: Omit<ProcessSpec, 'env'> & { env: string[] },
-  { record, config }: Container,
-  request: ExecRequest,
-): ProcessSpec {
+/** What specToJson() leaves of a spec. */
+interface StoredSpec {
+  process: Omit<ProcessSpec, 'env'> & { env: string[] };
+  linux: LinuxSpec;
+}
+
+function execProcess(own: StoredSpec['process'], { record, config }: Container, request: ExecRequest): ProcessSpec {
   const { user = { uid: 0, gid: 0, groups: [] } } = record;
   const entries = new Map<string, Buffer>();
   for (const entry of own.env) entries.set(entry.split('=', 1)[0] ?? '', Buffer.from(entry));

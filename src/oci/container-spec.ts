@@ -1,6 +1,5 @@
 import { BerthError } from '../base/errors';
 import {
-  NamespaceMode,
   SecurityProfile_ProfileType,
   SupplementalGroupsPolicy,
   type ContainerConfig,
@@ -15,6 +14,7 @@ import { containerMounts } from './mounts';
 import { oomScoreAdjOf, resourcesSpec } from './resources';
 import type { NamespaceSpec, Spec, UserRequest } from './spec';
 import { idText, parseUser } from './user';
+import { withUserNamespace, type PodUserNamespace } from './user-namespace';
 
 /** What of an image's config decides how its container runs. */
 export interface ImageDefaults {
@@ -42,8 +42,12 @@ export interface PodFacts {
   /** Missing sources of mounts become directories, as the kubelet's hostPath volumes need it. */
   makeMountSources: boolean;
   cgroupPath: string;
+  /** Absent: the host's. */
+  userns?: PodUserNamespace | undefined;
   /** Processes and threads that a container may have; absent for no limit of its own. */
   pidsLimit?: bigint | undefined;
+  /** Its cgroup refuses devices that are not the container's; without, no node that it makes may open one. */
+  hasDeviceControl?: boolean;
 }
 
 /** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
@@ -52,9 +56,8 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
   const security = config.linux?.securityContext;
   const isPrivileged = security?.privileged ?? false;
   const capabilities = security?.capabilities;
-  const userns = security?.namespaceOptions?.usernsOptions;
-  const pathRule = { isPrivileged, hasUserNamespace: userns?.mode === NamespaceMode.POD };
-  return {
+  const pathRule = { isPrivileged, hasUserNamespace: pod.userns !== undefined };
+  const spec: Spec = {
     process: {
       args: commandLine(config, image),
       env: environment(config, image, pod.hostname, host.cdi.env),
@@ -73,7 +76,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       oomScoreAdj: oomScoreAdjOf(config.linux?.resources),
       umask: 0o022,
     },
-    root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged },
+    root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged && !pod.hasDeviceControl },
     hostname: pod.hostname,
     mounts: containerMounts(config.mounts, {
       ...pod,
@@ -95,6 +98,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       cgroupsPath: pod.cgroupPath,
     },
   };
+  return withUserNamespace(spec, pod.userns);
 }
 
 /** Asked for and not there yet: said clearly instead of passed over. */
@@ -102,15 +106,6 @@ function refuseUnsupported(config: ContainerConfig): void {
   const security = config.linux?.securityContext;
   const asked: [boolean, string][] = [
     [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
-    [
-      config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
-      'mounts.uidMappings: idmapped mounts',
-    ],
-    [
-      (security?.namespaceOptions?.usernsOptions?.mode ?? NamespaceMode.NODE) === NamespaceMode.POD &&
-        security?.namespaceOptions?.usernsOptions !== undefined,
-      'userns_options: user namespaces',
-    ],
     [security?.apparmor?.profileType === SecurityProfile_ProfileType.Localhost, 'apparmor: localhost profiles'],
   ];
   for (const [isAsked, what] of asked) {

@@ -88,14 +88,18 @@ export function deviceOpsElsewhere(spec: Spec): InnerOp[] {
     .map(bindOp);
 }
 
-/** On a root with nodev a node opens nothing: there nodes are bound, each from a mount without it. */
+/** On a /dev with nodev a node opens nothing: there nodes are bound, each from a mount without it. */
 function boundDevices(spec: Spec): DeviceSpec[] {
-  return spec.linux.devices.filter(device => spec.root.nodev || !isInDev(device));
+  return spec.linux.devices.filter(device => isDevNodev(spec) || !isInDev(device));
 }
 
 /** A privileged container's /dev is not nodev: its nodes, hundreds perhaps, are made in place. */
 function madeDevices(spec: Spec): DeviceSpec[] {
-  return spec.root.nodev ? [] : spec.linux.devices.filter(isInDev);
+  return isDevNodev(spec) ? [] : spec.linux.devices.filter(isInDev);
+}
+
+function isDevNodev({ mounts }: Spec): boolean {
+  return mounts.find(({ destination, type }) => destination === '/dev' && type === 'tmpfs')?.nodev ?? true;
 }
 
 function isInDev({ path }: DeviceSpec): boolean {

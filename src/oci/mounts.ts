@@ -4,6 +4,7 @@ import { MountPropagation, type Mount } from '../cri';
 import { cgroupMounts } from './cgroup-mounts';
 import type { AnonymousVolume, HostFacts } from './host-facts';
 import type { MountSpec } from './spec';
+import { mountMappings } from './user-namespace';
 
 /** What decides about mounts beside the request's list of them. */
 export interface MountFacts {
@@ -17,6 +18,8 @@ export interface MountFacts {
   /** What volumes are labelled with where SELinux is on. */
   mountLabel: string;
   isPrivileged: boolean;
+  /** Its cgroup refuses devices that are not the container's. */
+  hasDeviceControl?: boolean;
   isRootReadonly: boolean;
 }
 
@@ -118,6 +121,7 @@ function imageOf(mount: Mount, { host }: MountFacts): MountSpec {
     noexec: optionsOf(mount).has('noexec'),
     nodev: true,
     nosuid: true,
+    ...mountMappings(mount),
   };
 }
 
@@ -126,12 +130,12 @@ function isInside(path: string): boolean {
 }
 
 /** Anonymous volumes: hostile data says where, so that it is not in the kernel's file systems. */
-function imagesVolumes({ host, isPrivileged, mountLabel }: MountFacts): MountSpec[] {
+function imagesVolumes({ host, isPrivileged, hasDeviceControl, mountLabel }: MountFacts): MountSpec[] {
   return host.anonymousVolumes.map(volume => ({
     ...PLAIN_BIND,
     destination: volumePath(volume),
     source: volume.source,
-    nodev: !isPrivileged,
+    nodev: !isPrivileged && !hasDeviceControl,
     copyUp: true,
     ...(host.hasSelinux ? { relabel: mountLabel } : {}),
   }));
@@ -162,9 +166,10 @@ function bindOf(mount: Mount, facts: MountFacts): MountSpec {
     recursiveOptions: mount.recursiveReadOnly,
     makeSource: facts.makeMountSources,
     noexec: options.has('noexec'),
-    nodev: options.has('nodev') || !facts.isPrivileged,
+    nodev: options.has('nodev') || (!facts.isPrivileged && !facts.hasDeviceControl),
     nosuid: options.has('nosuid'),
     propagation: PROPAGATION[mount.propagation],
+    ...mountMappings(mount),
     ...(mount.selinuxRelabel && facts.host.hasSelinux ? { relabel: relabel(mount, facts.mountLabel) } : {}),
   };
 }

@@ -9,6 +9,7 @@ import {
 } from '../cri';
 import type { Config } from '../config';
 import { networkStatus } from '../network/status';
+import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 
 /** The version of the CRI that the kubelet speaks of in Version; it has never changed. */
 const KUBELET_API_VERSION = '0.1.0';
@@ -28,11 +29,14 @@ export function version(ownVersion: string): VersionResponse {
 /** Whether pods can run, and what the runtime can do. `verbose` adds the configuration. */
 export async function status(
   config: Config,
+  userNamespaces: UserNamespaceSupport,
   isVerbose: boolean,
   runtimes: readonly OciRuntime[],
 ): Promise<StatusResponse> {
   const network = await networkStatus(config.network.cniConfigDir);
   const runtime = runtimeReady();
+  const missing = await userNamespaces.missing();
+  const hasUserNamespaces = missing === undefined;
   return {
     status: {
       conditions: [
@@ -40,12 +44,16 @@ export async function status(
         { type: 'NetworkReady', status: network.isReady, reason: network.reason, message: network.message },
       ],
     },
-    info: isVerbose ? { config: JSON.stringify(config) } : {},
+    info: isVerbose ? { config: JSON.stringify(config), userNamespaces: missing ?? 'supported' } : {},
     runtimeHandlers: [
-      { name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: false } },
+      { name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: hasUserNamespaces } },
       ...(await Promise.all(runtimes.map(handlerOf))),
     ],
-    features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false, mountOptions: true },
+    features: {
+      supplementalGroupsPolicy: true,
+      userNamespacesHostNetwork: hasUserNamespaces,
+      mountOptions: true,
+    },
   };
 }
 

@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { chown, mkdir, rm } from 'node:fs/promises';
 import { hostname as hostHostname } from 'node:os';
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
@@ -6,12 +6,13 @@ import { BerthError } from '../base/errors';
 import { randomHexId, type SandboxId } from '../base/ids';
 import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
-import { NamespaceMode, PodSandboxConfig, type PodSandboxMetadata } from '../cri';
+import { PodSandboxConfig, type PodSandboxMetadata } from '../cri';
 import { Stopwatch } from '../base/stopwatch';
 import { writePodFiles } from '../network/pod-files';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { profileChoice } from '../oci/security-profile';
+import { podUserNamespace } from '../oci/user-namespace';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
 import { cgroupParentOf, makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
@@ -83,6 +84,7 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
       { alsoIfActFailed: true },
     ),
   ]);
+  await giveToContainers(record, paths);
   const { pause } = pinned;
   await sandboxes.update(sandbox, { state: 'ready', ...(pause ? { pause } : {}), timings: watch.laps });
   watch.lap('write the record: ready');
@@ -97,7 +99,7 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
 
 /** The request's metadata; refuses what cannot be run here, before anything is done. */
 function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandboxRequest): PodSandboxMetadata {
-  const { metadata, linux } = config;
+  const { metadata } = config;
   if (!metadata) throw new BerthError('invalid_argument', 'the pod sandbox config has no metadata');
   if (metadata.name === '' || metadata.uid === '' || metadata.namespace === '') {
     throw new BerthError('invalid_argument', 'the pod sandbox metadata needs name, uid and namespace');
@@ -109,20 +111,24 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
     });
   }
   if (config.windows) throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux pods only');
+  const options = config.linux?.securityContext?.namespaceOptions;
+  if (runtimeHandler !== '' && podUserNamespace(options)) {
+    throw new BerthError('unimplemented', `runtime handler ${runtimeHandler}: userns_options: user namespaces`);
+  }
   refuseHostPorts(config);
   // It has no process of its own to be confined; its containers bring their own.
-  profileChoice(linux?.securityContext?.seccomp, linux?.securityContext?.seccompProfilePath ?? '', 'seccomp');
-  const userns = linux?.securityContext?.namespaceOptions?.usernsOptions;
-  if (userns?.mode === NamespaceMode.POD) {
-    throw new BerthError('unimplemented', 'this version of berth does not support userns_options: user namespaces');
-  }
+  profileChoice(
+    config.linux?.securityContext?.seccomp,
+    config.linux?.securityContext?.seccompProfilePath ?? '',
+    'seccomp',
+  );
   return metadata;
 }
 
 /** On the host's network a port is the host's by itself. */
 function refuseHostPorts({ portMappings, linux }: PodSandboxConfig): void {
   const mapped = portMappings.find(({ hostPort }) => hostPort > 0);
-  if (!mapped || linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE) return;
+  if (!mapped || podNamespaces(linux?.securityContext?.namespaceOptions).network === 'host') return;
   throw new BerthError(
     'unimplemented',
     `port_mappings: host port ${mapped.hostPort}: this version of berth sets up no network between host and pod`,
@@ -132,7 +138,9 @@ function refuseHostPorts({ portMappings, linux }: PodSandboxConfig): void {
 
 function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
   const id = randomHexId() as SandboxId;
-  const { network, ipc } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
+  const options = config.linux?.securityContext?.namespaceOptions;
+  const { network, ipc } = podNamespaces(options);
+  const userns = podUserNamespace(options);
   const ownNetwork = network === 'pod';
   const cgroupParent = cgroupParentOf(config);
   return {
@@ -146,6 +154,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
     hostname: ownNetwork ? config.hostname || id.slice(0, 12) : hostHostname(),
     ownNetwork,
     ownIpc: ipc === 'pod',
+    ...(userns ? { userns } : {}),
     cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
     ownsCgroupParent: cgroupParent === '',
   };
@@ -183,14 +192,22 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
       shmPath: paths.shm,
       shmBytes: SHM_BYTES,
       sysctls: config.linux?.sysctls ?? {},
+      userns: record.userns && { ...record.userns, path: paths.user },
     }),
     record.id,
   );
 }
 
+/** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */
+async function giveToContainers({ userns, ownIpc }: SandboxRecord, { files, shm }: SandboxPaths): Promise<void> {
+  if (!userns) return;
+  const given = [...Object.values(files), ...(ownIpc ? [shm] : [])];
+  await Promise.all(given.map(path => chown(path, userns.uid.first, userns.gid.first)));
+}
+
 /** Takes the pod's mounts off the host; those that are not there are fine. */
 export async function unpin(paths: SandboxPaths): Promise<void> {
-  await Promise.all([paths.network, paths.ipc, paths.uts, paths.pid, paths.shm].map(path => unmount(path)));
+  await Promise.all([paths.user, paths.network, paths.ipc, paths.uts, paths.pid, paths.shm].map(path => unmount(path)));
 }
 
 async function removeDir(paths: SandboxPaths): Promise<void> {

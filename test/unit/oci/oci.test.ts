@@ -278,10 +278,7 @@ describe('the spec of a container', () => {
   });
 
   it('refuses what is not built with a sentence', () => {
-    for (const partial of [
-      { windows: {} },
-      { linux: { securityContext: { namespaceOptions: { usernsOptions: { mode: 0 } } } } },
-    ]) {
+    for (const partial of [{ windows: {} }]) {
       assert.throws(() => spec(partial), /this version of berth does not support \w+/);
     }
   });
