@@ -95,7 +95,8 @@ export const INNER_OPS = {
   HOLD_IMAGE: { code: 72, fields: { target: 'str', stage: 'str', subpath: 'str', lowers: 'strs' } },
   COPY_UP: { code: 73, fields: { target: 'str' } },
   RELABEL: { code: 74, fields: { target: 'str', label: 'str' } },
-  MOUNT_ATTR: { code: 75, fields: { path: 'str', set: 'u64', clear: 'u64' } },
+  MOUNT_ATTR: { code: 75, fields: { path: 'str', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32' } },
+  SHARE: { code: 76, fields: { target: 'str' } },
   HELD_ATTRS: {
     code: 83,
     fields: { number: 'u32', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32', idmap: 'u32' },

@@ -48,11 +48,11 @@ export function externalPlan(
     ],
     inner: [
       { op: 'UMASK', mask: 0o022 },
-      ...spec.mounts.flatMap(holdOps),
+      ...spec.mounts.flatMap(mount => holdOps(mount, spec.mounts)),
       { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
       ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
       rootOverlay(spec, rootfs),
-      ...spec.mounts.flatMap(beforeRuntime),
+      ...spec.mounts.flatMap(mount => beforeRuntime(mount, spec.mounts)),
       lookupUser(spec.process.user),
       { op: 'AWAIT_GO' },
       { op: 'SETSID' },
@@ -62,9 +62,9 @@ export function externalPlan(
 }
 
 /** What a bundle has no words for is done before: files of images are mounted, and volumes filled from the root. */
-function beforeRuntime(mount: MountSpec): LaunchPlan['inner'] {
+function beforeRuntime(mount: MountSpec, all: readonly MountSpec[]): LaunchPlan['inner'] {
   const isBefore = (op: string) => op === 'COPY_UP' || op === 'RELABEL' || mount.image !== undefined;
-  return mountOps(mount).filter(({ op }) => isBefore(op));
+  return mountOps(mount, all).filter(({ op }) => isBefore(op));
 }
 
 /** One more process in such a container: the runtime's exec, outside of all of its namespaces. */

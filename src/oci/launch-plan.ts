@@ -3,7 +3,7 @@ import { capabilityMask } from './capabilities';
 import { CLONE, MS, ROOT_FLAGS } from './linux';
 import { cgroupDirectoryOps } from './cgroup-mounts';
 import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
-import { holdImageOps, holdOps, mountOps } from './mount-ops';
+import { holdImageOps, holdOps, mountOps, shareOps } from './mount-ops';
 import type { SeccompFilter } from './seccomp/compile';
 import type { CapabilitySets, IdMappings, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
 import { enterUserNamespace } from './user-namespace';
@@ -58,7 +58,7 @@ export function launchPlan(
     { op: 'UMASK', mask: 0 },
     { op: 'OOM_SCORE_ADJ', value: spec.process.oomScoreAdj },
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
-    ...spec.mounts.flatMap(holdOps),
+    ...spec.mounts.flatMap(mount => holdOps(mount, spec.mounts)),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
     ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
     ...holdDeviceOps(spec, rootfs.stage),
@@ -68,13 +68,14 @@ export function launchPlan(
       : []),
     rootOverlay(spec, rootfs),
     ...spec.mounts.flatMap(mount => [
-      ...mountOps(mount),
+      ...mountOps(mount, spec.mounts),
       ...(isOwnDev(mount) ? devOps(spec) : []),
       ...cgroupDirectoryOps(mount, spec.mounts),
       // At once: a volume may come to lie over it later.
       ...(mount.destination === '/dev/pts' ? terminalOps(spec.process, true) : []),
     ]),
     ...deviceOpsElsewhere(spec),
+    ...shareOps(spec.mounts),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
     ...spec.linux.readonlyPaths.map(path => ({ op: 'READONLY', path }) as const),
     ...(spec.root.readonly ? [{ op: 'ROOT_READONLY' } as const] : []),

@@ -141,6 +141,7 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   RELABEL: 'give the SELinux label to',
   SECCOMP: 'load the seccomp filter',
   SETNS: 'join the namespace',
+  SHARE: 'share with the host the mount at',
   TERMINAL: 'make a terminal',
   CONTROLLING_TERMINAL: "take the terminal for the process's own",
 };

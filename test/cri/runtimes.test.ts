@@ -30,7 +30,7 @@ for (const program of programs)
     writeFileSync(join(dir, 'broken'), broken, { mode: 0o755 });
     after(() => rmSync(dir, { recursive: true }));
     const node = useNode({
-      hideV2Controllers: true,
+      cgroups: 'v1 and bare v2',
       config: `[runtimes.${handler}]\npath = "${program}"\nannotations = ["org.example/*"]\n[runtimes.broken]\npath = "${dir}/broken"\n[runtimes.missing]\npath = "/no/such/runtime"\n`,
     });
 
