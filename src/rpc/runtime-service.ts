@@ -56,10 +56,12 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
   return complete(RuntimeServiceService, built);
 }
 
-function infoRpcs({ log, config, version, sandboxes: { network }, userNamespaces }: RuntimeServiceParts) {
+function infoRpcs({ log, config, version, containers, sandboxes: { network }, userNamespaces }: RuntimeServiceParts) {
   return {
     version: unary(log, 'Version', () => info.version(version)),
-    status: unary(log, 'Status', request => info.status(config, network, userNamespaces, request.verbose)),
+    status: unary(log, 'Status', request =>
+      info.status(config, network, userNamespaces, request.verbose, containers.runtimes.list()),
+    ),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
     updateRuntimeConfig: unary(log, 'UpdateRuntimeConfig', ({ runtimeConfig }) => {
       network.setPodCidrs(podCidrs(runtimeConfig?.networkConfig?.podCidr ?? ''));

@@ -24,8 +24,11 @@ export interface DaemonOptions {
   config?: string;
   /** A network namespace of its own, with a loopback that is up: its pods' networks do not meet the machine's. */
   ownNetwork?: boolean;
-  /** It is shown cgroup v2 alone; else what the machine has. */
-  cgroups?: 'v2';
+  /**
+   * It is shown cgroup v2 alone; or, on a hybrid host, v2 without controllers, since crun 1.8 refuses a host where both
+   * have some; else what the machine has.
+   */
+  cgroups?: 'v2' | 'v1 and bare v2';
 }
 
 /**
@@ -201,9 +204,12 @@ class World {
     const roots = mountpoints.map(mountpoint => join(mountpoint, name));
     for (const dir of roots) makeCgroup(dir);
     const binds = mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`);
+    const isBare = cgroups === 'v1 and bare v2' && shown.some(({ type }) => type === 'cgroup');
+    const bare = shown.filter(({ type }) => isBare && type === 'cgroup2').map(({ mountpoint }) => mountpoint);
+    const bares = bare.map(at => `mount --bind /dev/null ${join(at, 'cgroup.controllers')}`);
     const loopback = ownNetwork ? ['ip link set lo up'] : [];
     // Private so far, as unshare(1) makes it: nothing of this is seen outside.
-    const setUp = [...hidden, 'mount --make-rshared /', ...binds, ...loopback];
+    const setUp = [...hidden, 'mount --make-rshared /', ...binds, ...bares, ...loopback];
     const script = ['set -e', ...setUp, 'echo ready', 'exec cat'].join('\n');
     // It ends with its standard input, so also when the tests are killed.
     const holder = spawn('unshare', [ownNetwork ? '-mn' : '-m', 'sh', '-c', script], {
