@@ -68,3 +68,40 @@ describe('what CreateContainer is told beside the container', function () {
     assert.deepEqual((containers as unknown as { image: object }[])[0]?.image, image);
   });
 });
+
+describe('streams of a container', function () {
+  this.timeout(30_000);
+  const node = useNode();
+  const ask = (rpc: 'Attach' | 'PortForward', request: object) => node().client.callAny(rpc, request);
+
+  it('have a stdin that is held open, or none, and a terminal when it is asked for', async () => {
+    const pod = await node().pod();
+    assert.equal((await node().run(['cat'], { pod })).status.exitCode, 0);
+    const security = { namespaceOptions: { pid: 'CONTAINER' } };
+    const open = await node().start(pod, { command: ['cat'], stdin: true, security });
+    await node().exec(open, ['test', '-p', '/proc/1/fd/0']);
+    assert.equal((await node().status(open)).state, 'CONTAINER_RUNNING');
+    const { stdout } = await node().run(['sh', '-c', 'test -t 0 && test -t 1 && echo a terminal'], { pod, tty: true });
+    assert.match(stdout, /^a terminal/);
+  });
+
+  it('are attached to, and ports forwarded, by a URL with a token, for what is there and makes sense', async () => {
+    const podSandboxId = await node().pod();
+    const containerId = await node().start(podSandboxId, { stdin: true });
+    const attach = { containerId, stdin: true, stdout: true, stderr: true };
+    assert.match(
+      ((await ask('Attach', attach)) as { url: string }).url,
+      /^http:\/\/127\.0\.0\.1:\d+\/attach\/[\w-]{22}$/,
+    );
+    await refused(ask('Attach', { ...attach, tty: true }), 'INVALID_ARGUMENT', 'tty and stderr');
+    await refused(ask('Attach', { containerId }), 'INVALID_ARGUMENT', 'none of');
+    await refused(ask('Attach', { ...attach, containerId: 'absent' }), 'NOT_FOUND');
+    const created = await node().create(podSandboxId);
+    await refused(ask('Attach', { ...attach, containerId: created }), 'FAILED_PRECONDITION');
+    const forward = (await ask('PortForward', { podSandboxId, port: [80] })) as { url: string };
+    assert.match(forward.url, /^http:\/\/127\.0\.0\.1:\d+\/portforward\/[\w-]{22}$/);
+    await refused(ask('PortForward', { podSandboxId: 'absent', port: [80] }), 'NOT_FOUND');
+    await node().client.call('StopPodSandbox', { podSandboxId });
+    await refused(ask('PortForward', { podSandboxId, port: [80] }), 'FAILED_PRECONDITION');
+  });
+});
