@@ -729,7 +729,8 @@ static void end(void)
     if (m.terminal >= 0)
         close(m.terminal);
     drain();
-    attach_flush();
+    attach_close(0);
+    attach_close(1);
     record_exit();
     message_exited();
     broadcast();

@@ -59,10 +59,9 @@ const RESOURCES = 'cri/resources.test.ts';
 const UPDATE = 'cri/update.test.ts';
 const USERNS = 'cri/user-namespaces.test.ts';
 const EXEC = 'cri/exec.test.ts';
+const ATTACH = 'cri/attach.test.ts';
+const FORWARD = 'cri/port-forward.test.ts';
 const POD = 'cri/pod-security.test.ts';
-
-const STREAMS = 'have a stdin that is held open, or none, and a terminal when it is asked for';
-const URLS = 'are attached to, and ports forwarded, by a URL with a token, for what is there and makes sense';
 
 /** By message and field, in the CRI's words. */
 export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
@@ -223,9 +222,9 @@ export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
     'bring nodes, variables, mounts and groups, from JSON and from YAML',
   ),
   'CDIDevice.name': partOf('ContainerConfig.CDI_devices'),
-  'ContainerConfig.stdin': test(POD, STREAMS),
-  'ContainerConfig.stdin_once': partOf('ContainerConfig.stdin'),
-  'ContainerConfig.tty': test(POD, STREAMS),
+  'ContainerConfig.stdin': test(ATTACH, 'hands stdin on and brings both outputs, from now on'),
+  'ContainerConfig.stdin_once': test(ATTACH, 'with stdin_once, the end of the first client is the end of stdin'),
+  'ContainerConfig.tty': test(ATTACH, 'with a terminal: one output, the size, and the log'),
   'ContainerMetadata.name': partOf('ContainerConfig.metadata'),
   'ContainerMetadata.attempt': partOf('ContainerConfig.metadata'),
   'ImageSpec.image': partOf('ContainerConfig.image'),
@@ -406,13 +405,13 @@ export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
   'ExecRequest.stdin': test(EXEC, 'hands stdin on to its end, byte for byte, much of it'),
   'ExecRequest.stdout': test(EXEC, 'keeps the outputs apart, and tells a success exactly'),
   'ExecRequest.stderr': test(EXEC, 'keeps the outputs apart, and tells a success exactly'),
-  'AttachRequest.container_id': test(POD, URLS),
-  'AttachRequest.stdin': test(POD, URLS),
-  'AttachRequest.tty': test(POD, URLS),
-  'AttachRequest.stdout': test(POD, URLS),
-  'AttachRequest.stderr': test(POD, URLS),
-  'PortForwardRequest.pod_sandbox_id': test(POD, URLS),
-  'PortForwardRequest.port': test(POD, URLS),
+  'AttachRequest.container_id': test(ATTACH, 'is refused for a container that does not run'),
+  'AttachRequest.stdin': test(ATTACH, 'hands stdin on and brings both outputs, from now on'),
+  'AttachRequest.tty': test(ATTACH, 'with a terminal: one output, the size, and the log'),
+  'AttachRequest.stdout': test(ATTACH, 'hands stdin on and brings both outputs, from now on'),
+  'AttachRequest.stderr': test(ATTACH, 'hands stdin on and brings both outputs, from now on'),
+  'PortForwardRequest.pod_sandbox_id': test(FORWARD, 'is refused for a pod that is not ready'),
+  'PortForwardRequest.port': test(FORWARD, 'a port that the request does not name is refused'),
   'ReopenContainerLogRequest.container_id': test(LIFECYCLE, 'opens the log anew where its path points now'),
   'ExecSyncRequest.container_id': test(
     'cri/exec-sync.test.ts',
