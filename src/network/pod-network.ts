@@ -80,7 +80,7 @@ export class PodNetwork {
     for (const complaint of complaints) this.options.log.warn(complaint);
     if (!network && complaints[0] !== undefined)
       throw new BerthError('failed_precondition', `no network for the pod: ${complaints[0]}`);
-    if (!network) return undefined;
+    if (!network) return withoutNetwork(config, this.options.configDir);
     await assertInstalled(this.host, network);
     return {
       network,
@@ -145,6 +145,18 @@ export class PodNetwork {
       return notReady(messageOf(error));
     }
   }
+}
+
+/** A port that nobody maps would be a silent hole; where there is a network, it may be mapped without a plugin's capability. */
+function withoutNetwork({ portMappings }: PodSandboxConfig, configDir: string): undefined {
+  const mapped = portMappings.find(({ hostPort }) => hostPort > 0);
+  if (mapped)
+    throw new BerthError(
+      'failed_precondition',
+      `port_mappings: host port ${mapped.hostPort} leads nowhere: ${configDir} holds no network configuration`,
+      { hint: 'configure a network, or use the host network' },
+    );
+  return undefined;
 }
 
 function notReady(message: string): NetworkStatus {

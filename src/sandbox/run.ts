@@ -123,7 +123,6 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
   if (runtimeHandler !== '' && podUserNamespace(options)) {
     throw new BerthError('unimplemented', `runtime handler ${runtimeHandler}: userns_options: user namespaces`);
   }
-  refuseHostPorts(config);
   // It has no process of its own to be confined; its containers bring their own.
   profileChoice(
     config.linux?.securityContext?.seccomp,
@@ -131,17 +130,6 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
     'seccomp',
   );
   return metadata;
-}
-
-/** On the host's network a port is the host's by itself. */
-function refuseHostPorts({ portMappings, linux }: PodSandboxConfig): void {
-  const mapped = portMappings.find(({ hostPort }) => hostPort > 0);
-  if (!mapped || podNamespaces(linux?.securityContext?.namespaceOptions).network === 'host') return;
-  throw new BerthError(
-    'unimplemented',
-    `port_mappings: host port ${mapped.hostPort}: this version of berth sets up no network between host and pod`,
-    { hint: 'use the host network' },
-  );
 }
 
 function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {

@@ -125,7 +125,7 @@ if [ "$CNI_COMMAND" = ADD ]; then echo '${JSON.stringify(result)}'; fi
     assert.equal((await conditions()).status, true);
   });
 
-  it("gives a pod an address, on which others reach it, also by the node's port, and gives it back", async () => {
+  it('gives a pod an address, on which others reach it, also by the node’s port, and gives it back', async () => {
     network('10-net.conflist', {
       plugins: [bridge(), { type: 'portmap', capabilities: { portMappings: true }, snat: false }],
     });
@@ -209,6 +209,11 @@ if [ "$CNI_COMMAND" = ADD ]; then echo '${JSON.stringify(result)}'; fi
       ['DEL second', 'DEL first'],
     );
     assert.deepEqual((ends[1]?.config['prevResult'] as { ips: unknown }).ips, ips);
+  });
+
+  it('is needed by host ports: without one they lead nowhere', async () => {
+    const portMappings = [{ protocol: 0, containerPort: 80, hostPort: 18080, hostIp: '' }];
+    await assert.rejects(node.pod({ portMappings }), /port_mappings: host port 18080 leads nowhere/);
   });
 
   it('refuses an annotation and a pod CIDR that are none, and says which', async () => {
