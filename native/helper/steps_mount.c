@@ -81,6 +81,8 @@ static int root_overlay(struct launch *launch, struct fields *fields)
         return fs_fail(launch, fs, work);
     if (flags & ROOT_VOLATILE && sys_fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0))
         return fs_fail(launch, fs, "volatile");
+    if (launch->root_label && sys_fsconfig(fs, FSCONFIG_SET_STRING, "context", launch->root_label, 0))
+        return fs_fail(launch, fs, launch->root_label);
     int mount = mount_context(launch, fs, flags & ROOT_NODEV ? MOUNT_ATTR_NODEV : 0);
     return mount < 0 ? -1 : enter_root(launch, mount, stage);
 }
@@ -379,6 +381,9 @@ int step_mount(struct launch *launch, uint32_t op, struct fields *fields)
         return root_overlay(launch, fields);
     case OP_ROOT_BIND:
         return root_bind(launch, fields);
+    case OP_ROOT_LABEL:
+        launch->root_label = field_str(fields);
+        return 0;
     case OP_MOUNT_FS:
         return mount_fs(launch, fields);
     case OP_MOUNT_BIND:

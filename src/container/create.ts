@@ -22,7 +22,7 @@ import { followToExit } from './exits';
 import { deviceFacts, hostFacts } from './host-facts';
 import { imageVolumes, volumeImages } from './image-volumes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
-import { seccompOf } from './seccomp';
+import { confine } from './confine';
 import { launchLaps } from './timings';
 
 export interface CreateContainerRequest {
@@ -90,9 +90,8 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const host = hostFacts(containers, devices, image, volumes, paths.dir);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   watch.lap('make the spec');
-  const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
-  if (seccomp) spec.linux.seccomp = seccomp.spec;
-  watch.lap('make the seccomp filter');
+  const filter = await ctx.race(confine(spec, sandbox, config, ctx.log));
+  watch.lap('look up seccomp, AppArmor and SELinux');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -122,7 +121,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
   const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
-  const plan = launchPlan(spec, rootfs, placement, output, stdin, seccomp?.filter);
+  const plan = launchPlan(spec, rootfs, placement, output, stdin, filter);
   watch.lap('make the plan');
   const monitor = await undo.step(
     'monitor',
@@ -142,7 +141,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
     user: { uid: created.uid, gid: created.gid, groups: created.groups },
     spec: specToJson(spec),
-    ...(seccomp ? { seccomp: seccomp.filter } : {}),
+    ...(filter ? { seccomp: filter } : {}),
     timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });
   watch.lap('write the record: created');

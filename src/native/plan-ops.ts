@@ -41,7 +41,7 @@ export const HOST_OPS = {
   LOOPBACK_UP: { code: 19, fields: {} },
   SYSCTL: { code: 20, fields: { path: 'str', value: 'str' } },
   PIN: { code: 21, fields: { ns: 'str', path: 'str' } },
-  SHM: { code: 22, fields: { path: 'str', size: 'u64' } },
+  SHM: { code: 22, fields: { path: 'str', size: 'u64', label: 'str' } },
   PAUSE: { code: 23, fields: { path: 'str' } },
   OOM_SCORE_ADJ: { code: 24, fields: { value: 'u32' } },
 } as const satisfies Record<string, Shape>;
@@ -76,6 +76,8 @@ export const INNER_OPS = {
   SECCOMP: { code: 52, fields: { flags: 'u32', filter: 'bytes' } },
   UMASK: { code: 53, fields: { mask: 'u32' } },
   CAPABILITIES: { code: 60, fields: { effective: 'u64', permitted: 'u64', inheritable: 'u64', ambient: 'u64' } },
+  EXEC_LABEL: { code: 61, fields: { attribute: 'str', label: 'str' } },
+  ROOT_LABEL: { code: 62, fields: { label: 'str' } },
   EXEC: { code: 54, fields: { candidates: 'strs', argv: 'strs', envp: 'strs', addHome: 'u32' } },
   TERMINAL: { code: 110, fields: { console: 'u32', rows: 'u32', columns: 'u32' } },
   CONTROLLING_TERMINAL: { code: 111, fields: {} },

@@ -1,7 +1,6 @@
 import { BerthError } from '../base/errors';
 import {
   NamespaceMode,
-  SecurityProfile_ProfileType,
   SupplementalGroupsPolicy,
   type ContainerConfig,
   type LinuxContainerSecurityContext,
@@ -112,7 +111,6 @@ function refuseUnsupported(config: ContainerConfig): void {
         security?.namespaceOptions?.usernsOptions !== undefined,
       'userns_options: user namespaces',
     ],
-    [security?.apparmor?.profileType === SecurityProfile_ProfileType.Localhost, 'apparmor: localhost profiles'],
   ];
   for (const [isAsked, what] of asked) {
     if (isAsked) throw new BerthError('unimplemented', `this version of berth does not support ${what}`);

@@ -65,6 +65,7 @@ export function launchPlan(
     ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
       ? [{ op: 'UNSHARE', flags: CLONE.newcgroup } as const]
       : []),
+    ...(spec.linux.mountLabel === undefined ? [] : [{ op: 'ROOT_LABEL', label: spec.linux.mountLabel } as const]),
     {
       op: 'ROOT_OVERLAY',
       stage: rootfs.stage,
@@ -177,11 +178,22 @@ function becomeOps(process: ProcessSpec, filter: SeccompFilter | undefined): Inn
     ...(process.terminal ? [{ op: 'CONTROLLING_TERMINAL' } as const] : []),
     { op: 'UMASK', mask: process.umask },
     { op: 'CWD', path: process.cwd },
+    ...labelOps(process),
     { op: 'IDENTITY', bounding: capabilityMask(bounding) },
     ...(process.noNewPrivileges
       ? [capabilities(process.capabilities), { op: 'NO_NEW_PRIVS' } as const, ...seccomp]
       : [...seccomp, capabilities(process.capabilities)]),
     { op: 'EXEC', candidates: candidates(process), argv: process.args, envp: process.env, addHome: 1 },
+  ];
+}
+
+/** While the process may still mount a procfs of its own, which is where they are written. */
+function labelOps({ apparmorProfile, selinuxLabel }: ProcessSpec): InnerOp[] {
+  return [
+    ...(apparmorProfile === undefined
+      ? []
+      : [{ op: 'EXEC_LABEL', attribute: 'apparmor/exec', label: `exec ${apparmorProfile}` } as const]),
+    ...(selinuxLabel === undefined ? [] : [{ op: 'EXEC_LABEL', attribute: 'exec', label: selinuxLabel } as const]),
   ];
 }
 

@@ -12,6 +12,8 @@ export interface SandboxNamespaces {
   pidPath: string | undefined;
   shmPath: string;
   shmBytes: bigint;
+  /** SELinux label of /dev/shm; absent: none. */
+  fileLabel?: string | undefined;
   /** `net.core.somaxconn` → value; only namespaced ones. */
   sysctls: Readonly<Record<string, string>>;
 }
@@ -30,7 +32,8 @@ export function sandboxPlan(pod: SandboxNamespaces): LaunchPlan {
   if (pod.networkPath !== undefined) outer.push({ op: 'PIN', ns: 'net', path: pod.networkPath });
   if (pod.ipcPath !== undefined) outer.push({ op: 'PIN', ns: 'ipc', path: pod.ipcPath });
   if (pod.utsPath !== undefined) outer.push({ op: 'PIN', ns: 'uts', path: pod.utsPath });
-  if (pod.ipcPath !== undefined) outer.push({ op: 'SHM', path: pod.shmPath, size: pod.shmBytes });
+  if (pod.ipcPath !== undefined)
+    outer.push({ op: 'SHM', path: pod.shmPath, size: pod.shmBytes, label: pod.fileLabel ?? '' });
   if (pod.pidPath !== undefined) outer.push({ op: 'PAUSE', path: pod.pidPath });
   return { outer, inner: [] };
 }

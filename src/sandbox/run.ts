@@ -12,9 +12,11 @@ import { writePodFiles } from '../network/pod-files';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { profileChoice } from '../oci/security-profile';
+import { selinuxLabels } from '../oci/selinux';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
 import { cgroupParentOf, makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
+import { selinuxHost } from './security-modules';
 import { watchInit } from './watch';
 import type { Owner, Sandbox, Sandboxes, SandboxPaths, SandboxRecord } from './sandboxes';
 
@@ -110,6 +112,7 @@ function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetad
   if (config.windows) throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux pods only');
   // It has no process of its own to be confined; its containers bring their own.
   profileChoice(linux?.securityContext?.seccomp, linux?.securityContext?.seccompProfilePath ?? '', 'seccomp');
+  profileChoice(linux?.securityContext?.apparmor, '', 'apparmor');
   const userns = linux?.securityContext?.namespaceOptions?.usernsOptions;
   if (userns?.mode === NamespaceMode.POD) {
     throw new BerthError('unimplemented', 'this version of berth does not support userns_options: user namespaces');
@@ -169,10 +172,16 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
       pidPath: pid === 'shared' ? paths.pid : undefined,
       shmPath: paths.shm,
       shmBytes: SHM_BYTES,
+      fileLabel: await fileLabel(record, config),
       sysctls: config.linux?.sysctls ?? {},
     }),
     record.id,
   );
+}
+
+async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Promise<string | undefined> {
+  const { selinuxOptions, privileged = false } = linux?.securityContext ?? {};
+  return selinuxLabels(selinuxOptions, { id, isPrivileged: privileged, options: undefined }, await selinuxHost())?.file;
 }
 
 /** Takes the pod's mounts off the host; those that are not there are fine. */
