@@ -7,6 +7,7 @@ import { ContainerConfig, PodSandboxConfig } from '../src/cri';
 import { addon } from '../src/native/addon';
 import { installDir } from '../src/native/paths';
 import { POD_FILES, writePodFiles } from '../src/network/pod-files';
+import { NO_CDI } from '../src/oci/cdi/edits';
 import { containerSpec, type PodFacts } from '../src/oci/container-spec';
 import { launchPlan } from '../src/oci/launch-plan';
 import { sandboxPlan } from '../src/oci/sandbox-plan';
@@ -83,7 +84,14 @@ function makeLayers({ dir }: Scratch): string[] {
 
 function specOf(pod: PodFacts, cgroups: Cgroups, cgroupPath: string): Spec {
   const image = { env: [], entrypoint: ['/bin/task'], cmd: [], workingDir: '/', user: '' };
-  const none = { devices: [], everyDevice: [], thermalPaths: [], imageLowers: new Map(), anonymousVolumes: [] };
+  const none = {
+    devices: [],
+    cdi: NO_CDI,
+    everyDevice: [],
+    thermalPaths: [],
+    imageLowers: new Map(),
+    anonymousVolumes: [],
+  };
   const host = { ...none, cgroups: cgroups.trees, hasSelinux: false };
   return containerSpec(ContainerConfig.create(), image, { ...pod, cgroupPath }, host);
 }

@@ -21,6 +21,7 @@ import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
+import { UserNamespaceSupport } from './sandbox/user-namespaces';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
 
@@ -74,6 +75,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     images,
     cgroups,
     log,
+    config.cdi.specDirs,
     limitOf(config.runtime.pidsLimit),
   );
   layersInUse = () => containers.layersInUse();
@@ -86,7 +88,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   log.info('restored what was there', { pods, containers: all, ms: Math.round(performance.now() - restoring) });
 
   const streaming = await StreamingServer.start(config.streaming, log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, streaming });
+  const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming });
   const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
   const servers: RpcServer[] = [];
   servers.push(

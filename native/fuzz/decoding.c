@@ -6,11 +6,12 @@
 #include <xxhash.h>
 
 /* Small inputs decode to gigabytes: the first of them are enough. */
-enum { ROOM = 64 * 1024, TURNS_MAX = 64 };
+enum { ROOM = 64 * 1024, BYTES_MAX = 4 * 1024 * 1024, TURNS_MAX = 2000 };
 
 struct decoded {
   const char *step; /* of the failure, or NULL */
   uint64_t bytes, hash;
+  unsigned turns;
   int cut; /* there was more */
 };
 
@@ -25,7 +26,7 @@ static void run(struct decoder *d, struct decoder_io *io, int last, size_t room,
     MUST(io->out >= out && io->out + io->out_len == guarded_end(0));
     XXH64_update(hash, out, room - io->out_len);
     to->bytes += room - io->out_len;
-    to->cut |= to->bytes >= (uint64_t)ROOM * TURNS_MAX;
+    to->cut |= to->bytes >= BYTES_MAX || ++to->turns >= TURNS_MAX;
     if (result < 0)
       to->step = f.step;
     MUST(result == 0 || f.step);

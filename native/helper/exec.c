@@ -225,6 +225,11 @@ static int take(struct launch *launch, struct cgroups *cgroups, uint32_t op, str
     switch (op) {
     case OP_STDIN:
         return start_relay((int)field_u32(fields));
+    case OP_STDIO_OWNER: {
+        uint32_t uid = field_u32(fields);
+        give_pipes(stdio.command, uid, field_u32(fields));
+        return 0;
+    }
     case OP_JOIN_PIDFD:
         fd = (int)field_u32(fields);
         return setns(fd, (int)field_u32(fields));

@@ -48,6 +48,9 @@ struct launch {
     int empty;      /* the mount that hides directories, once there is one, or -1; until the root is entered */
     int nodes;      /* where device nodes are made, or -1; until the root is entered */
     int pause_pid;  /* of OP_PAUSE, or 0 */
+    uint32_t uids;  /* so many ids, from 0 on, there are in the user namespace; 0: all */
+    uint32_t gids;
+    int inside_pid; /* of OP_USERNS, whose namespaces OP_PIN pins, or 0 */
     struct identity identity;
     const char *root_label; /* of OP_ROOT_LABEL, or NULL */
     uint64_t permitted; /* capabilities of this process before OP_IDENTITY: one it lacks cannot be given away */
@@ -70,9 +73,15 @@ void steps_begin(struct step_times *times);
 void step_ended(struct step_times *times);
 
 /* What init tells its launcher over the sync socket; the socket's end means execve has succeeded. */
-enum report_kind { REPORT_READY = 1, REPORT_FAILED = 2, REPORT_TERMINAL = 3 /* with both sides of it */ };
+enum report_kind {
+    REPORT_READY = 1,
+    REPORT_FAILED = 2,
+    REPORT_TERMINAL = 3, /* with both sides of it */
+    REPORT_MOVED = 4,
+};
 struct report {
     uint32_t kind;
+    int32_t pid; /* of REPORT_MOVED: the launcher's new child, which goes on in the sender's place */
     uint32_t section;
     uint32_t step;
     int32_t error;
@@ -94,6 +103,7 @@ int step_fail(struct launch *launch, const char *format, ...) __attribute__((for
 int step_host(struct launch *launch, uint32_t op, struct fields *fields);
 int step_mount(struct launch *launch, uint32_t op, struct fields *fields);
 int step_source(struct launch *launch, uint32_t op, struct fields *fields);
+int step_userns(struct launch *launch, uint32_t op, struct fields *fields);
 int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
 int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_label(struct launch *launch, struct fields *fields);
@@ -106,11 +116,25 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields);
 int fs_fail(struct launch *launch, int fs, const char *what);
 /* A detached mount of a configured file system; closes `fs`. */
 int mount_context(struct launch *launch, int fs, unsigned attrs);
+/* A detached overlay; `flags` are ROOT_OVERLAY's, `lowers` is the list of its lower directories. */
+int mount_overlay(struct launch *launch, const char *upper, const char *work, unsigned flags, struct fields *lowers);
 /* Attaches a detached mount to an open directory or file and closes both. */
 int attach(struct launch *launch, int mount, int target, const char *path);
 
+/* The mount that was held as the nth, from 0 on; it stays there. -1 and ENOENT when there is none. */
+int held_tree(uint32_t number);
+/* Puts what `exchange` returns in the place of every held mount; ends at its first -1. */
+int held_exchange(int (*exchange)(int number, int tree));
 /* The mount that was held for this target, which the caller owns from now on; -1 and ENOENT when there is none. */
 int held_take(const char *target);
+
+/* Binds a namespace, as OP_PIN names it, over a new file. */
+int pin_namespace(struct launch *launch, const char *ns, const char *path);
+
+/* In a user namespace just entered: its root, with its capabilities and no groups. */
+int become_root(void);
+/* Gives those of three descriptors that are pipes to a user: else /dev/stdout could be opened by nobody but root. */
+void give_pipes(const int fds[3], uint32_t uid, uint32_t gid);
 
 /*
  * Copies all that is in one directory, with the directory's own owner, mode and times, into another, which is empty. Links

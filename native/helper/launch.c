@@ -40,6 +40,8 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields)
         return step_mount(launch, op, fields);
     if (op >= OP_HOLD_SOURCE && op < OP_MOUNT_ATTR)
         return step_source(launch, op, fields);
+    if (op >= OP_USERNS && op < OP_USERNS + 10)
+        return step_userns(launch, op, fields);
     if (op == OP_EXEC)
         return step_exec(launch, fields);
     return step_identity(launch, op, fields);

@@ -474,6 +474,17 @@ static void accept_client(void)
     close(fd);
 }
 
+/* Init went on as another child of this process; the one that was started ends. */
+static void follow_init(int pid)
+{
+    uint32_t exit_code, sig;
+    reap(m.pidfd, &exit_code, &sig);
+    close(m.pidfd);
+    m.pid = pid;
+    m.pidfd = sys_pidfd_open(pid, 0); /* until it is reaped the number is its own */
+    m.pid_start = process_start_time(pid);
+}
+
 static void take_terminal(const int fds[FDS_MAX])
 {
     m.output[0] = fds[0];
@@ -491,6 +502,10 @@ static int hear_init(void)
     ssize_t n = receive_fds(m.sync, &report, sizeof report, fds, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
+    if (n == (ssize_t)sizeof report && report.kind == REPORT_MOVED) {
+        follow_init(report.pid);
+        return 0;
+    }
     if (n == (ssize_t)sizeof report && report.kind == REPORT_TERMINAL) {
         take_terminal(fds);
         return 0;

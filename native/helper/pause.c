@@ -7,6 +7,7 @@
 #include "../lib/wire.h"
 
 #include <grp.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -48,9 +49,14 @@ static int leave_privileges(void)
     for (int cap = 0; cap < 64; cap++)
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
             break; /* past the kernel's last capability */
-    if (setgroups(0, NULL) || syscall(SYS_setresgid, NOBODY, NOBODY, NOBODY))
+    if (setgroups(0, NULL))
         return -1;
-    if (syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY)) /* takes all capabilities with it */
+    /* Either fails in a user namespace too small for this id: then it is its root, without capabilities. */
+    (void)!syscall(SYS_setresgid, NOBODY, NOBODY, NOBODY);
+    (void)!syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY);
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {{0}};
+    if (syscall(SYS_capset, &header, none))
         return -1;
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
@@ -59,6 +65,7 @@ _Noreturn void role_pause(void)
 {
     sigset_t all;
     prctl(PR_SET_NAME, "berth-pause", 0, 0, 0);
+    sys_close_range(FD_CONTROL + 1, ~0U, 0); /* among them what says that its parent lives */
     setsid();
     if (leave_files() || leave_privileges())
         _exit(1);

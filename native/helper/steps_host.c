@@ -46,10 +46,11 @@ static int bind_over_new_file(struct launch *launch, const char *source, const c
     return sys_mount(source, path, NULL, MS_BIND, NULL) ? step_fail(launch, "bind %s", path) : 0;
 }
 
-static int pin(struct launch *launch, const char *ns, const char *path)
+int pin_namespace(struct launch *launch, const char *ns, const char *path)
 {
     char source[64];
-    snprintf(source, sizeof source, "/proc/self/ns/%s", ns);
+    int pid = strcmp(ns, "pid") == 0 ? launch->pause_pid : launch->inside_pid;
+    snprintf(source, sizeof source, "/proc/%d/ns/%s", pid ? pid : getpid(), ns);
     return bind_over_new_file(launch, source, path);
 }
 
@@ -70,21 +71,19 @@ static int shm(struct launch *launch, const char *path, uint64_t size, const cha
 
 static int pause_pod(struct launch *launch, const char *path)
 {
-    char source[64];
     int pidfd;
     int pid = clone_child(BERTH_CLONE_NEWPID, -1, &pidfd);
     if (pid < 0)
         return -1;
     if (pid == 0)
         role_pause();
-    snprintf(source, sizeof source, "/proc/%d/ns/pid", pid);
-    if (bind_over_new_file(launch, source, path)) {
+    launch->pause_pid = pid;
+    if (*path && pin_namespace(launch, "pid", path)) {
         int failure = errno;
         sys_pidfd_send_signal(pidfd, 9);
         errno = failure;
         return -1;
     }
-    launch->pause_pid = pid;
     return 0;
 }
 
@@ -150,7 +149,7 @@ int step_host(struct launch *launch, uint32_t op, struct fields *fields)
     }
     case OP_PIN: {
         const char *ns = field_str(fields);
-        return pin(launch, ns, field_str(fields));
+        return pin_namespace(launch, ns, field_str(fields));
     }
     case OP_SHM: {
         const char *path = field_str(fields);

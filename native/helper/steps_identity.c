@@ -90,7 +90,7 @@ static int find_group(struct launch *launch, const char *group, uint32_t *gid)
     return step_fail(launch, "group %s", group);
 }
 
-static int lookup_user(struct launch *launch, struct fields *fields)
+static int find_identity(struct launch *launch, struct fields *fields)
 {
     struct user_entry entry;
     struct identity *identity = &launch->identity;
@@ -125,6 +125,21 @@ static int lookup_user(struct launch *launch, struct fields *fields)
         users_member_groups(fd, entry.name, identity->groups, &identity->group_count, USERS_GROUPS);
     close_keeping_errno(fd);
     return failed ? step_fail(launch, "read /etc/group") : 0;
+}
+
+/* An id that the user namespace does not have would fail at the start of the command, long after the container was made. */
+static int lookup_user(struct launch *launch, struct fields *fields)
+{
+    const struct identity *identity = &launch->identity;
+    if (find_identity(launch, fields))
+        return -1;
+    errno = ERANGE;
+    if (launch->uids && identity->uid >= launch->uids)
+        return step_fail(launch, "user %u of %u", identity->uid, launch->uids);
+    for (size_t i = 0; launch->gids && i < identity->group_count; i++)
+        if (identity->groups[i] >= launch->gids)
+            return step_fail(launch, "group %u of %u", identity->groups[i], launch->gids);
+    return 0;
 }
 
 /* No CAP_SYS_RESOURCE: a hard limit above ours is clamped to ours instead of failing the container. */
@@ -205,13 +220,17 @@ static int raise_ambient(uint64_t ambient)
     return 0;
 }
 
-/* A pipe belongs to who made it: without this /dev/stdout could not be opened by another user than root. */
-static void give_stdio(uint32_t uid)
+void give_pipes(const int fds[3], uint32_t uid, uint32_t gid)
 {
     struct stat st;
-    for (int fd = 0; fd < 3; fd++)
-        if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode))
-            (void)!fchown(fd, uid, (gid_t)-1);
+    for (int i = 0; i < 3; i++)
+        if (fstat(fds[i], &st) == 0 && S_ISFIFO(st.st_mode))
+            (void)!fchown(fds[i], uid, gid);
+}
+
+int become_root(void)
+{
+    return setgroups(0, NULL) || syscall(SYS_setresgid, 0, 0, 0) || syscall(SYS_setresuid, 0, 0, 0) ? -1 : 0;
 }
 
 static int take_identity(struct launch *launch, struct fields *fields)
@@ -222,7 +241,7 @@ static int take_identity(struct launch *launch, struct fields *fields)
         return step_fail(launch, "bounding set");
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
         return step_fail(launch, "keep capabilities");
-    give_stdio(identity->uid);
+    give_pipes((const int[]){0, 1, 2}, identity->uid, (uint32_t)-1);
     if (setgroups(identity->group_count, identity->groups))
         return step_fail(launch, "setgroups");
     if (syscall(SYS_setresgid, identity->gid, identity->gid, identity->gid))

@@ -63,15 +63,13 @@ static int enter_root(struct launch *launch, int mount, const char *stage)
     return 0;
 }
 
-static int root_overlay(struct launch *launch, struct fields *fields)
+int mount_overlay(struct launch *launch, const char *upper, const char *work, unsigned flags, struct fields *lowers)
 {
-    const char *stage = field_str(fields), *upper = field_str(fields), *work = field_str(fields);
-    unsigned flags = field_u32(fields);
     int fs = sys_fsopen("overlay", FSOPEN_CLOEXEC);
     if (fs < 0)
         return step_fail(launch, "fsopen overlay");
-    for (uint32_t n = field_count(fields); n > 0; n--) {
-        const char *lower = field_str(fields);
+    for (uint32_t n = field_count(lowers); n > 0; n--) {
+        const char *lower = field_str(lowers);
         if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", lower, 0))
             return fs_fail(launch, fs, lower);
     }
@@ -83,7 +81,14 @@ static int root_overlay(struct launch *launch, struct fields *fields)
         return fs_fail(launch, fs, "volatile");
     if (launch->root_label && sys_fsconfig(fs, FSCONFIG_SET_STRING, "context", launch->root_label, 0))
         return fs_fail(launch, fs, launch->root_label);
-    int mount = mount_context(launch, fs, flags & ROOT_NODEV ? MOUNT_ATTR_NODEV : 0);
+    return mount_context(launch, fs, flags & ROOT_NODEV ? MOUNT_ATTR_NODEV : 0);
+}
+
+static int root_overlay(struct launch *launch, struct fields *fields)
+{
+    const char *stage = field_str(fields), *upper = field_str(fields), *work = field_str(fields);
+    unsigned flags = field_u32(fields);
+    int mount = mount_overlay(launch, upper, work, flags, fields);
     return mount < 0 ? -1 : enter_root(launch, mount, stage);
 }
 

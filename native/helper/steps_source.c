@@ -41,6 +41,22 @@ int held_take(const char *target)
     return tree;
 }
 
+int held_tree(uint32_t number)
+{
+    if (number < (uint32_t)held_count)
+        return held[number].tree;
+    errno = ENOENT;
+    return -1;
+}
+
+int held_exchange(int (*exchange)(int number, int tree))
+{
+    for (int i = 0; i < held_count; i++)
+        if (held[i].tree >= 0 && (held[i].tree = exchange(i, held[i].tree)) < 0)
+            return -1;
+    return 0;
+}
+
 /* Keeps a detached mount for `target`; closes it when there are too many. */
 static int hold(struct launch *launch, int tree, const char *target)
 {

@@ -8,7 +8,7 @@
 #include <zstd_errors.h>
 
 /* The longest magic that is looked for; frames of zstd begin with four bytes. */
-enum { MAGIC_BYTES = 6, FRAME_MAGIC_BYTES = 4 };
+enum { MAGIC_BYTES = 6, FRAME_MAGIC_BYTES = 4, FRAME_HEADER_MAX = 18 };
 
 /* A header may have names as long as it likes (RFC 1952); a layer's has none, or that of its file. */
 enum { GZIP_HEADER_MAX = 256 * 1024 };
@@ -29,8 +29,8 @@ struct decoder {
   decode_function *decode; /* NULL until the first bytes have been seen */
   uint8_t head[MAGIC_BYTES];
   size_t head_len, head_used; /* held back to be looked at, then decoded before what follows them */
-  uint8_t frame[FRAME_MAGIC_BYTES];
-  size_t frame_len; /* of the next frame's magic */
+  uint8_t frame[FRAME_HEADER_MAX];
+  size_t frame_len; /* what has come of the next frame's header */
   int inside;                 /* a gzip member or zstd frame has begun and not ended */
   struct gzip_header header;  /* of the member */
   struct inflate_state *gzip;
@@ -216,28 +216,56 @@ static int zstd_step(struct decoder *d, struct decoder_io *io, struct failure *f
   return in.pos > 0 || out.pos > 0;
 }
 
+/* Of the header whose first `len` bytes these are, or what it takes to know that (RFC 8878, 3.1.1.1 and 3.1.2). */
+static size_t frame_header_size(const uint8_t *header, size_t len)
+{
+  static const uint8_t dictionary_bytes[] = {0, 1, 2, 4}, size_bytes[] = {0, 2, 4, 8};
+  if (len <= FRAME_MAGIC_BYTES)
+    return FRAME_MAGIC_BYTES + 1;
+  if (header[0] != 0x28)
+    return 8; /* of a skippable frame: its magic and its size */
+  const unsigned says = header[FRAME_MAGIC_BYTES], is_single = says >> 5 & 1, of_size = says >> 6;
+  const unsigned size = of_size == 0 && is_single ? 1 : size_bytes[of_size];
+  return FRAME_MAGIC_BYTES + 1 + !is_single + dictionary_bytes[says & 3] + size;
+}
+
+/* 1 when the frame's header is there, 0 when more must come, -1. */
+static int read_frame_header(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  while (d->frame_len < frame_header_size(d->frame, d->frame_len)) {
+    if (d->frame_len == FRAME_MAGIC_BYTES && !is_zstd_frame(d->frame))
+      return fail(f, "zstd", EBADMSG, NULL);
+    if (io->in_len == 0)
+      return 0;
+    d->frame[d->frame_len++] = io->in[0];
+    advance(io, 1, 0);
+  }
+  return 1;
+}
+
 /*
- * The magic of every frame is looked at here, before libzstd sees it: what it knows
- * beside these two kinds, formats from before zstd 1.0, is not for strangers' bytes.
+ * A frame's header is looked at here, and libzstd gets it in one piece. What it knows beside these two kinds, formats
+ * from before zstd 1.0, is not for strangers' bytes. And given half a header it takes the bytes after it for a frame of
+ * their own, if they look like one (1.5.4): the stream would mean something else when it comes in other pieces.
  */
+static int begin_frame(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  const int found = read_frame_header(d, io, f);
+  if (found <= 0)
+    return found;
+  struct decoder_io header = {d->frame, d->frame_len, io->out, io->out_len};
+  d->inside = 1;
+  d->frame_len = 0;
+  const int result = zstd_step(d, &header, f);
+  advance(io, 0, io->out_len - header.out_len);
+  return result > 0 && header.in_len > 0 ? fail(f, "zstd", EBADMSG, NULL) : result;
+}
+
 static int decode_zstd(struct decoder *d, struct decoder_io *io, struct failure *f)
 {
   int more = 1;
-  while (more > 0 && io->out_len > 0) {
-    if (!d->inside) {
-      while (io->in_len > 0 && d->frame_len < FRAME_MAGIC_BYTES)
-        d->frame[d->frame_len++] = *io->in++, io->in_len--;
-      if (d->frame_len < FRAME_MAGIC_BYTES)
-        return 0;
-      if (!is_zstd_frame(d->frame))
-        return fail(f, "zstd", EBADMSG, NULL);
-      struct decoder_io magic = {d->frame, FRAME_MAGIC_BYTES, io->out, io->out_len};
-      d->inside = 1, d->frame_len = 0;
-      if (zstd_step(d, &magic, f) < 0)
-        return -1;
-    }
-    more = zstd_step(d, io, f);
-  }
+  while (more > 0 && io->out_len > 0)
+    more = d->inside ? zstd_step(d, io, f) : begin_frame(d, io, f);
   return more < 0 ? -1 : 0;
 }
 

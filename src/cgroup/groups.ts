@@ -3,7 +3,7 @@ import { mkdir, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BerthError, isAbsent, messageOf } from '../base/errors';
 import { hasDeviceControl, limitDevices, type DeviceRule } from './devices';
-import { write } from './files';
+import { readIfThere, write } from './files';
 import { killAll, processesBelow } from './freeze';
 import { directories, homeOf, isUnified, type Hierarchies } from './hierarchies';
 import { limitWrites, type Limits } from './limits';
@@ -65,6 +65,15 @@ export class Cgroups {
       v1Tasks: v1.map(h => join(h.mountpoint, path, 'tasks')),
       killFile: v2Directory === undefined ? undefined : join(v2Directory, 'cgroup.kill'),
     };
+  }
+
+  /**
+   * Where one more process of a cgroup's must be put. A first process that has moved into a v2 cgroup of its own below
+   * (systemd does) has others beside it there: once controllers are passed on, v2 takes none above.
+   */
+  placementBeside(path: string, pid: number): Placement {
+    const { v2Directory, ...placement } = this.placement(path);
+    return { ...placement, v2Directory: v2Directory === undefined ? undefined : join(v2Directory, below(path, pid)) };
   }
 
   /** Sets limits on a new cgroup. A controller that this host lacks is an error that names it. */
@@ -148,6 +157,14 @@ export class Cgroups {
   private isCpuset(root: string): boolean {
     return this.hierarchies.v1.some(h => h.mountpoint === root && h.controllers.includes('cpuset'));
   }
+}
+
+/** How far below a v2 cgroup a process is; empty when it is right in it, or gone. */
+function below(path: string, pid: number): string {
+  const own = /^0::(.*)$/m.exec(readIfThere(`/proc/${pid}/cgroup`))?.[1] ?? '';
+  // This process may see the cgroup's path with more before it.
+  const at = own.lastIndexOf(`${path}/`);
+  return at < 0 ? '' : own.slice(at + path.length + 1);
 }
 
 /** The directories from below `root` down to `dir`. */

@@ -77,6 +77,11 @@ export const schema = table({
       .describe('A certificate in PEM, read again when it changes; `""` is no TLS.'),
     tls_key_file: pathOrNone().default('').describe('Its key.'),
   }),
+  cdi: table({
+    spec_dirs: listOf(absolutePath(), 'a list of absolute paths')
+      .default(['/etc/cdi', '/var/run/cdi'])
+      .describe('Where specs of the Container Device Interface lie; of two that have the same device the later wins.'),
+  }),
   network: table({
     cni_config_dir: absolutePath()
       .default('/etc/cni/net.d')

@@ -109,6 +109,8 @@ export class Containers {
     readonly images: ImageSource,
     readonly cgroups: Cgroups,
     readonly log: Logger,
+    /** Where CDI specs are; later ones win. */
+    readonly cdiDirs: readonly string[],
     /** Processes and threads that a container may have unless its request says otherwise; undefined for any number. */
     readonly pidsLimit?: bigint,
   ) {

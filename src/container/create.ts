@@ -14,6 +14,7 @@ import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
 import { specToJson, type LinuxSpec, type Spec } from '../oci/spec';
+import { assertPodsUserNamespace, hostIds } from '../oci/user-namespace';
 import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import { makeVolumes } from './anonymous-volumes';
@@ -75,7 +76,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     });
   }
   ctx.stage("look up the container's devices");
-  const devices = await ctx.race(deviceFacts(config));
+  const devices = await ctx.race(deviceFacts(config, containers.cdiDirs));
   watch.lap('look up devices');
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
@@ -86,6 +87,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const paths = containers.paths(record.id);
   const options = config.linux?.securityContext?.namespaceOptions;
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
+  assertPodsUserNamespace(options, sandbox.record.userns);
   const pid = pidNamespace(containers, sandbox, config);
   const host = hostFacts(containers, devices, image, volumes, paths.dir);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
@@ -212,7 +214,7 @@ function podFacts(
   record: ContainerRecord,
 ): PodFacts {
   const paths = containers.sandboxes.paths(sandbox.record.id);
-  const { ownNetwork, ownIpc, hostname } = sandbox.record;
+  const { ownNetwork, ownIpc, hostname, userns } = sandbox.record;
   return {
     hostname,
     networkPath: ownNetwork ? paths.network : undefined,
@@ -224,7 +226,9 @@ function podFacts(
     files: paths.files,
     makeMountSources: record.owner === 'cri',
     cgroupPath: record.cgroupPath,
+    userns: userns && { ...userns, path: paths.user, hostNetwork: !ownNetwork },
     pidsLimit: containers.pidsLimit,
+    hasDeviceControl: containers.cgroups.hasDeviceControl,
   };
 }
 
@@ -240,12 +244,16 @@ async function makeDirectories(
     mkdir(paths.stage, { recursive: true, mode: 0o700 }),
     mkdir(paths.work, { recursive: true, mode: 0o700 }),
     mkdir(paths.upper, { recursive: true, mode: 0o755 }),
-    makeVolumes(spec.mounts.filter(mount => mount.copyUp).map(mount => mount.source)),
+    makeVolumes(
+      spec.mounts.filter(mount => mount.copyUp).map(mount => mount.source),
+      hostIds(spec, { uid: 0, gid: 0 }),
+    ),
   ]);
   // The root directory of an overlay is its uppermost one: it looks as the image's does.
   if (lowers[0] !== undefined) {
     const { mode, uid, gid } = await stat(lowers[0]);
-    await chown(paths.upper, uid, gid);
+    const owner = hostIds(spec, { uid, gid });
+    await chown(paths.upper, owner.uid, owner.gid);
     await chmod(paths.upper, mode & 0o7777);
   }
   crashPoint('create.directories-made');

@@ -20,13 +20,14 @@ export interface EndReason {
  */
 export function endReason(
   exit: Pick<Exit, 'exitCode' | 'droppedBytes'>,
-  oom: OomEvents,
+  readOom: () => OomEvents,
   killsBefore: bigint,
   limitBytes: bigint,
 ): EndReason {
   const dropped =
     exit.droppedBytes > 0n ? [`${exit.droppedBytes} bytes of output could not be written to the log`] : [];
-  if (exit.exitCode !== KILLED || oom.kills <= killsBefore) {
+  const oom = exit.exitCode === KILLED ? readOom() : undefined;
+  if (!oom || oom.kills <= killsBefore) {
     return { reason: exit.exitCode === 0 ? 'Completed' : 'Error', message: dropped.join('; ') };
   }
   return { reason: 'OOMKilled', message: [whereItRanOut(oom, limitBytes), ...dropped].join('; ') };

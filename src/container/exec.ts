@@ -3,7 +3,7 @@ import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { execPlan } from '../oci/launch-plan';
 import { DEFAULT_TERM } from '../oci/container-spec';
-import type { ProcessSpec, UserRequest } from '../oci/spec';
+import type { LinuxSpec, ProcessSpec, UserRequest } from '../oci/spec';
 import { LaunchError } from '../process/launch-failure';
 import { startExec, type RunningExec, type TerminalSize } from '../process/exec';
 import { openProcess, startTimeOf } from '../process/identity';
@@ -41,12 +41,13 @@ export async function execInContainer(
     );
   }
   try {
-    const own = (JSON.parse(spec) as { process: Omit<ProcessSpec, 'env'> & { env: string[] } }).process;
+    const { process: own, linux } = JSON.parse(spec) as StoredSpec;
     const plan = execPlan(
       execProcess(own, container, request),
-      containers.cgroups.placement(cgroupPath),
+      containers.cgroups.placementBeside(cgroupPath, process?.pid ?? 0),
       request.stdin,
       seccomp,
+      linux.idMappings,
     );
     const exec = await startExec({
       plan,
@@ -71,18 +72,23 @@ export async function execInContainer(
   }
 }
 
-function execProcess(
-  own: Omit<ProcessSpec, 'env'> & { env: string[] },
-  { record, config }: Container,
-  request: ExecRequest,
-): ProcessSpec {
+/** What specToJson() leaves of a spec. */
+interface StoredSpec {
+  process: Omit<ProcessSpec, 'env'> & { env: string[] };
+  linux: LinuxSpec;
+}
+
+function execProcess(own: StoredSpec['process'], { record, config }: Container, request: ExecRequest): ProcessSpec {
   const { user = { uid: 0, gid: 0, groups: [] } } = record;
   const entries = new Map<string, Buffer>();
-  // The spec as JSON has text; the request's own bytes are put over it.
   for (const entry of own.env) entries.set(entry.split('=', 1)[0] ?? '', Buffer.from(entry));
-  for (const { key, value } of [...config.envs, ...(request.env ?? [])]) {
-    entries.set(key, Buffer.concat([Buffer.from(`${key}=`), value]));
+  const lineOf = ({ key, value }: { key: string; value: Buffer }) => Buffer.concat([Buffer.from(`${key}=`), value]);
+  // The spec as JSON has text; the request's own bytes are put in its place, but where a device's word counts.
+  for (const variable of config.envs) {
+    const line = lineOf(variable);
+    if (line.toString('utf8') === entries.get(variable.key)?.toString('utf8')) entries.set(variable.key, line);
   }
+  for (const variable of request.env ?? []) entries.set(variable.key, lineOf(variable));
   const { terminal: _, ...rest } = own;
   const { terminal } = request;
   if (terminal && !entries.has('TERM')) entries.set('TERM', Buffer.from(`TERM=${DEFAULT_TERM}`));

@@ -30,16 +30,16 @@ export async function recordExit(
   startedAtNs: bigint | undefined,
 ): Promise<void> {
   const { record } = container;
-  // Read before the cgroup goes: afterwards nobody can tell.
-  const oom = containers.cgroups.oomEvents(record.cgroupPath);
   const limitBytes = container.config.linux?.resources?.memoryLimitInBytes ?? 0n;
+  // Read before the cgroup goes: afterwards nobody can tell.
+  const readOom = () => containers.cgroups.oomEvents(record.cgroupPath);
   await finish(containers, container, {
     // An exit may be heard of before the start has been recorded.
     ...(startedAtNs === undefined ? {} : { startedAtNs }),
     exitCode: exit.exitCode,
     ...(exit.signal === 0 ? {} : { signal: exit.signal }),
     finishedAtNs: exit.finishedAtNs,
-    ...endReason(exit, oom, container.oomKillsBeforeKill ?? 0n, limitBytes),
+    ...endReason(exit, readOom, container.oomKillsBeforeKill ?? 0n, limitBytes),
   });
 }
 

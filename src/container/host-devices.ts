@@ -3,6 +3,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BerthError, errnoOf } from '../base/errors';
 import type { Device } from '../cri';
+import type { CdiNode } from '../oci/cdi/edits';
 import type { AskedDevice } from '../oci/host-facts';
 import type { DeviceSpec } from '../oci/spec';
 
@@ -44,6 +45,41 @@ function isPath(path: string): boolean {
 function accessOf(permissions: string): string | undefined {
   if (!/^[rwm]{1,3}$/.test(permissions)) return undefined;
   return ['r', 'w', 'm'].filter(letter => permissions.includes(letter)).join('');
+}
+
+/** The owner of a node that a CDI spec leaves open: the container's user, where the request has it as a number. */
+export interface NodeOwner {
+  uid: number;
+  gid: number;
+}
+
+/** What a CDI spec's nodes are: by its word, and by the host's where it is silent. Throws `invalid_argument`. */
+export async function cdiDevices(nodes: readonly CdiNode[], owner: NodeOwner): Promise<AskedDevice[]> {
+  return Promise.all(nodes.map(node => cdiDevice(node, owner)));
+}
+
+async function cdiDevice(node: CdiNode, owner: NodeOwner): Promise<AskedDevice> {
+  const hostPath = node.hostPath ?? node.path;
+  const refuse = (why: string) => new BerthError('invalid_argument', `CDI device node ${node.path}: ${why}`);
+  if (node.type === 'p') throw refuse('it is a FIFO, and only devices can be made');
+  const access = accessOf(node.permissions === '' ? 'rwm' : node.permissions);
+  if (access === undefined) throw refuse(`its permissions ${JSON.stringify(node.permissions)} are not some of rwm`);
+  const isComplete = node.type !== '' && node.major !== undefined && node.minor !== undefined;
+  const [found] = await devicesAt(hostPath, node.path).catch((error: unknown) => {
+    if (isComplete) return [];
+    throw refuse(`${hostPath} cannot be looked up on the host: ${errnoOf(error) ?? String(error)}`);
+  });
+  if (!found && !isComplete) throw refuse(`${hostPath} is no device`);
+  return {
+    path: node.path,
+    type: node.type === '' ? (found?.type ?? 'c') : node.type === 'b' ? 'b' : 'c',
+    major: node.major ?? found?.major ?? 0,
+    minor: node.minor ?? found?.minor ?? 0,
+    mode: node.fileMode ?? found?.mode ?? 0o660,
+    uid: node.uid ?? (owner.uid || (found?.uid ?? 0)),
+    gid: node.gid ?? (owner.gid || (found?.gid ?? 0)),
+    access,
+  };
 }
 
 /** Every device node of the host, for a privileged container. */

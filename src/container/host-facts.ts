@@ -5,15 +5,22 @@ import type { Image } from '../image/images';
 import type { HostFacts } from '../oci/host-facts';
 import { anonymousVolumes } from './anonymous-volumes';
 import type { Containers } from './containers';
-import { askedDevices, everyDevice } from './host-devices';
+import { requestedCdiChanges } from './cdi';
+import { askedDevices, cdiDevices, everyDevice } from './host-devices';
 
-export type DeviceFacts = Pick<HostFacts, 'devices' | 'everyDevice'>;
+export type DeviceFacts = Pick<HostFacts, 'devices' | 'cdi' | 'everyDevice'>;
 
-/** Looks up a request's devices on the host. Throws `invalid_argument` for what is asked for and not there. */
-export async function deviceFacts(config: ContainerConfig): Promise<DeviceFacts> {
-  const isPrivileged = config.linux?.securityContext?.privileged ?? false;
-  const [devices, every] = await Promise.all([askedDevices(config.devices), isPrivileged ? everyDevice() : []]);
-  return { devices, everyDevice: every };
+/** Looks up a request's devices on the host. Throws `invalid_argument` or `not_found` for what is asked for and not there. */
+export async function deviceFacts(config: ContainerConfig, cdiDirs: readonly string[]): Promise<DeviceFacts> {
+  const security = config.linux?.securityContext;
+  const owner = { uid: Number(security?.runAsUser?.value ?? 0), gid: Number(security?.runAsGroup?.value ?? 0) };
+  const cdi = await requestedCdiChanges(config, cdiDirs);
+  const [devices, ofCdi, every] = await Promise.all([
+    askedDevices(config.devices),
+    cdiDevices(cdi.nodes, owner),
+    security?.privileged ? everyDevice() : [],
+  ]);
+  return { devices: [...devices, ...ofCdi], cdi, everyDevice: every };
 }
 
 /** What a container's spec depends on: what was looked up before, and what is known. */

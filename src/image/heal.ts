@@ -34,9 +34,9 @@ export class Healer {
     private readonly log: Logger,
   ) {}
 
-  /** Looks at all suspects, one after the other, without anybody waiting. */
+  /** Looks at all suspects, and at what was found damaged and not yet fetched, one after the other, without anybody waiting. */
   lookAtAll(ctx: Context): void {
-    const suspects = this.layers.list().filter(({ state }) => state === 'suspect');
+    const suspects = this.layers.list().filter(({ state }) => state !== 'sound');
     const work = (async () => {
       for (const { key } of suspects) {
         if (ctx.signal.aborted) return;

@@ -466,11 +466,17 @@ export class Images {
     return RegistryClient.open(reference, auth, this.registryOptions());
   }
 
-  private refetchLayer(ctx: Context, key: string): Promise<void> {
+  private async refetchLayer(ctx: Context, key: string): Promise<void> {
     const lower = (keys: readonly string[]) => Promise.all(keys.map(below => this.healer.ensure(ctx, below)));
-    return fetchLayerAgain(this.parts, ctx, key, this.records.list(), lower, reference =>
+    await fetchLayerAgain(this.parts, ctx, key, this.records.list(), lower, reference =>
       this.registry(reference, undefined),
     );
+    await this.sweepReplaced();
+  }
+
+  /** The files of a damaged layer that has been replaced, unless a container stands on them. */
+  private async sweepReplaced(): Promise<void> {
+    if (this.layers.hasReplaced) await this.tidy(undefined);
   }
 
   /** Waits for what goes on by itself, and closes connections. Pulls must have ended. */
@@ -503,7 +509,7 @@ export class Images {
     try {
       await this.collect(isFull(failure) ? 'all' : 'old');
     } catch (error) {
-      this.options.log.warn(`could not tidy up after a failure: ${messageOf(error)}`);
+      this.options.log.warn(`could not tidy up: ${messageOf(error)}`);
     }
   }
 
@@ -570,6 +576,7 @@ export class Images {
     crashPoint('pull.recorded');
     await this.options.store.flushed();
     crashPoint('pull.flushed');
+    await this.sweepReplaced();
     return { ...this.toImage(record), digest: fetched.digest };
   }
 

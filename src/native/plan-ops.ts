@@ -30,6 +30,10 @@ export const OUTER_OPS = {
   STDIN: { code: 6, fields: { mode: 'u32' } },
   JOIN_PID: { code: 7, fields: { path: 'str' } },
   JOIN_PIDFD: { code: 8, fields: { fd: 'u32', types: 'u32' } },
+  USERNS: {
+    code: 80,
+    fields: { path: 'str', namespaces: 'u64', uid: 'u32', uids: 'u32', gid: 'u32', gids: 'u32' },
+  },
   DIAL: { code: 112, fields: { port: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
@@ -44,11 +48,14 @@ export const HOST_OPS = {
   SHM: { code: 22, fields: { path: 'str', size: 'u64', label: 'str' } },
   PAUSE: { code: 23, fields: { path: 'str' } },
   OOM_SCORE_ADJ: { code: 24, fields: { value: 'u32' } },
+  PROPAGATION: { code: 32, fields: { flags: 'u64', path: 'str' } },
+  STAGE: { code: 81, fields: { dir: 'str', userns: 'str' } },
+  STAGE_OVERLAY: { code: 82, fields: { base: 'str', upper: 'str', work: 'str', flags: 'u32', lowers: 'strs' } },
+  STDIO_OWNER: { code: 87, fields: { uid: 'u32', gid: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 /** Operations of the process that becomes the container's. */
 export const INNER_OPS = {
-  PROPAGATION: { code: 32, fields: { flags: 'u64', path: 'str' } },
   ROOT_OVERLAY: { code: 33, fields: { stage: 'str', upper: 'str', work: 'str', flags: 'u32', lowers: 'strs' } },
   ROOT_BIND: { code: 34, fields: { stage: 'str', source: 'str', readonly: 'u32' } },
   MOUNT_FS: { code: 35, fields: { type: 'str', target: 'str', attrs: 'u64', options: 'strs', flags: 'u32' } },
@@ -90,6 +97,13 @@ export const INNER_OPS = {
   COPY_UP: { code: 73, fields: { target: 'str' } },
   RELABEL: { code: 74, fields: { target: 'str', label: 'str' } },
   MOUNT_ATTR: { code: 75, fields: { path: 'str', set: 'u64', clear: 'u64' } },
+  HELD_ATTRS: {
+    code: 83,
+    fields: { number: 'u32', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32', idmap: 'u32' },
+  },
+  ENTER_USERNS: { code: 84, fields: { namespaces: 'u32', uids: 'u32', gids: 'u32' } },
+  ROOT_STAGED: { code: 85, fields: {} },
+  USERNS_ROOT: { code: 86, fields: { uids: 'u32', gids: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 export const ALL_OPS = { ...OUTER_OPS, ...HOST_OPS, ...INNER_OPS } as const;

@@ -40,6 +40,9 @@ export interface UnpackOptions {
 /** A small pipe costs half of the speed: the threads at its ends wait for each other. */
 const pipeBytes = 1024 * 1024;
 
+/** More than a summary has; whoever has overtaken the process cannot fill this one's memory. */
+const summaryLinesMax = 64;
+
 /**
  * Runs berth-unpack. Resolves with its summary; rejects with an UnpackFailure,
  * with the error of the input's `fill` if that broke off first, or when `signal`
@@ -65,7 +68,7 @@ export async function runUnpack(
       onLine: line => {
         const [key, value] = pair(line);
         if (key === 'progress') onProgress?.(Number(value));
-        else if (key !== '') summary.set(key, value);
+        else if (key !== '' && summary.size < summaryLinesMax) summary.set(key, value);
       },
     });
     const inputError = await fed?.stop();

@@ -1,10 +1,5 @@
 import { BerthError } from '../base/errors';
-import {
-  NamespaceMode,
-  SupplementalGroupsPolicy,
-  type ContainerConfig,
-  type LinuxContainerSecurityContext,
-} from '../cri';
+import { SupplementalGroupsPolicy, type ContainerConfig, type LinuxContainerSecurityContext } from '../cri';
 import { capabilitySets } from './capabilities';
 import { containerDevices, deviceRules } from './devices';
 import type { HostFacts } from './host-facts';
@@ -14,6 +9,7 @@ import { containerMounts } from './mounts';
 import { oomScoreAdjOf, resourcesSpec } from './resources';
 import type { NamespaceSpec, Spec, UserRequest } from './spec';
 import { idText, parseUser } from './user';
+import { withUserNamespace, type PodUserNamespace } from './user-namespace';
 
 /** What of an image's config decides how its container runs. */
 export interface ImageDefaults {
@@ -41,8 +37,12 @@ export interface PodFacts {
   /** Missing sources of mounts become directories, as the kubelet's hostPath volumes need it. */
   makeMountSources: boolean;
   cgroupPath: string;
+  /** Absent: the host's. */
+  userns?: PodUserNamespace | undefined;
   /** Processes and threads that a container may have; absent for no limit of its own. */
   pidsLimit?: bigint | undefined;
+  /** Its cgroup refuses devices that are not the container's; without, no node that it makes may open one. */
+  hasDeviceControl?: boolean;
 }
 
 /** CRI config + image config + pod → OCI runtime spec. Pure; throws `invalid_argument` and `unimplemented`. */
@@ -51,15 +51,14 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
   const security = config.linux?.securityContext;
   const isPrivileged = security?.privileged ?? false;
   const capabilities = security?.capabilities;
-  const userns = security?.namespaceOptions?.usernsOptions;
-  const pathRule = { isPrivileged, hasUserNamespace: userns?.mode === NamespaceMode.POD };
-  return {
+  const pathRule = { isPrivileged, hasUserNamespace: pod.userns !== undefined };
+  const spec: Spec = {
     process: {
       args: commandLine(config, image),
-      env: environment(config, image, pod.hostname),
+      env: environment(config, image, pod.hostname, host.cdi.env),
       cwd: workingDirectory(config, image),
       ...(config.tty ? { terminal: true } : {}),
-      user: userRequest(security, image.user),
+      user: userRequest(security, image.user, host.cdi.groups),
       capabilities: capabilitySets(
         {
           add: capabilities?.addCapabilities ?? [],
@@ -72,7 +71,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       oomScoreAdj: oomScoreAdjOf(config.linux?.resources),
       umask: 0o022,
     },
-    root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged },
+    root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged && !pod.hasDeviceControl },
     hostname: pod.hostname,
     mounts: containerMounts(config.mounts, {
       ...pod,
@@ -94,27 +93,12 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       cgroupsPath: pod.cgroupPath,
     },
   };
+  return withUserNamespace(spec, pod.userns);
 }
 
-/** Asked for and not there yet: said clearly instead of passed over. */
-function refuseUnsupported(config: ContainerConfig): void {
-  const security = config.linux?.securityContext;
-  const asked: [boolean, string][] = [
-    [config.windows !== undefined, 'windows settings: this runtime runs Linux containers only'],
-    [config.CDIDevices.length > 0, 'CDI_devices: devices by CDI'],
-    [
-      config.mounts.some(m => m.uidMappings.length > 0 || m.gidMappings.length > 0),
-      'mounts.uidMappings: idmapped mounts',
-    ],
-    [
-      (security?.namespaceOptions?.usernsOptions?.mode ?? NamespaceMode.NODE) === NamespaceMode.POD &&
-        security?.namespaceOptions?.usernsOptions !== undefined,
-      'userns_options: user namespaces',
-    ],
-  ];
-  for (const [isAsked, what] of asked) {
-    if (isAsked) throw new BerthError('unimplemented', `this version of berth does not support ${what}`);
-  }
+function refuseUnsupported({ windows }: ContainerConfig): void {
+  if (!windows) return;
+  throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux containers only');
 }
 
 function commandLine(config: ContainerConfig, image: ImageDefaults): string[] {
@@ -136,7 +120,12 @@ const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 export const DEFAULT_TERM = 'xterm';
 
 /** The image's entries, overridden by key; values are bytes. */
-function environment(config: ContainerConfig, image: ImageDefaults, hostname: string): Buffer[] {
+function environment(
+  config: ContainerConfig,
+  image: ImageDefaults,
+  hostname: string,
+  ofDevices: readonly string[],
+): Buffer[] {
   const entries = new Map<string, Buffer>();
   const set = (key: string, value: Buffer) => {
     // A key that was there keeps its place and takes the new value.
@@ -145,10 +134,11 @@ function environment(config: ContainerConfig, image: ImageDefaults, hostname: st
   set('PATH', Buffer.from(DEFAULT_PATH));
   set('HOSTNAME', Buffer.from(hostname));
   if (config.tty) set('TERM', Buffer.from(DEFAULT_TERM));
-  for (const entry of image.env) {
-    const [key = '', ...rest] = entry.split('=');
+  const setLine = (line: string) => {
+    const [key = '', ...rest] = line.split('=');
     if (key !== '') set(key, Buffer.from(rest.join('=')));
-  }
+  };
+  image.env.forEach(setLine);
   for (const { key, value } of config.envs) {
     if (key === '' || key.includes('=') || key.includes('\0') || value.includes(0)) {
       throw new BerthError(
@@ -158,6 +148,7 @@ function environment(config: ContainerConfig, image: ImageDefaults, hostname: st
     }
     set(key, value);
   }
+  ofDevices.forEach(setLine);
   return [...entries.values()];
 }
 
@@ -166,7 +157,11 @@ function workingDirectory(config: ContainerConfig, image: ImageDefaults): string
   return dir.startsWith('/') ? dir : `/${dir}`;
 }
 
-function userRequest(security: LinuxContainerSecurityContext | undefined, imageUser: string): UserRequest {
+function userRequest(
+  security: LinuxContainerSecurityContext | undefined,
+  imageUser: string,
+  ofDevices: readonly number[],
+): UserRequest {
   const named = security?.runAsUser
     ? { user: idText(security.runAsUser.value, 'run_as_user'), group: '' }
     : security?.runAsUsername
@@ -182,7 +177,10 @@ function userRequest(security: LinuxContainerSecurityContext | undefined, imageU
     user,
     group,
     ...(security?.runAsGroup ? { gid: Number(idText(security.runAsGroup.value, 'run_as_group')) } : {}),
-    supplementalGroups: (security?.supplementalGroups ?? []).map(gid => Number(idText(gid, 'supplemental group'))),
+    supplementalGroups: [
+      ...(security?.supplementalGroups ?? []).map(gid => Number(idText(gid, 'supplemental group'))),
+      ...ofDevices,
+    ],
     mergeImageGroups: security?.supplementalGroupsPolicy !== SupplementalGroupsPolicy.Strict,
   };
 }

@@ -14,7 +14,7 @@ const node = (path: string, major: number, minor: number): DeviceSpec => ({
 });
 
 /** The nodes that every container has. */
-export const STANDARD_DEVICES: readonly DeviceSpec[] = [
+const STANDARD_DEVICES: readonly DeviceSpec[] = [
   node('/dev/null', 1, 3),
   node('/dev/zero', 1, 5),
   node('/dev/full', 1, 7),
@@ -88,14 +88,18 @@ export function deviceOpsElsewhere(spec: Spec): InnerOp[] {
     .map(bindOp);
 }
 
-/** On a root with nodev a node opens nothing: there nodes are bound, each from a mount without it. */
+/** On a /dev with nodev a node opens nothing: there nodes are bound, each from a mount without it. */
 function boundDevices(spec: Spec): DeviceSpec[] {
-  return spec.linux.devices.filter(device => spec.root.nodev || !isInDev(device));
+  return spec.linux.devices.filter(device => isDevNodev(spec) || !isInDev(device));
 }
 
 /** A privileged container's /dev is not nodev: its nodes, hundreds perhaps, are made in place. */
 function madeDevices(spec: Spec): DeviceSpec[] {
-  return spec.root.nodev ? [] : spec.linux.devices.filter(isInDev);
+  return isDevNodev(spec) ? [] : spec.linux.devices.filter(isInDev);
+}
+
+function isDevNodev({ mounts }: Spec): boolean {
+  return mounts.find(({ destination, type }) => destination === '/dev' && type === 'tmpfs')?.nodev ?? true;
 }
 
 function isInDev({ path }: DeviceSpec): boolean {

@@ -1,3 +1,4 @@
+import type { CdiChanges } from './cdi/edits';
 import type { DeviceSpec } from './spec';
 
 /** A device as it is on the host, for a place in the container. */
@@ -23,8 +24,10 @@ export interface AnonymousVolume {
 
 /** What there is on the host for one container, looked up before its spec is made. */
 export interface HostFacts {
-  /** What the request's devices are. */
+  /** What the request's devices are, those of CDI too. */
   devices: readonly AskedDevice[];
+  /** What CDI devices change beside that. */
+  cdi: Pick<CdiChanges, 'env' | 'mounts' | 'groups'>;
   /** All of the host's, for a privileged container. */
   everyDevice: readonly DeviceSpec[];
   cgroups: CgroupTrees;

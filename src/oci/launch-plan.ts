@@ -5,7 +5,8 @@ import { cgroupDirectoryOps } from './cgroup-mounts';
 import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
 import { holdImageOps, holdOps, mountOps } from './mount-ops';
 import type { SeccompFilter } from './seccomp/compile';
-import type { CapabilitySets, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
+import type { CapabilitySets, IdMappings, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
+import { enterUserNamespace } from './user-namespace';
 
 /** Where the container's process is to be put; paths on the host. */
 export interface CgroupPlacement {
@@ -44,7 +45,7 @@ export function launchPlan(
   keepStdinOpen: KeepStdinOpen,
   filter?: SeccompFilter,
 ): LaunchPlan {
-  const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid');
+  const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid' && ns.type !== 'user');
   const pid = spec.linux.namespaces.find(ns => ns.type === 'pid');
   const outer: OuterOp[] = [
     ...cgroupOps(cgroup),
@@ -90,7 +91,7 @@ export function launchPlan(
     { op: 'AWAIT_GO' },
     ...becomeOps(spec.process, filter),
   ];
-  return { outer, inner };
+  return enterUserNamespace({ outer, inner }, spec);
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
@@ -99,8 +100,10 @@ export function execPlan(
   cgroup: CgroupPlacement,
   hasInput: boolean,
   filter?: SeccompFilter,
+  userns?: IdMappings,
 ): LaunchPlan {
-  const types = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
+  const all = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
+  const types = all | (userns ? CLONE.newuser : 0);
   return {
     outer: [
       // First: what carries the output must not be in the container's namespaces.
@@ -108,10 +111,12 @@ export function execPlan(
       ...cgroupOps({ ...cgroup, killFile: undefined }),
       // On the host's /proc, for the child to inherit: the container's may be anything.
       { op: 'OOM_SCORE_ADJ', value: process.oomScoreAdj },
+      ...(userns ? [{ op: 'STDIO_OWNER', uid: userns.uid.first, gid: userns.gid.first } as const] : []),
       { op: 'JOIN_PIDFD', fd: 5, types },
     ],
     inner: [
       { op: 'UMASK', mask: 0 },
+      ...(userns ? [{ op: 'USERNS_ROOT', uids: userns.uid.count, gids: userns.gid.count } as const] : []),
       ...terminalOps(process, false),
       lookupUser(process.user),
       ...becomeOps(process, filter),
@@ -139,6 +144,7 @@ const NAMESPACE_FLAG = {
   ipc: CLONE.newipc,
   uts: CLONE.newuts,
   pid: CLONE.newpid,
+  user: CLONE.newuser,
   mount: CLONE.newns,
   cgroup: CLONE.newcgroup,
 } as const;

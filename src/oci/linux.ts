@@ -9,6 +9,7 @@ export const CLONE = {
   newcgroup: 0x02000000,
   newuts: 0x04000000,
   newipc: 0x08000000,
+  newuser: 0x10000000,
   newpid: 0x20000000,
   newnet: 0x40000000,
 } as const;

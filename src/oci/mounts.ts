@@ -4,6 +4,7 @@ import { MountPropagation, type Mount } from '../cri';
 import { cgroupMounts } from './cgroup-mounts';
 import type { AnonymousVolume, HostFacts } from './host-facts';
 import type { MountSpec } from './spec';
+import { mountMappings } from './user-namespace';
 
 /** What decides about mounts beside the request's list of them. */
 export interface MountFacts {
@@ -13,20 +14,26 @@ export interface MountFacts {
   files: Readonly<Record<string, string>>;
   /** Missing sources become directories. */
   makeMountSources: boolean;
-  host: Pick<HostFacts, 'cgroups' | 'imageLowers' | 'anonymousVolumes' | 'hasSelinux'>;
+  host: Pick<HostFacts, 'cdi' | 'cgroups' | 'imageLowers' | 'anonymousVolumes' | 'hasSelinux'>;
   /** What volumes are labelled with where SELinux is on. */
   mountLabel: string;
   isPrivileged: boolean;
+  /** Its cgroup refuses devices that are not the container's. */
+  hasDeviceControl?: boolean;
   isRootReadonly: boolean;
 }
 
 /**
- * All mounts of a container, in their order: the standard ones, then the pod's files, the image's volumes and the
- * request's, parents before children. A mount of the request takes the place of a standard one or a file with the same path, and one at /dev or
+ * All mounts of a container, in their order: the standard ones, then the pod's files, the image's volumes, the request's
+ * and those of CDI devices, parents before children. A mount of the request takes the place of a standard one or a file with the same path, and one at /dev or
  * /sys/fs/cgroup that of everything in it. Throws `invalid_argument`.
  */
 export function containerMounts(asked: readonly Mount[], facts: MountFacts): MountSpec[] {
-  const wanted = asked.map(mount => (isImageMount(mount) ? imageOf(mount, facts) : bindOf(mount, facts)));
+  const ofDevices = new Set(facts.host.cdi.mounts.map(mount => mount.destination));
+  const wanted = asked
+    .map(mount => (isImageMount(mount) ? imageOf(mount, facts) : bindOf(mount, facts)))
+    .filter(({ destination }) => !ofDevices.has(destination))
+    .concat(facts.host.cdi.mounts);
   const taken = new Set(wanted.map(mount => mount.destination));
   const isFree = ({ destination }: MountSpec) =>
     !taken.has(destination) &&
@@ -114,6 +121,7 @@ function imageOf(mount: Mount, { host }: MountFacts): MountSpec {
     noexec: optionsOf(mount).has('noexec'),
     nodev: true,
     nosuid: true,
+    ...mountMappings(mount),
   };
 }
 
@@ -122,12 +130,12 @@ function isInside(path: string): boolean {
 }
 
 /** Anonymous volumes: hostile data says where, so that it is not in the kernel's file systems. */
-function imagesVolumes({ host, isPrivileged, mountLabel }: MountFacts): MountSpec[] {
+function imagesVolumes({ host, isPrivileged, hasDeviceControl, mountLabel }: MountFacts): MountSpec[] {
   return host.anonymousVolumes.map(volume => ({
     ...PLAIN_BIND,
     destination: volumePath(volume),
     source: volume.source,
-    nodev: !isPrivileged,
+    nodev: !isPrivileged && !hasDeviceControl,
     copyUp: true,
     ...(host.hasSelinux ? { relabel: mountLabel } : {}),
   }));
@@ -158,9 +166,10 @@ function bindOf(mount: Mount, facts: MountFacts): MountSpec {
     recursiveOptions: mount.recursiveReadOnly,
     makeSource: facts.makeMountSources,
     noexec: options.has('noexec'),
-    nodev: options.has('nodev') || !facts.isPrivileged,
+    nodev: options.has('nodev') || (!facts.isPrivileged && !facts.hasDeviceControl),
     nosuid: options.has('nosuid'),
     propagation: PROPAGATION[mount.propagation],
+    ...mountMappings(mount),
     ...(mount.selinuxRelabel && facts.host.hasSelinux ? { relabel: relabel(mount, facts.mountLabel) } : {}),
   };
 }

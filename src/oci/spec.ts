@@ -85,10 +85,23 @@ export interface MountSpec {
   makeSource?: boolean;
   /** The destination must be reached through real directories: one of the standard mounts. */
   strictDestination?: boolean;
+  /** Binds: owners on the disk are shown as the user namespace with these mappings has them. */
+  mappings?: IdMappings;
+}
+
+/** Ids 0, 1, 2 … of a container, so many, are these of the host. */
+export interface IdRange {
+  first: number;
+  count: number;
+}
+
+export interface IdMappings {
+  uid: IdRange;
+  gid: IdRange;
 }
 
 export interface NamespaceSpec {
-  type: 'network' | 'pid' | 'ipc' | 'uts' | 'mount' | 'cgroup';
+  type: 'network' | 'pid' | 'ipc' | 'uts' | 'mount' | 'cgroup' | 'user';
   /** To join; absent: a new one. */
   path?: string;
 }
@@ -133,6 +146,8 @@ export interface DeviceRule {
 
 export interface LinuxSpec {
   namespaces: NamespaceSpec[];
+  /** Of the user namespace, when it is not the host's. */
+  idMappings?: IdMappings;
   devices: DeviceSpec[];
   resources: ResourcesSpec & { devices: DeviceRule[] };
   /** In the namespaces of the pod. */

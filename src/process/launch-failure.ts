@@ -107,6 +107,12 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
       );
     case 'LOG':
       return new LaunchError('invalid_argument', `open the log ${text(step.path)}: ${why}`, step.op, errno);
+    case 'HELD_ATTRS':
+      return idmapError(heldMount(step.number, plan), step.op, errno, detail);
+    case 'STAGE_OVERLAY':
+      return idmapError('mount the root file system in a user namespace', step.op, errno, detail);
+    case 'USERNS':
+      return usernsError(step, errno, detail);
     default: {
       const where = 'path' in step ? ` ${text(step.path)}` : 'target' in step ? ` ${text(step.target)}` : '';
       const said = detail === '' ? '' : ` (${detail})`;
@@ -133,6 +139,7 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   MOUNT_FS: 'mount',
   PAUSE: "start the pod's init",
   PIN: 'pin the namespace',
+  ENTER_USERNS: "enter the pod's user namespace",
   PIVOT_ROOT: 'change the root',
   ROOT_OVERLAY: 'mount the root file system',
   RELABEL: 'give the SELinux label to',
@@ -141,6 +148,62 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   TERMINAL: 'make a terminal',
   CONTROLLING_TERMINAL: "take the terminal for the process's own",
 };
+
+/** fs type names by f_type; linux/magic.h and others. Only those that people meet. */
+const FILE_SYSTEMS: Readonly<Record<string, string>> = {
+  '187': 'autofs',
+  '4d44': 'vfat',
+  '6969': 'nfs',
+  '9fa0': 'proc',
+  ef53: 'ext4',
+  '517b': 'smb',
+  '1021994': 'tmpfs',
+  '1021997': '9p',
+  '2fc12fc1': 'zfs',
+  '27e0eb': 'cgroup',
+  '63677270': 'cgroup2',
+  '62656572': 'sysfs',
+  '64626720': 'debugfs',
+  '65735546': 'fuse',
+  '73717368': 'squashfs',
+  '794c7630': 'overlay',
+  '9123683e': 'btrfs',
+  c36400: 'ceph',
+  cafe4a11: 'bpf',
+  e0f5e1e2: 'erofs',
+  f2f52010: 'f2fs',
+  fe534d42: 'smb',
+  ff534d42: 'cifs',
+};
+
+/** `mount SOURCE at TARGET` of the nth mount that is held. */
+function heldMount(number: number, { inner }: LaunchPlan): string {
+  const held = inner.filter(({ op }) => op === 'HOLD_SOURCE' || op === 'HOLD_DEVICE' || op === 'HOLD_IMAGE')[number];
+  return held?.op === 'HOLD_SOURCE' ? `mount ${text(held.source)} at ${text(held.target)}` : 'mount';
+}
+
+function idmapError(what: string, op: PlanOp['op'], errno: string, detail: string): LaunchError {
+  const [, type = '', path = ''] = /^idmap ([0-9a-f]+) (.*)$/.exec(detail) ?? [];
+  if (type === '') return new LaunchError('internal', `${what}: ${MEANING[errno] ?? errno} (${detail})`, op, errno);
+  const fs = FILE_SYSTEMS[type] ?? `of type 0x${type}`;
+  return new LaunchError(
+    'failed_precondition',
+    `${what}: ${path} cannot be idmapped: its file system is ${fs}, and the kernel answers ${errno}` +
+      (errno === 'EINVAL' ? ' (it, or one that is mounted below it, does not support idmapped mounts)' : ''),
+    op,
+    errno,
+    'use another file system for it, or a pod without a user namespace',
+  );
+}
+
+function usernsError(step: Extract<PlanOp, { op: 'USERNS' }>, errno: string, detail: string): LaunchError {
+  const why =
+    errno === 'ENOSPC'
+      ? 'there are too many (sysctl user.max_user_namespaces)'
+      : `${MEANING[errno] ?? errno}${detail === '' ? '' : ` (${detail})`}`;
+  const ids = `host ids ${step.uid} to ${step.uid + step.uids - 1}`;
+  return new LaunchError('failed_precondition', `make the pod's user namespace with ${ids}: ${why}`, 'USERNS', errno);
+}
 
 function execError(step: Extract<PlanOp, { op: 'EXEC' }>, errno: string, detail: string): LaunchError {
   const command = JSON.stringify(text(step.argv[0] ?? ''));
@@ -186,6 +249,15 @@ function sourceError(step: Extract<PlanOp, { op: 'HOLD_SOURCE' }>, errno: string
 }
 
 function lookupError(step: Extract<PlanOp, { op: 'LOOKUP_USER' }>, errno: string, detail: string): LaunchError {
+  const [, what = '', id = '', count = ''] = /^(user|group) (\d+) of (\d+)$/.exec(detail) ?? [];
+  if (errno === 'ERANGE' && what !== '') {
+    return new LaunchError(
+      'invalid_argument',
+      `${what} ${id} is not in the pod's user namespace, which has ids 0 to ${Number(count) - 1}`,
+      'LOOKUP_USER',
+      errno,
+    );
+  }
   if (errno === 'ENOENT' && detail.startsWith('group ')) {
     return new LaunchError('not_found', `${detail}: no such group in the image's /etc/group`, 'LOOKUP_USER', errno);
   }

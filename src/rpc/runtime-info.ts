@@ -2,6 +2,7 @@ import { release } from 'node:os';
 import { CgroupDriver, type RuntimeConfigResponse, type StatusResponse, type VersionResponse } from '../cri';
 import type { Config } from '../config';
 import { networkStatus } from '../network/status';
+import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 
 /** The version of the CRI that the kubelet speaks of in Version; it has never changed. */
 const KUBELET_API_VERSION = '0.1.0';
@@ -19,9 +20,15 @@ export function version(ownVersion: string): VersionResponse {
 }
 
 /** Whether pods can run, and what the runtime can do. `verbose` adds the configuration. */
-export async function status(config: Config, isVerbose: boolean): Promise<StatusResponse> {
+export async function status(
+  config: Config,
+  userNamespaces: UserNamespaceSupport,
+  isVerbose: boolean,
+): Promise<StatusResponse> {
   const network = await networkStatus(config.network.cniConfigDir);
   const runtime = runtimeReady();
+  const missing = await userNamespaces.missing();
+  const hasUserNamespaces = missing === undefined;
   return {
     status: {
       conditions: [
@@ -29,9 +36,13 @@ export async function status(config: Config, isVerbose: boolean): Promise<Status
         { type: 'NetworkReady', status: network.isReady, reason: network.reason, message: network.message },
       ],
     },
-    info: isVerbose ? { config: JSON.stringify(config) } : {},
-    runtimeHandlers: [{ name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: false } }],
-    features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false, mountOptions: true },
+    info: isVerbose ? { config: JSON.stringify(config), userNamespaces: missing ?? 'supported' } : {},
+    runtimeHandlers: [{ name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: hasUserNamespaces } }],
+    features: {
+      supplementalGroupsPolicy: true,
+      userNamespacesHostNetwork: hasUserNamespaces,
+      mountOptions: true,
+    },
   };
 }
 

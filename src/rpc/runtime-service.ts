@@ -22,6 +22,7 @@ import { updateContainer } from '../container/update';
 import { planSteps } from '../process/plan-steps';
 import { runSandbox } from '../sandbox/run';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
+import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 import { updateSandbox } from '../sandbox/update';
 import type { StreamingServer } from '../streaming/server';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
@@ -37,6 +38,7 @@ export interface RuntimeServiceParts {
   version: string;
   sandboxes: Sandboxes;
   containers: Containers;
+  userNamespaces: UserNamespaceSupport;
   streaming: StreamingServer;
 }
 
@@ -53,10 +55,10 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
   return complete(RuntimeServiceService, built);
 }
 
-function infoRpcs({ log, config, version }: RuntimeServiceParts) {
+function infoRpcs({ log, config, version, userNamespaces }: RuntimeServiceParts) {
   return {
     version: unary(log, 'Version', () => info.version(version)),
-    status: unary(log, 'Status', request => info.status(config, request.verbose)),
+    status: unary(log, 'Status', request => info.status(config, userNamespaces, request.verbose)),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
   } satisfies Built;
 }
@@ -202,8 +204,9 @@ function seconds(value: bigint, what: string): number {
   return Number(value > MAX_SECONDS ? MAX_SECONDS : value);
 }
 
-function sandboxInfo({ record }: Sandbox): string {
-  return jsonText({ ...record, config: undefined, pid: record.pause?.pid ?? 0 });
+function sandboxInfo({ record, config }: Sandbox): string {
+  const { resources, overhead } = config.linux ?? {};
+  return jsonText({ ...record, config: undefined, pid: record.pause?.pid ?? 0, resources, overhead });
 }
 
 function containerInfo(containers: Containers, container: Container): string {

@@ -55,6 +55,7 @@ async function isAlive(sandboxes: Sandboxes, { record }: Sandbox): Promise<boole
   const paths = sandboxes.paths(record.id);
   if (record.pause && startTimeOf(record.pause.pid) !== record.pause.pidStartTime) return false;
   if (record.ownNetwork && !(await isPinned(paths.network))) return false;
+  if (record.userns && !(await isPinned(paths.user))) return false;
   if (record.ownIpc && !(await isPinned(paths.ipc))) return false;
   return statfs(paths.dir).then(
     () => true,

@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { chown, mkdir, rm } from 'node:fs/promises';
 import { hostname as hostHostname } from 'node:os';
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
@@ -6,13 +6,14 @@ import { BerthError } from '../base/errors';
 import { randomHexId, type SandboxId } from '../base/ids';
 import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
-import { NamespaceMode, PodSandboxConfig, type PodSandboxMetadata } from '../cri';
+import { PodSandboxConfig, type PodSandboxMetadata } from '../cri';
 import { Stopwatch } from '../base/stopwatch';
 import { writePodFiles } from '../network/pod-files';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { profileChoice } from '../oci/security-profile';
 import { selinuxLabels } from '../oci/selinux';
+import { podUserNamespace } from '../oci/user-namespace';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
 import { cgroupParentOf, makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
@@ -85,6 +86,7 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
       { alsoIfActFailed: true },
     ),
   ]);
+  await giveToContainers(record, paths);
   const { pause } = pinned;
   await sandboxes.update(sandbox, { state: 'ready', ...(pause ? { pause } : {}), timings: watch.laps });
   watch.lap('write the record: ready');
@@ -99,7 +101,7 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
 
 /** The request's metadata; refuses what cannot be run here, before anything is done. */
 function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetadata {
-  const { metadata, linux } = config;
+  const { metadata } = config;
   if (!metadata) throw new BerthError('invalid_argument', 'the pod sandbox config has no metadata');
   if (metadata.name === '' || metadata.uid === '' || metadata.namespace === '') {
     throw new BerthError('invalid_argument', 'the pod sandbox metadata needs name, uid and namespace');
@@ -111,18 +113,20 @@ function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetad
   }
   if (config.windows) throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux pods only');
   // It has no process of its own to be confined; its containers bring their own.
-  profileChoice(linux?.securityContext?.seccomp, linux?.securityContext?.seccompProfilePath ?? '', 'seccomp');
-  profileChoice(linux?.securityContext?.apparmor, '', 'apparmor');
-  const userns = linux?.securityContext?.namespaceOptions?.usernsOptions;
-  if (userns?.mode === NamespaceMode.POD) {
-    throw new BerthError('unimplemented', 'this version of berth does not support userns_options: user namespaces');
-  }
+  profileChoice(
+    config.linux?.securityContext?.seccomp,
+    config.linux?.securityContext?.seccompProfilePath ?? '',
+    'seccomp',
+  );
+  profileChoice(config.linux?.securityContext?.apparmor, '', 'apparmor');
   return metadata;
 }
 
 function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
   const id = randomHexId() as SandboxId;
-  const { network, ipc } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
+  const options = config.linux?.securityContext?.namespaceOptions;
+  const { network, ipc } = podNamespaces(options);
+  const userns = podUserNamespace(options);
   const ownNetwork = network === 'pod';
   const cgroupParent = cgroupParentOf(config);
   return {
@@ -136,6 +140,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
     hostname: ownNetwork ? config.hostname || id.slice(0, 12) : hostHostname(),
     ownNetwork,
     ownIpc: ipc === 'pod',
+    ...(userns ? { userns } : {}),
     cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
     ownsCgroupParent: cgroupParent === '',
   };
@@ -174,6 +179,7 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
       shmBytes: SHM_BYTES,
       fileLabel: await fileLabel(record, config),
       sysctls: config.linux?.sysctls ?? {},
+      userns: record.userns && { ...record.userns, path: paths.user },
     }),
     record.id,
   );
@@ -184,9 +190,16 @@ async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Pr
   return selinuxLabels(selinuxOptions, { id, isPrivileged: privileged, options: undefined }, await selinuxHost())?.file;
 }
 
+/** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */
+async function giveToContainers({ userns, ownIpc }: SandboxRecord, { files, shm }: SandboxPaths): Promise<void> {
+  if (!userns) return;
+  const given = [...Object.values(files), ...(ownIpc ? [shm] : [])];
+  await Promise.all(given.map(path => chown(path, userns.uid.first, userns.gid.first)));
+}
+
 /** Takes the pod's mounts off the host; those that are not there are fine. */
 export async function unpin(paths: SandboxPaths): Promise<void> {
-  await Promise.all([paths.network, paths.ipc, paths.uts, paths.pid, paths.shm].map(path => unmount(path)));
+  await Promise.all([paths.user, paths.network, paths.ipc, paths.uts, paths.pid, paths.shm].map(path => unmount(path)));
 }
 
 async function removeDir(paths: SandboxPaths): Promise<void> {

@@ -10,6 +10,7 @@ import { assertMove, type Moves } from '../base/state-machine';
 import type { Cgroups } from '../cgroup/groups';
 import { PodSandboxConfig } from '../cri';
 import { POD_FILES } from '../network/pod-files';
+import type { IdMappings } from '../oci/spec';
 
 export type SandboxState = 'creating' | 'ready' | 'notready';
 
@@ -36,6 +37,8 @@ export interface SandboxRecord {
   /** Which namespaces are the pod's own; the others are the host's. */
   ownNetwork: boolean;
   ownIpc: boolean;
+  /** The user namespace that owns the pod's other namespaces; absent: the host's. */
+  userns?: IdMappings;
   /** The init of a shared PID namespace. */
   pause?: { pid: number; pidStartTime: bigint };
   /** Cgroup under which the pod's containers lie. */
@@ -67,6 +70,7 @@ export interface RecordTable<Record> {
 export interface SandboxPaths {
   dir: string;
   namespaces: string;
+  user: string;
   network: string;
   ipc: string;
   uts: string;
@@ -159,6 +163,7 @@ export class Sandboxes {
     return {
       dir,
       namespaces,
+      user: join(namespaces, 'user'),
       network: join(namespaces, 'net'),
       ipc: join(namespaces, 'ipc'),
       uts: join(namespaces, 'uts'),

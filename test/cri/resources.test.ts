@@ -112,6 +112,28 @@ describe('resources of containers', function () {
     assert.deepEqual(await listOf({}), ['b *:* m', 'c *:* m', ...standard].sort());
     assert.deepEqual(await listOf({ privileged: true }), ['a *:* rwm']);
   });
+
+  it('let it make a node of any device, on its root and on volumes, and open only its own', async () => {
+    const dir = join(node().daemon.dir, 'nodes');
+    mkdirSync(dir);
+    const at = (place: string) => `mknod ${place}/m c 1 1 && mknod ${place}/z c 1 5 && head -c 1 ${place}/z | wc -c
+      head -c 1 ${place}/m`;
+    const { stdout, stderr } = await node().run(['sh', '-c', `${at('')}\n${at('/vol')}`], {
+      mounts: [{ containerPath: '/vol', hostPath: dir }],
+    });
+    assert.equal(stdout, '1\n1\n');
+    assert.match(stderr, /\/m: Operation not permitted[^]*\/vol\/m: Operation not permitted/);
+  });
+
+  it('hold a command that is run in it later, beside a first process that has moved below', async () => {
+    const id = await node().start(await node().pod());
+    const below = join(cgroupDir(node(), 'unified', await cgroupOf(node(), id)), 'init', 'scope');
+    mkdirSync(below, { recursive: true });
+    const place = async () => /^0::(.*)$/m.exec(await node().exec(id, ['cat', '/proc/self/cgroup']))?.[1];
+    assert.equal(await place(), '/');
+    writeFileSync(join(below, 'cgroup.procs'), String(await node().pidOf(id)));
+    assert.equal(await place(), '/init/scope');
+  });
 });
 
 describe('resources of pods', function () {

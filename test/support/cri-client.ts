@@ -43,7 +43,7 @@ export interface Answers {
     status: { conditions: { type: string; status: boolean; reason: string; message: string }[] };
     info: Record<string, string>;
     runtimeHandlers: { name: string; features: { recursiveReadOnlyMounts: boolean; userNamespaces: boolean } | null }[];
-    features: { mountOptions: boolean; supplementalGroupsPolicy: boolean };
+    features: { mountOptions: boolean; supplementalGroupsPolicy: boolean; userNamespacesHostNetwork: boolean };
   };
   RuntimeConfig: { linux: { cgroupDriver: string } };
   RunPodSandbox: { podSandboxId: string };

@@ -68,6 +68,10 @@ export class TestDaemon implements AsyncDisposable {
     return daemon;
   }
 
+  get berthSocket(): string {
+    return join(this.state, 'berth.sock');
+  }
+
   get pid(): number {
     if (this.child?.pid === undefined) throw new Error('the daemon does not run');
     return this.child.pid;
@@ -301,7 +305,7 @@ export function podInits(which: { ids: readonly string[] } | { notOlderThan: num
   });
 }
 
-function commandLine(pid: number): string[] {
+export function commandLine(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
   } catch {

@@ -60,7 +60,7 @@ function describeProcess(pid: number): string {
   return `${pid} ${cmdline || 'zombie'}`;
 }
 
-function parentOf(pid: number): number {
+export function parentOf(pid: number): number {
   const stat = readIfThere(`/proc/${pid}/stat`);
   return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0);
 }
@@ -72,7 +72,7 @@ function namespaces(mountinfo: readonly string[], pids: readonly number[]): stri
     if (/^\w+:\[\d+\]$/.test(root)) found.add(root);
   }
   for (const pid of pids) {
-    for (const name of ['net', 'ipc', 'uts', 'pid', 'cgroup']) {
+    for (const name of ['net', 'ipc', 'uts', 'pid', 'cgroup', 'user']) {
       const link = linkOf(`/proc/${pid}/ns/${name}`);
       if (link !== undefined) found.add(link);
     }

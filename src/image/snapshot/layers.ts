@@ -117,6 +117,14 @@ export class Layers {
     const { root, table } = options;
     await mkdir(join(root, empty), { recursive: true, mode: 0o700 });
     const present = new Set(await readdir(root));
+    for (const name of present) {
+      const key = keyIn(name);
+      if (key === '' || present.has(key)) continue;
+      // Killed between the two renames of a replacement: a damaged layer is more than none.
+      renameSync(join(root, name), join(root, key));
+      present.delete(name);
+      present.add(key);
+    }
     for (const record of table.list()) {
       if (present.has(record.key)) layers.known.set(record.key, layers.toLayer(record));
       else await table.remove(record.key);
@@ -149,6 +157,11 @@ export class Layers {
     const home = join(this.root, `${temporary}${randomHexId().slice(0, 16)}`);
     await mkdir(join(home, 'fs'), { recursive: true, mode: 0o700 });
     return { dir: join(home, 'fs'), manifestPath: join(home, 'manifest') };
+  }
+
+  /** Whether something was replaced and is still here: it goes with the next collection that no container keeps it from. */
+  get hasReplaced(): boolean {
+    return [...this.going.keys()].some(name => name.startsWith(old));
   }
 
   /** Gives the finished directory its name, unless there is one already. The layer has no record yet: see `record`. */

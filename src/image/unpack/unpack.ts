@@ -219,7 +219,7 @@ function explain(layer: Descriptor, failure: UnpackFailure): BerthError {
   const { step, errno, path } = failure;
   if (step === 'too-short') return wrongSize(layer, path);
   if (step === 'too-long') return wrongSize(layer, `more than ${layer.sizeBytes}`);
-  const entry = path === '' || step === 'compression' ? '' : ` entry ${JSON.stringify(path)}:`;
+  const entry = path === '' || step === 'compression' || step === 'died' ? '' : ` entry ${JSON.stringify(path)}:`;
   const say = (kind: ErrorKind, why: string, hint?: string) =>
     new BerthError(kind, `layer ${layer.digest}:${entry} ${why}`, {
       cause: failure,

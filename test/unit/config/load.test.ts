@@ -47,6 +47,7 @@ describe('loadConfig', () => {
         tlsCertFile: '',
         tlsKeyFile: '',
       },
+      cdi: { specDirs: ['/etc/cdi', '/var/run/cdi'] },
       network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'] },
       runtime: { cgroupDriver: 'auto', pidsLimit: 0, podPidsLimit: 0 },
     });

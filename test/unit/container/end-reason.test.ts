@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { endReason } from '../../../src/container/end-reason';
 
 const exit = (exitCode: number, droppedBytes = 0n) => ({ exitCode, droppedBytes });
-const oom = (kills: bigint, atLimit = true) => ({ kills, atLimit });
+const oom =
+  (kills: bigint, atLimit = true) =>
+  () => ({ kills, atLimit });
 
 describe('why a container ended', () => {
   it('is its exit code when the OOM killer had nothing to do with it', () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { Mount, MountPropagation } from '../../../src/cri';
+import { NO_CDI } from '../../../src/oci/cdi/edits';
 import { cgroupDirectoryOps, cgroupMounts } from '../../../src/oci/cgroup-mounts';
 import { containerDevices, deviceRules } from '../../../src/oci/devices';
 import type { AskedDevice, HostFacts } from '../../../src/oci/host-facts';
@@ -11,7 +12,13 @@ const facts: MountFacts = {
   shmPath: '/shm',
   files: { '/etc/hosts': '/pod/hosts' },
   makeMountSources: true,
-  host: { cgroups: { isUnified: true, v1: [] }, imageLowers: new Map(), anonymousVolumes: [], hasSelinux: false },
+  host: {
+    cdi: NO_CDI,
+    cgroups: { isUnified: true, v1: [] },
+    imageLowers: new Map(),
+    anonymousVolumes: [],
+    hasSelinux: false,
+  },
   mountLabel: 'system_u:object_r:container_file_t:s0:c1,c2',
   isPrivileged: false,
   isRootReadonly: false,
