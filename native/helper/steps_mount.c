@@ -309,12 +309,14 @@ static int mask(struct launch *launch, const char *path)
     return mount < 0 ? -1 : attach(launch, mount, target, path);
 }
 
-/* Sets attributes of the mount whose root is at `path`, which no link may lead to. */
+/* Sets attributes of the mount whose root is at `path`. */
 static int mount_attributes(struct launch *launch, struct fields *fields)
 {
     const char *path = field_str(fields);
     struct mount_attr attr = {.attr_set = field_u64(fields), .attr_clr = field_u64(fields)};
-    int fd = rooted_open_nolinks(launch->root, path);
+    attr.propagation = field_u64(fields);
+    unsigned flags = field_u32(fields);
+    int fd = flags & TARGET_NO_LINKS ? rooted_open_nolinks(launch->root, path) : rooted_open(launch->root, path, O_PATH);
     if (fd < 0)
         return step_fail(launch, "open %s", path);
     int failed = sys_mount_setattr(fd, "", AT_EMPTY_PATH, &attr);
@@ -336,6 +338,22 @@ static int readonly(struct launch *launch, const char *path)
     if (sys_mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr))
         return step_fail(launch, "set attributes of %s", path);
     return attach(launch, mount, target, path);
+}
+
+/* Linux 5.15. By then all is mounted in it: nothing of that was seen on the host. */
+static int share(struct launch *launch, const char *target)
+{
+    int peer = held_take(target);
+    int mount = peer < 0 ? -1 : rooted_open(launch->root, target, O_PATH);
+    int failed = mount < 0 || sys_move_mount(peer, "", mount, "",
+                                             MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | MOVE_MOUNT_SET_GROUP);
+    int failure = errno;
+    if (mount >= 0)
+        close(mount);
+    if (peer >= 0)
+        close(peer);
+    errno = failure;
+    return failed ? step_fail(launch, "share %s with the host", target) : 0;
 }
 
 static int root_readonly(struct launch *launch)
@@ -407,6 +425,8 @@ int step_mount(struct launch *launch, uint32_t op, struct fields *fields)
         return root_readonly(launch);
     case OP_MOUNT_ATTR:
         return mount_attributes(launch, fields);
+    case OP_SHARE:
+        return share(launch, field_str(fields));
     case OP_PIVOT_ROOT:
         return pivot(launch, field_u64(fields));
     default:

@@ -40,11 +40,12 @@ export class BerthError extends Error {
   }
 }
 
-/** Removes user info and query strings from URLs, and bearer or basic tokens, wherever they stand in a text. */
+/** Removes user info and query strings from URLs, values of what looks like a query, and bearer or basic tokens, wherever they stand in a text. */
 export function redact(text: string): string {
   return text
     .replace(/\b([a-z][a-z0-9+.-]*:\/\/)[^\s'"]*@/gi, '$1')
     .replace(/\b((?:https?|wss?):\/\/[^\s?'"]+)\?[^\s'"]*/gi, '$1?…')
+    .replace(/([?&][\w.-]+=)[^\s'"&]+/g, '$1…')
     .replace(/\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}/gi, '$1 …');
 }
 

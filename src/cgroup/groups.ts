@@ -113,9 +113,9 @@ export class Cgroups {
     await killAll(this.hierarchies, path);
   }
 
-  /** True once no process is in the cgroup any more; false when that takes longer than `withinMs`. */
-  async emptied(path: string, withinMs: number): Promise<boolean> {
-    return emptied(this.hierarchies, path, withinMs);
+  /** True once no process is in the cgroup any more; false when `signal` aborts before. */
+  async emptied(path: string, signal: AbortSignal): Promise<boolean> {
+    return emptied(this.hierarchies, path, signal);
   }
 
   /** Kills what is left in the cgroup and removes it, and its parent `removeParent` when that is empty then. */

@@ -19,13 +19,12 @@ export async function removeCgroup(hierarchies: Hierarchies, path: string): Prom
 }
 
 /**
- * Waits until no process is left in the cgroup, all of whose processes have been killed; false when some were still
- * there after `withinMs`.
+ * Waits until no process is left in the cgroup, all of whose processes have been killed; false when some are still
+ * there when `signal` aborts.
  */
-export async function emptied(hierarchies: Hierarchies, path: string, withinMs: number): Promise<boolean> {
-  const until = Date.now() + withinMs;
+export async function emptied(hierarchies: Hierarchies, path: string, signal: AbortSignal): Promise<boolean> {
   for (let waitMs = 1; isPopulated(hierarchies, path); waitMs = Math.min(waitMs * 2, 100)) {
-    if (Date.now() > until) return false;
+    if (signal.aborted) return false;
     await sleep(waitMs);
   }
   return true;

@@ -28,9 +28,12 @@ export async function stopContainer(
   await onceMade(containers, ctx, container);
   const { id, state, stopSignal } = container.record;
   if (state === 'exited' || containers.find(id) !== container) return;
-  const endsWithin = async (ms: number) =>
-    (await containers.exitOf(container, AbortSignal.any([AbortSignal.timeout(ms), ctx.signal]))) &&
-    containers.cgroups.emptied(container.record.cgroupPath, ms);
+  const endsWithin = async (ms: number) => {
+    const signal = AbortSignal.any([AbortSignal.timeout(ms), ctx.signal]);
+    return (
+      (await containers.exitOf(container, signal)) && containers.cgroups.emptied(container.record.cgroupPath, signal)
+    );
+  };
   if (timeoutSeconds > 0 && state === 'running') {
     ctx.stage(`wait ${timeoutSeconds} s for the container to end on ${signalName(stopSignal)}`);
     signalContainer(container, stopSignal);
@@ -43,8 +46,9 @@ export async function stopContainer(
     });
   }
   ctx.stage('wait for the killed container to end');
-  container.oomKillsBeforeKill ??= containers.cgroups.oomEvents(container.record.cgroupPath).kills;
-  signalContainer(container, SIGKILL);
+  const { kills } = containers.cgroups.oomEvents(container.record.cgroupPath);
+  // One that is dead already was not killed by this.
+  if (signalContainer(container, SIGKILL)) container.oomKillsBeforeKill ??= kills;
   // Also what it started: in a PID namespace that is not its own that lives on, and can hold its monitor up.
   await containers.cgroups.kill(container.record.cgroupPath);
   crashPoint('stop.killed');

@@ -1,6 +1,6 @@
 import type { InnerOp } from '../native/plan-ops';
 import type { CgroupTrees } from './host-facts';
-import { MOUNT_ATTR } from './linux';
+import { MOUNT_ATTR, MOUNT_FLAGS } from './linux';
 import type { MountSpec } from './spec';
 
 const ROOT = '/sys/fs/cgroup';
@@ -36,7 +36,14 @@ export function cgroupDirectoryOps(mount: MountSpec, all: readonly MountSpec[]):
   const links = names
     .filter(name => name.includes(','))
     .flatMap(target => target.split(',').map(name => ({ op: 'SYMLINK', target, path: `${ROOT}/${name}` }) as const));
-  const closed = { op: 'MOUNT_ATTR', path: ROOT, set: MOUNT_ATTR.rdonly, clear: 0n } as const;
+  const closed = {
+    op: 'MOUNT_ATTR',
+    path: ROOT,
+    set: MOUNT_ATTR.rdonly,
+    clear: 0n,
+    propagation: 0n,
+    flags: MOUNT_FLAGS.targetNoLinks,
+  } as const;
   return [...links, ...(mount.readonly ? [closed] : [])];
 }
 

@@ -98,8 +98,11 @@ function madeDevices(spec: Spec): DeviceSpec[] {
   return isDevNodev(spec) ? [] : spec.linux.devices.filter(isInDev);
 }
 
-function isDevNodev({ mounts }: Spec): boolean {
-  return mounts.find(({ destination, type }) => destination === '/dev' && type === 'tmpfs')?.nodev ?? true;
+/** A root with nodev is one of a container that cannot make nodes, either. */
+function isDevNodev({ root, mounts }: Spec): boolean {
+  return (
+    root.nodev || (mounts.find(({ destination, type }) => destination === '/dev' && type === 'tmpfs')?.nodev ?? true)
+  );
 }
 
 function isInDev({ path }: DeviceSpec): boolean {

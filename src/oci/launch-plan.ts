@@ -3,7 +3,7 @@ import { capabilityMask } from './capabilities';
 import { CLONE, MS, ROOT_FLAGS } from './linux';
 import { cgroupDirectoryOps } from './cgroup-mounts';
 import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
-import { holdImageOps, holdOps, mountOps } from './mount-ops';
+import { holdImageOps, holdOps, mountOps, shareOps } from './mount-ops';
 import type { SeccompFilter } from './seccomp/compile';
 import type { CapabilitySets, IdMappings, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
 import { enterUserNamespace } from './user-namespace';
@@ -58,7 +58,7 @@ export function launchPlan(
     { op: 'UMASK', mask: 0 },
     { op: 'OOM_SCORE_ADJ', value: spec.process.oomScoreAdj },
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
-    ...spec.mounts.flatMap(holdOps),
+    ...spec.mounts.flatMap(mount => holdOps(mount, spec.mounts)),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
     ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
     ...holdDeviceOps(spec, rootfs.stage),
@@ -66,23 +66,16 @@ export function launchPlan(
     ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
       ? [{ op: 'UNSHARE', flags: CLONE.newcgroup } as const]
       : []),
-    ...(spec.linux.mountLabel === undefined ? [] : [{ op: 'ROOT_LABEL', label: spec.linux.mountLabel } as const]),
-    {
-      op: 'ROOT_OVERLAY',
-      stage: rootfs.stage,
-      upper: rootfs.upper,
-      work: rootfs.work,
-      flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
-      lowers: rootfs.lowers,
-    },
+    ...rootOverlay(spec, rootfs),
     ...spec.mounts.flatMap(mount => [
-      ...mountOps(mount),
+      ...mountOps(mount, spec.mounts),
       ...(isOwnDev(mount) ? devOps(spec) : []),
       ...cgroupDirectoryOps(mount, spec.mounts),
       // At once: a volume may come to lie over it later.
       ...(mount.destination === '/dev/pts' ? terminalOps(spec.process, true) : []),
     ]),
     ...deviceOpsElsewhere(spec),
+    ...shareOps(spec.mounts),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
     ...spec.linux.readonlyPaths.map(path => ({ op: 'READONLY', path }) as const),
     ...(spec.root.readonly ? [{ op: 'ROOT_READONLY' } as const] : []),
@@ -92,6 +85,22 @@ export function launchPlan(
     ...becomeOps(spec.process, filter),
   ];
   return enterUserNamespace({ outer, inner }, spec);
+}
+
+/** The root file system, mounted at its stage. */
+export function rootOverlay(spec: Spec, rootfs: Rootfs): InnerOp[] {
+  const { mountLabel } = spec.linux;
+  return [
+    ...(mountLabel === undefined ? [] : [{ op: 'ROOT_LABEL', label: mountLabel } as const]),
+    {
+      op: 'ROOT_OVERLAY',
+      stage: rootfs.stage,
+      upper: rootfs.upper,
+      work: rootfs.work,
+      flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
+      lowers: rootfs.lowers,
+    },
+  ];
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
@@ -124,7 +133,8 @@ export function execPlan(
   };
 }
 
-function stdinMode(isOpen: KeepStdinOpen, process: ProcessSpec): number {
+/** OP_STDIN's word for it. */
+export function stdinMode(isOpen: KeepStdinOpen, process: ProcessSpec): number {
   return (isOpen ? 1 : 0) | (isOpen === 'once' ? 2 : 0) | (process.terminal ? 4 : 0);
 }
 
@@ -149,7 +159,8 @@ const NAMESPACE_FLAG = {
   cgroup: CLONE.newcgroup,
 } as const;
 
-function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
+/** Where the process is to be born, and what ends all that it leaves. */
+export function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
   return [
     ...(cgroup.v2Directory === undefined ? [] : [{ op: 'CGROUP_V2', dir: cgroup.v2Directory } as const]),
     ...cgroup.v1Tasks.map(tasks => ({ op: 'CGROUP_V1', tasks }) as const),
@@ -157,7 +168,8 @@ function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
   ];
 }
 
-function lookupUser(request: UserRequest): InnerOp {
+/** Looks the user up in the image. */
+export function lookupUser(request: UserRequest): InnerOp {
   const groups = Buffer.alloc(request.supplementalGroups.length * 4);
   request.supplementalGroups.forEach((gid, i) => groups.writeUInt32LE(gid, i * 4));
   return {

@@ -2,15 +2,31 @@ import type { InnerOp } from '../native/plan-ops';
 import { MOUNT_ATTR, MOUNT_FLAGS, MS } from './linux';
 import type { MountSpec } from './spec';
 
-/** Takes the source of a bind from the host, before there is a root. */
-export function holdOps(mount: MountSpec): InnerOp[] {
+/** Takes the source of a bind from the host, before there is a root; of one that is shared late, a peer of it, too. */
+export function holdOps(mount: MountSpec, all: readonly MountSpec[]): InnerOp[] {
   if (mount.type !== 'bind' || mount.image) return [];
   const flags =
     (mount.recursive ? MOUNT_FLAGS.recursive : 0) |
     (mount.makeSource ? MOUNT_FLAGS.sourceMake : 0) |
     (mount.propagation === 'shared' ? MOUNT_FLAGS.sourceShared : 0) |
     (mount.propagation === 'slave' ? MOUNT_FLAGS.sourceSlave : 0);
-  return [{ op: 'HOLD_SOURCE', source: mount.source, target: mount.destination, flags }];
+  const hold = { op: 'HOLD_SOURCE', source: mount.source, target: mount.destination, flags } as const;
+  return [hold, ...(isSharedLate(mount, all) ? [{ ...hold, flags: MOUNT_FLAGS.sourceShared }] : [])];
+}
+
+/**
+ * What is mounted in a shared mount is mounted on the host, too, and would stay there. So one that others lie in is
+ * private until they are mounted.
+ */
+function isSharedLate({ destination, propagation }: MountSpec, all: readonly MountSpec[]): boolean {
+  return propagation === 'shared' && all.some(other => other.destination.startsWith(`${destination}/`));
+}
+
+/** Once everything is mounted. */
+export function shareOps(all: readonly MountSpec[]): InnerOp[] {
+  return all
+    .filter(mount => isSharedLate(mount, all))
+    .map(({ destination }) => ({ op: 'SHARE', target: destination }) as const);
 }
 
 /** Takes the files of an image; only where nothing is shared with the host any more, for `stage` is mounted on meanwhile. */
@@ -20,12 +36,21 @@ export function holdImageOps({ destination, image }: MountSpec, stage: string): 
 }
 
 /** Mounts it in the root. */
-export function mountOps(mount: MountSpec): InnerOp[] {
+export function mountOps(mount: MountSpec, all: readonly MountSpec[]): InnerOp[] {
+  const alone = {
+    op: 'MOUNT_ATTR',
+    path: mount.destination,
+    set: 0n,
+    clear: 0n,
+    propagation: MS.private,
+    flags: 0,
+  } as const;
   const target = mount.destination;
   return [
     ...(mount.copyUp ? [{ op: 'COPY_UP', target } as const] : []),
     ...(mount.relabel === undefined ? [] : [{ op: 'RELABEL', target, label: mount.relabel } as const]),
     mountOp(mount),
+    ...(isSharedLate(mount, all) ? [alone] : []),
   ];
 }
 

@@ -91,6 +91,9 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
         step.op,
         errno,
       );
+    case 'OCI_RUNTIME':
+      // What the runtime itself said is in its log, and is added by who knows where that is.
+      return new LaunchError('internal', detail || why, step.op, errno);
     case 'SYSCTL':
       return new LaunchError(
         'invalid_argument',
@@ -145,6 +148,7 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   RELABEL: 'give the SELinux label to',
   SECCOMP: 'load the seccomp filter',
   SETNS: 'join the namespace',
+  SHARE: 'share with the host the mount at',
   TERMINAL: 'make a terminal',
   CONTROLLING_TERMINAL: "take the terminal for the process's own",
 };

@@ -87,6 +87,28 @@ describe('mounts of a container', function () {
     });
   });
 
+  it('with BIDIRECTIONAL show the host none of the mounts that the request has in them', async () => {
+    await withMounts('nested', 'rshared', async dir => {
+      const inside = shared('nested-inside');
+      const before = snapshot(node().daemon).mounts;
+      const id = await start(
+        [
+          { containerPath: '/m', hostPath: dir, propagation: 'PROPAGATION_BIDIRECTIONAL' },
+          { containerPath: '/m/inner', hostPath: inside },
+        ],
+        SYS_ADMIN,
+      );
+      assert.deepEqual(
+        snapshot(node().daemon).mounts.filter(line => line.includes(inside) && !before.includes(line)),
+        [],
+      );
+      await sh(id, 'mount -t tmpfs none /m/late && touch /m/late/mine; touch /m/inner/file');
+      assert.equal(host(`ls ${dir}/late; ls ${dir}/inner; ls ${inside}`), 'mine\nfile\n');
+      host(`mkdir ${dir}/more; mount -t tmpfs none ${dir}/more; touch ${dir}/more/there; umount ${dir}/late`);
+      assert.equal(await sh(id, 'ls /m/more; ls /m/late'), 'there\n');
+    });
+  });
+
   it('are refused, with the mount point named, where the source cannot propagate', async () => {
     await withMounts('unshared', 'rprivate', async dir => {
       const pod = await node().pod();

@@ -83,9 +83,13 @@ export interface Answers {
     info: Record<string, string>;
     image: { id: string; repoTags: string[]; repoDigests: string[]; size: string; username: string } | null;
   };
-  ListImages: { images: { id: string; repoTags: string[] }[] };
+  ListImages: {
+    images: { id: string; repoTags: string[]; repoDigests: string[]; spec: { runtimeHandler: string } | null }[];
+  };
   RemoveImage: object;
-  ImageFsInfo: { imageFilesystems: { timestamp: string; usedBytes: { value: string } }[] };
+  ImageFsInfo: {
+    imageFilesystems: { timestamp: string; usedBytes: { value: string }; inodesUsed: { value: string } }[];
+  };
 }
 
 const IMAGE_RPCS = new Set(['PullImage', 'ImageStatus', 'ListImages', 'RemoveImage', 'ImageFsInfo', 'StreamImages']);
@@ -161,6 +165,17 @@ export class CriClient implements Disposable {
       call.on('error', reject);
       call.on('end', () => resolve(undefined));
     }).finally(() => call.cancel());
+  }
+
+  /** All messages of a server-streaming RPC that ends by itself. */
+  async allOf(name: string, request: object, deadlineMs = 30_000): Promise<unknown[]> {
+    const client = IMAGE_RPCS.has(name) ? this.image : this.runtime;
+    const method = (client as unknown as Record<string, Streaming>)[name];
+    if (!method) throw new Error(`api.proto has no RPC ${name}`);
+    const call = method.call(client, request, { deadline: new Date(Date.now() + deadlineMs) });
+    const messages: unknown[] = [];
+    for await (const message of call) messages.push(message);
+    return messages;
   }
 
   close(): void {

@@ -19,15 +19,22 @@ export interface Registry {
   stop(): Promise<void>;
 }
 
-/** Starts docker-registry; with `htpasswd` it asks everybody for this name and password. */
-export async function startRegistry(
-  options: { htpasswd?: { username: string; password: string } } = {},
-): Promise<Registry> {
+export interface RegistryOptions {
+  /** It asks everybody for this name and password. */
+  readonly htpasswd?: { username: string; password: string };
+  /** Files with its certificate and key: then it speaks TLS, and nothing can be pushed to it from here. */
+  readonly tls?: { certificate: string; key: string };
+  /** The data of another one, instead of its own. */
+  readonly dataDir?: string;
+}
+
+/** Starts docker-registry. */
+export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
   const dir = mkdtempSync(join(tmpdir(), 'berth-registry-'));
   const host = `127.0.0.1:${await freePort()}`;
-  const url = `http://${host}`;
-  const { htpasswd } = options;
-  writeFileSync(join(dir, 'config.yml'), configFile(dir, host, htpasswd !== undefined));
+  const { htpasswd, tls, dataDir = join(dir, 'data') } = options;
+  const url = `${tls ? 'https' : 'http'}://${host}`;
+  writeFileSync(join(dir, 'config.yml'), configFile(dir, dataDir, host, options));
   if (htpasswd)
     writeFileSync(join(dir, 'htpasswd'), execFileSync('htpasswd', ['-Bbn', htpasswd.username, htpasswd.password]));
   const child = spawn('docker-registry', ['serve', join(dir, 'config.yml')], { stdio: 'ignore' });
@@ -35,7 +42,7 @@ export async function startRegistry(
   return {
     host,
     url,
-    dataDir: join(dir, 'data'),
+    dataDir,
     authorization: htpasswd && `Basic ${Buffer.from(`${htpasswd.username}:${htpasswd.password}`).toString('base64')}`,
     stop: async () => {
       const exited = once(child, 'exit');
@@ -100,7 +107,10 @@ async function untilAnswering(url: string, child: ChildProcess): Promise<void> {
     try {
       await (await fetch(`${url}/v2/`)).text();
       return;
-    } catch {
+    } catch (error) {
+      // Nobody here trusts it, and that is an answer, too.
+      if (error instanceof Error && /CERT|VERIFY/.test((error.cause as NodeJS.ErrnoException | undefined)?.code ?? ''))
+        return;
       await sleep(20);
     }
   }
@@ -117,13 +127,14 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-function configFile(dir: string, host: string, withAuth: boolean): string {
+function configFile(dir: string, dataDir: string, host: string, { htpasswd, tls }: RegistryOptions): string {
+  const files = tls ? `, tls: {certificate: ${tls.certificate}, key: ${tls.key}}` : '';
   return [
     'version: 0.1',
     'log: {level: error}',
-    `storage: {filesystem: {rootdirectory: ${dir}/data}, delete: {enabled: true}}`,
-    `http: {addr: "${host}"}`,
-    ...(withAuth ? [`auth: {htpasswd: {realm: berth, path: ${dir}/htpasswd}}`] : []),
+    `storage: {filesystem: {rootdirectory: ${dataDir}}, delete: {enabled: true}}`,
+    `http: {addr: "${host}"${files}}`,
+    ...(htpasswd ? [`auth: {htpasswd: {realm: berth, path: ${dir}/htpasswd}}`] : []),
     '',
   ].join('\n');
 }

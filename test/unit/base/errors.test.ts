@@ -35,6 +35,15 @@ describe('redact', () => {
     );
   });
 
+  it('takes values out of queries that follow no URL', () => {
+    fc.assert(
+      fc.property(around, host, secret, around, (before, at, token, after) => {
+        const text = redact(`${before} "${at}/app:1?token=${token}&n=1" ${after}`);
+        assert.equal(text, `${before} "${at}/app:1?token=…&n=…" ${after}`);
+      }),
+    );
+  });
+
   it('takes tokens out of headers', () => {
     fc.assert(
       fc.property(around, fc.constantFrom('Bearer', 'Basic'), secret, around, (before, scheme, token, after) => {

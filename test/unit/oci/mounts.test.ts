@@ -152,7 +152,7 @@ describe('the cgroup mounts of a spec', () => {
     assert.deepEqual(ops.at(-1), [
       { op: 'SYMLINK', target: 'cpu,cpuacct', path: '/sys/fs/cgroup/cpu' },
       { op: 'SYMLINK', target: 'cpu,cpuacct', path: '/sys/fs/cgroup/cpuacct' },
-      { op: 'MOUNT_ATTR', path: '/sys/fs/cgroup', set: 1n, clear: 0n },
+      { op: 'MOUNT_ATTR', path: '/sys/fs/cgroup', set: 1n, clear: 0n, propagation: 0n, flags: 1 },
     ]);
   });
 });
