@@ -98,7 +98,10 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
 
 function refuseUnsupported({ windows }: ContainerConfig): void {
   if (!windows) return;
-  throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux containers only');
+  throw new BerthError(
+    'unimplemented',
+    'this version of berth does not support windows settings: it runs Linux containers only',
+  );
 }
 
 function commandLine(config: ContainerConfig, image: ImageDefaults): string[] {

@@ -43,7 +43,7 @@ describe('AppArmor and SELinux', function () {
       /SELinux label \*:\*:my_t:s0:c1,c2: SELinux is not enabled/,
     );
     await refused(
-      node().pod({ linux: { securityContext: { selinuxOptions } } }),
+      node().pod({ linux: { securityContext: { privileged: false, selinuxOptions } } }),
       'FAILED_PRECONDITION',
       /SELinux is not enabled/,
     );
