@@ -17,8 +17,9 @@ NODE_MODULES := node_modules/.package-lock.json
 BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzstd-dev nettle-dev libxxhash-dev protobuf-compiler
 # What goes into the image made on the spot.
 RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
-# A registry to pull from with and without passwords, a look at the network and at labels, and the yardstick of seccomp filters.
-TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev
+# A registry to pull from with and without passwords, a look at the network and at labels, the yardstick of seccomp filters, and
+# an OCI runtime that is not berth.
+TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev crun
 # To make layers otherwise than berth does, and disks that get full.
 TEST_PACKAGES += tar zstd e2fsprogs
 
@@ -121,6 +122,11 @@ bench-peers:
 bench: deps build bench-peers ## measure containers and pods beside runc, crun and containerd (as root)
 	@node dist/bench/launch.js
 	@node dist/bench/cri.js
+
+.PHONY: bench-start
+bench-start: deps build bench-peers ## measure starts, execs, stops, memory and restarts beside the peers (as root)
+	@node dist/bench/start.js
+	@node dist/bench/restore.js
 
 .PHONY: bench-pull
 bench-pull: deps build bench-peers ## measure pulling an image beside containerd, skopeo and umoci (as root)

@@ -31,7 +31,11 @@ export interface Daemon {
 
 const DEADLINE_MS = 30_000;
 
-export async function startBerth({ dir }: Scratch): Promise<Daemon> {
+/** `preload` is a module that is loaded into it first, and `env` what it is told. */
+export async function startBerth(
+  { dir }: Scratch,
+  { preload, env = {} }: { preload?: string; env?: Record<string, string> } = {},
+): Promise<Daemon> {
   const home = join(dir, 'berth');
   mkdirSync(home, { recursive: true });
   const config = join(home, 'config.toml');
@@ -40,7 +44,8 @@ export async function startBerth({ dir }: Scratch): Promise<Daemon> {
   // BERTH_BENCH_NODE_OPTIONS=--cpu-prof shows where the daemon's time goes.
   const nodeOptions = (process.env.BERTH_BENCH_NODE_OPTIONS ?? '').split(' ').filter(word => word !== '');
   const launcher = join(installDir(), 'bin/berthd');
-  const child = start(home, process.execPath, [...nodeOptions, launcher, ...options]);
+  const preloaded = preload === undefined ? [] : ['--require', preload];
+  const child = start(home, process.execPath, [...nodeOptions, ...preloaded, launcher, ...options], env);
   return daemon(child, join(home, 'state/cri.sock'), home, [{ name: 'berth', handler: '' }]);
 }
 
@@ -66,10 +71,10 @@ export async function startContainerd(
   };
 }
 
-function start(home: string, program: string, args: string[]): ChildProcess {
+function start(home: string, program: string, args: string[], env: Record<string, string> = {}): ChildProcess {
   const log = openSync(join(home, 'log'), 'w');
   // A session of its own: the terminal's Ctrl-C is for the benchmark, which then stops what it started.
-  const child = spawn(program, args, { stdio: ['ignore', log, log], detached: true });
+  const child = spawn(program, args, { stdio: ['ignore', log, log], detached: true, env: { ...process.env, ...env } });
   closeSync(log);
   return child;
 }

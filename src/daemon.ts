@@ -8,12 +8,14 @@ import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
 import { removeOldCgroups, restoreContainers } from './container/restore';
+import { Runtimes } from './container/runtimes';
 import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
 import { openMetrics } from './metrics/open';
+import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { berthService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
@@ -42,12 +44,18 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const store = openStore(join(root, 'db'), log);
   const cgroups = new Cgroups(readHierarchies());
+  const runtimes = Object.entries(config.runtimes).map(([name, { path, args, annotations, root: dir }]) => {
+    const home = dir || join(state, 'runtimes', name);
+    mkdirSync(home, { recursive: true, mode: 0o700 });
+    return new OciRuntime(name, { path, args, annotations, root: home });
+  });
   const sandboxes = new Sandboxes(
     store.table<SandboxRecord>('sandboxes', 1),
     state,
     cgroups,
     log,
     limitOf(config.runtime.podPidsLimit),
+    runtimes.map(({ name }) => name),
   );
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
@@ -77,6 +85,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     log,
     config.cdi.specDirs,
     limitOf(config.runtime.pidsLimit),
+    new Runtimes(runtimes),
   );
   layersInUse = () => containers.layersInUse();
 

@@ -17,8 +17,10 @@ static struct client {
     char data[4096]; /* of stdin, on its way */
 } clients[ATTACH_CLIENTS];
 
+#define CHUNK_HEADER 4
+
 static struct {
-    char data[ATTACH_CHUNK];
+    char data[CHUNK_HEADER + ATTACH_CHUNK];
     size_t length;
     uint64_t since; /* when the first fell behind */
 } chunks[2];
@@ -33,16 +35,6 @@ static void close_input(void)
     if (input.fd >= 0)
         close(input.fd);
     input.fd = -1;
-}
-
-/*
- * The daemon sends a byte on each connection for output, and whoever ends in order has it read: a connection that is
- * closed with unread bytes is reset, and so the daemon sees that output was lost.
- */
-static void end_in_order(struct client *client)
-{
-    char ignored[16];
-    (void)!recv(client->fd, ignored, sizeof ignored, MSG_DONTWAIT);
 }
 
 static void drop(struct client *client)
@@ -96,10 +88,12 @@ int attach_is_ready(int output)
     return 1;
 }
 
-/* Sends from `client->sent` on; it is behind when not all of it went. */
-static void push(struct client *client, const char *data, size_t length)
+/* Sends the chunk from `client->sent` on; it is behind when not all of it went. */
+static void push(struct client *client, int output)
 {
-    ssize_t n = send(client->fd, data + client->sent, length - client->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const char *rest = chunks[output].data + client->sent;
+    size_t length = chunks[output].length;
+    ssize_t n = send(client->fd, rest, length - client->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
         drop(client);
         return;
@@ -108,29 +102,39 @@ static void push(struct client *client, const char *data, size_t length)
     client->is_behind = client->sent < length;
 }
 
+static int has_clients(int output)
+{
+    for (int i = 0; i < ATTACH_CLIENTS; i++)
+        if (is_client_of(&clients[i], output))
+            return 1;
+    return 0;
+}
+
 void attach_feed(int output, const char *data, size_t length)
 {
+    if (!has_clients(output))
+        return;
+    for (int i = 0; i < CHUNK_HEADER; i++)
+        chunks[output].data[i] = (char)(length >> (8 * i));
+    memcpy(chunks[output].data + CHUNK_HEADER, data, length);
+    chunks[output].length = CHUNK_HEADER + length;
+    chunks[output].since = realtime_ns();
     for (int i = 0; i < ATTACH_CLIENTS; i++) {
         if (!is_client_of(&clients[i], output))
             continue;
         clients[i].sent = 0;
-        push(&clients[i], data, length);
+        push(&clients[i], output);
     }
-    if (attach_is_ready(output))
-        return;
-    memcpy(chunks[output].data, data, length);
-    chunks[output].length = length;
-    chunks[output].since = realtime_ns();
 }
 
 void attach_close(int output)
 {
     attach_flush();
+    attach_feed(output, "", 0);
+    attach_flush();
     for (int i = 0; i < ATTACH_CLIENTS; i++)
-        if (is_client_of(&clients[i], output)) {
-            end_in_order(&clients[i]);
+        if (is_client_of(&clients[i], output))
             drop(&clients[i]);
-        }
 }
 
 /* ---- stdin ---- */
@@ -193,7 +197,7 @@ static void serve_output(struct client *client, short events)
         return;
     }
     if (client->is_behind && events & POLLOUT)
-        push(client, chunks[output].data, chunks[output].length);
+        push(client, output);
     if (client->fd && client->is_behind && realtime_ns() >= chunks[output].since + ATTACH_STALL_MS * 1000000ull)
         drop(client);
 }

@@ -3,6 +3,9 @@
  * is copied to them as it comes; what was before is in the log only. A client
  * that does not keep up stops the output for ATTACH_STALL_MS at most and is
  * dropped then: the container goes on. Fixed buffers, no allocation.
+ *
+ * Output goes as chunks, each a u32 length, little endian, and so many bytes; one
+ * without bytes is its end. A connection that ends without it was dropped.
  */
 #ifndef BERTH_ATTACH_H
 #define BERTH_ATTACH_H

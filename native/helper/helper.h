@@ -89,6 +89,7 @@ struct report {
     uint32_t group_count;
     uint32_t groups[USERS_GROUPS];
     char detail[DETAIL_MAX];
+    char home[USERS_HOME];
     struct step_times times; /* of REPORT_READY */
 };
 

@@ -26,6 +26,7 @@ static void report_ready(struct launch *launch)
     struct report report = {.kind = REPORT_READY, .uid = launch->identity.uid, .gid = launch->identity.gid};
     report.group_count = (uint32_t)launch->identity.group_count;
     memcpy(report.groups, launch->identity.groups, sizeof report.groups);
+    memcpy(report.home, launch->identity.home, sizeof report.home);
     report.times = times;
     send(launch->sync, &report, sizeof report, MSG_NOSIGNAL);
 }

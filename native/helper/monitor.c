@@ -5,16 +5,17 @@
  * before the last connection closes. One poll loop, no threads, fixed buffers;
  * once the container runs, no error of this process ends it.
  */
+#include "../lib/sys.h"
 #include "attach.h"
 #include "helper.h"
 #include "../lib/crilog.h"
-#include "../lib/sys.h"
 #include "../lib/wire.h"
 
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -23,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #define CLIENTS 12
 #define DRAIN_MS 5000
@@ -59,6 +61,17 @@ static struct {
     uint64_t began_ns;
     uint64_t cloned_ns;
     struct wire_out out;
+    /* Only with OP_OCI_RUNTIME: another program makes the container, and its process becomes this one's child. */
+    struct {
+        int is_used;
+        uint32_t step;
+        const char *pid_file;
+        char **start;
+        char **envp;
+        int starter_pid;
+        int starter; /* pidfd of the program that starts it, or -1 */
+    } oci;
+    sigset_t *while_polling; /* no signal is blocked but SIGCHLD, and that only outside of poll; or NULL */
 } m;
 
 /* ---- messages ---- */
@@ -95,6 +108,15 @@ static void message_times(void)
     wire_u64(&m.out, m.ready.times.began);
     wire_bytes(&m.out, m.ready.times.ns, m.ready.times.count * sizeof m.ready.times.ns[0]);
     wire_u64(&m.out, monotonic_ns());
+}
+
+static void message_prepared(void)
+{
+    wire_begin(&m.out, MSG_PREPARED);
+    wire_u32(&m.out, m.ready.uid);
+    wire_u32(&m.out, m.ready.gid);
+    wire_str(&m.out, m.ready.home);
+    wire_bytes(&m.out, m.ready.groups, m.ready.group_count * sizeof m.ready.groups[0]);
 }
 
 static void message_running(void)
@@ -251,6 +273,30 @@ static int join_pid(const char *path)
     return failed;
 }
 
+static void on_child(int signal)
+{
+    (void)signal; /* poll ends, that is all */
+}
+
+/* The runtime's processes end, and what they leave becomes this one's: the container, and strays. */
+static int use_runtime(struct fields *fields)
+{
+    static sigset_t none;
+    sigset_t child;
+    struct sigaction action = {.sa_handler = on_child};
+    m.oci.is_used = 1;
+    m.oci.pid_file = field_str(fields);
+    m.oci.start = field_vector(fields);
+    m.oci.envp = field_vector(fields);
+    sigemptyset(&none);
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    m.while_polling = &none;
+    if (!m.oci.start || !m.oci.envp || sigaction(SIGCHLD, &action, NULL) || sigprocmask(SIG_BLOCK, &child, NULL))
+        return -1;
+    return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+}
+
 static int take(struct start *start, uint32_t op, struct fields *fields)
 {
     int taken;
@@ -267,6 +313,8 @@ static int take(struct start *start, uint32_t op, struct fields *fields)
     case OP_STDIN:
         m.stdin_mode = (int)field_u32(fields);
         return 0;
+    case OP_OCI_RUNTIME:
+        return use_runtime(fields);
     case OP_JOIN_PID:
         return join_pid(field_str(fields));
     default:
@@ -336,6 +384,7 @@ static int start_init(const struct plan *plan, struct start *start, const char *
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sync))
         return -1;
     *which = "clone";
+    m.cloned_ns = monotonic_ns();
     m.pid = clone_child(start->namespaces, m.cgroups.v2, &m.pidfd);
     if (m.pid < 0)
         return -1;
@@ -343,7 +392,6 @@ static int start_init(const struct plan *plan, struct start *start, const char *
         become_init(plan, start, sync[1]);
     close(sync[1]);
     m.sync = sync[0];
-    m.cloned_ns = monotonic_ns();
     for (int i = 0; i < 3; i++)
         close(start->child_stdio[i]);
     m.pid_start = process_start_time(m.pid);
@@ -377,15 +425,107 @@ static int begin(void)
         return fail(SECTION_OUTER, NO_STEP, errno, "load the plan");
     steps_begin(&m.times);
     for (; plan_next(&plan, SECTION_OUTER, &offset, &op, &fields); step++) {
+        if (op == OP_OCI_RUNTIME)
+            m.oci.step = step;
         if (take(&start, op, &fields))
             return fail(SECTION_OUTER, step, errno, "");
         step_ended(&m.times);
     }
     if (start_init(&plan, &start, &which))
         return fail(SECTION_OUTER, step, errno, which);
-    munmap((void *)(uintptr_t)(plan.section[0] - sizeof(struct plan_header)),
-           sizeof(struct plan_header) + plan.bytes[0] + plan.bytes[1]);
+    if (!m.oci.is_used) /* its words are needed for the start */
+        munmap((void *)(uintptr_t)(plan.section[0] - sizeof(struct plan_header)),
+               sizeof(struct plan_header) + plan.bytes[0] + plan.bytes[1]);
     return 0;
+}
+
+/* ---- a container that an OCI runtime makes ---- */
+
+static int runtime_failed(const char *what, uint32_t exit_code, uint32_t sig)
+{
+    char detail[128];
+    if (sig)
+        snprintf(detail, sizeof detail, "%s was ended by signal %u", what, sig);
+    else
+        snprintf(detail, sizeof detail, "%s ended with status %u", what, exit_code);
+    return fail(SECTION_OUTER, m.oci.step, ECANCELED, detail);
+}
+
+static int read_pid(const char *path)
+{
+    char text[32] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    return n > 0 ? atoi(text) : -1;
+}
+
+/* Its create has ended: 0 when there is a container now, which has become a child of this process. */
+static int runtime_created(void)
+{
+    uint32_t exit_code, sig;
+    reap(m.pidfd, &exit_code, &sig);
+    close(m.pidfd);
+    m.pidfd = -1;
+    if (exit_code)
+        return runtime_failed("create", exit_code, sig);
+    m.pid = read_pid(m.oci.pid_file);
+    m.pidfd = m.pid > 0 ? sys_pidfd_open(m.pid, 0) : -1;
+    if (m.pidfd < 0)
+        return fail(SECTION_OUTER, m.oci.step, errno, "create left no process");
+    m.pid_start = process_start_time(m.pid);
+    m.phase = PHASE_CREATED;
+    message_created();
+    broadcast();
+    return 0;
+}
+
+static void runtime_start(void)
+{
+    m.oci.starter_pid = clone_child(0, -1, &m.oci.starter);
+    if (m.oci.starter_pid)
+        return;
+    int nothing = open("/dev/null", O_RDWR);
+    for (int i = 0; i < 3; i++)
+        dup2(nothing, i);
+    sys_close_range(3, ~0U, 0);
+    execve(m.oci.start[0], m.oci.start, m.oci.envp);
+    _exit(127);
+}
+
+/* Its start has ended: 0 when the container runs, or has run already. */
+static int runtime_started(void)
+{
+    uint32_t exit_code, sig;
+    reap(m.oci.starter, &exit_code, &sig);
+    close(m.oci.starter);
+    m.oci.starter = -1;
+    if (exit_code) {
+        sys_pidfd_send_signal(m.pidfd, SIGKILL);
+        reap(m.pidfd, &m.exit_code, &m.signal);
+        return runtime_failed("start", exit_code, sig);
+    }
+    m.started_at = realtime_ns();
+    m.phase = PHASE_RUNNING;
+    message_running();
+    broadcast();
+    return 0;
+}
+
+/* Takes the exit of processes that nobody else waits for. One that has a pidfd here is left to it. */
+static void reap_strays(void)
+{
+    siginfo_t info;
+    for (;;) {
+        info.si_pid = 0;
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) || info.si_pid == 0)
+            return;
+        if (info.si_pid == m.pid || (m.oci.starter >= 0 && info.si_pid == m.oci.starter_pid))
+            return;
+        waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | WNOHANG);
+    }
 }
 
 /* ---- events ---- */
@@ -396,12 +536,24 @@ static void go(void)
     if (m.phase != PHASE_CREATED)
         return;
     m.phase = PHASE_STARTING;
+    if (m.oci.is_used) {
+        runtime_start();
+        return;
+    }
     (void)!send(m.sync, &word, 1, MSG_NOSIGNAL);
+}
+
+/* The bundle is there: the child may become the runtime's create. */
+static void proceed(void)
+{
+    char word = SYNC_GO;
+    if (m.oci.is_used && m.phase == PHASE_CREATING && m.sync >= 0)
+        (void)!send(m.sync, &word, 1, MSG_NOSIGNAL);
 }
 
 static void send_signal(const unsigned char *payload)
 {
-    if (m.phase != PHASE_ENDED)
+    if (m.phase != PHASE_ENDED && m.pidfd >= 0)
         sys_pidfd_send_signal(m.pidfd, (int)(payload[0] | payload[1] << 8));
 }
 
@@ -436,6 +588,8 @@ static void serve(struct client *client)
     for (int type; client->fd >= 0 && (type = wire_take(&client->in, payload, &length)) != 0;) {
         if (type == MSG_START)
             go();
+        else if (type == MSG_PROCEED)
+            proceed();
         else if (type == MSG_KILL && length == 4)
             send_signal(payload);
         else if (type == MSG_REOPEN_LOG)
@@ -512,15 +666,22 @@ static int hear_init(void)
     }
     if (n == (ssize_t)sizeof report && report.kind == REPORT_READY) {
         m.ready = report;
-        m.phase = PHASE_CREATED;
         message_times();
         broadcast();
+        if (m.oci.is_used) {
+            message_prepared();
+            broadcast();
+            return 0;
+        }
+        m.phase = PHASE_CREATED;
         message_created();
         broadcast();
         return 0;
     }
     close(m.sync);
     m.sync = -1;
+    if (n == 0 && m.oci.is_used) /* it has become the runtime's create; or it has ended, as that shows at once */
+        return 0;
     if (n == (ssize_t)sizeof report || m.phase != PHASE_STARTING)
         reap(m.pidfd, &m.exit_code, &m.signal); /* so that its cgroup is empty when the daemon hears of it */
     if (n == (ssize_t)sizeof report)
@@ -551,6 +712,13 @@ static void drain(void)
     }
 }
 
+/* A container that an OCI runtime has made, and that ended before it was told to start. */
+static int ended_unstarted(void)
+{
+    reap(m.pidfd, &m.exit_code, &m.signal);
+    return fail(SECTION_OUTER, NO_STEP, ECHILD, "ended before it was started");
+}
+
 static void end(void)
 {
     m.finished_at = realtime_ns();
@@ -561,7 +729,8 @@ static void end(void)
     if (m.terminal >= 0)
         close(m.terminal);
     drain();
-    attach_flush();
+    attach_close(0);
+    attach_close(1);
     record_exit();
     message_exited();
     broadcast();
@@ -577,10 +746,21 @@ enum {
     P_OUT,
     P_ERR,
     P_SYNC,
+    P_STARTER,
     P_CLIENT,
     P_ATTACHED = P_CLIENT + CLIENTS,
     P_COUNT = P_ATTACHED + ATTACH_POLLED
 };
+
+/* poll(2), in which alone SIGCHLD is heard where it is needed. */
+static int wait_for(struct pollfd *watched, int wait_ms)
+{
+    struct timespec limit = {.tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000L};
+    int happened = ppoll(watched, P_COUNT, wait_ms < 0 ? NULL : &limit, m.while_polling);
+    if (m.oci.is_used)
+        reap_strays();
+    return happened;
+}
 
 static int loop(void)
 {
@@ -590,11 +770,12 @@ static int loop(void)
             [P_CHILD] = {.fd = m.pidfd, .events = POLLIN},
             [P_OUT] = {.fd = attach_is_ready(0) ? m.output[0] : -1, .events = POLLIN},
             [P_ERR] = {.fd = attach_is_ready(1) ? m.output[1] : -1, .events = POLLIN},
+            [P_STARTER] = {.fd = m.oci.starter, .events = POLLIN},
         };
         for (int i = 0; i < CLIENTS; i++)
             watched[P_CLIENT + i] = (struct pollfd){.fd = m.clients[i].fd, .events = POLLIN};
         int wait = attach_watch(&watched[P_ATTACHED]);
-        if (poll(watched, P_COUNT, wait) < 0)
+        if (wait_for(watched, wait) < 0)
             continue;
         if (watched[P_SYNC].revents && hear_init())
             return 1;
@@ -602,7 +783,16 @@ static int loop(void)
         for (int i = 0; i < 2; i++)
             if (watched[P_OUT + i].revents)
                 read_output(i);
-        if (watched[P_CHILD].revents && m.sync < 0) {
+        if (watched[P_STARTER].revents && runtime_started())
+            return 1;
+        if (watched[P_CHILD].revents && m.sync < 0 && m.oci.starter < 0) {
+            if (m.oci.is_used && m.phase == PHASE_CREATING) {
+                if (runtime_created())
+                    return 1;
+                continue;
+            }
+            if (m.oci.is_used && m.phase == PHASE_CREATED)
+                return ended_unstarted();
             end();
             return 0;
         }
@@ -624,6 +814,7 @@ int role_monitor(void)
     umask(027); /* its log is for a group to read, 0640 */
     (void)!chdir("/");
     m.cgroups.v2 = m.cgroups.kill = -1;
+    m.oci.starter = -1;
     m.sync = m.listener = m.log_fd = m.terminal = m.pidfd = m.output[0] = m.output[1] = -1;
     for (int i = 0; i < CLIENTS; i++)
         m.clients[i].fd = -1;

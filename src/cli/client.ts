@@ -19,6 +19,8 @@ export interface Conversation<Request, Reply> extends Replies<Reply> {
   say(request: Request): Promise<void>;
   /** That was all. */
   end(): void;
+  /** Breaks the call off: whoever waits for a reply is refused it. */
+  cancel(): void;
 }
 
 /** The daemon behind one socket. Nothing is dialled before the first call. All failures are `BerthError`s. */
@@ -73,6 +75,7 @@ export class Daemon {
     return Object.assign(this.replies(call), {
       say: (request: Request) => say(call, request),
       end: () => void call.end(),
+      cancel: () => call.cancel(),
     });
   }
 

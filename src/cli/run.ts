@@ -1,6 +1,7 @@
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { BerthError } from '../base/errors';
 import { BerthService, PullPolicy, type Created, type CreateRequest } from '../cri/generated/berth/v1/berth';
+import { attach } from './attach';
 import type { Daemon } from './client';
 import { collect } from './parse/collect';
 import { progressDisplay } from './format/progress';
@@ -26,8 +27,8 @@ interface Flags {
   label: string[];
   pull: PullPolicy;
   quiet: boolean;
-  interactive?: true;
-  tty?: true;
+  interactive: boolean;
+  tty: boolean;
 }
 
 export function define(command: Command, daemon: () => Daemon): void {
@@ -55,8 +56,8 @@ export function define(command: Command, daemon: () => Daemon): void {
       PullPolicy.PULL_POLICY_MISSING,
     )
     .option('-q, --quiet', 'no progress of the pull', false)
-    .addOption(new Option('-i, --interactive').hideHelp())
-    .addOption(new Option('-t, --tty').hideHelp())
+    .option('-i, --interactive', 'hand on stdin', false)
+    .option('-t, --tty', 'give the container a terminal; Ctrl-P Ctrl-Q leaves it', false)
     .addHelpText('after', '\nExample: berth run --rm -v ./site:/site:ro -e LANG=C alpine ls /site')
     .action(async (image: string, args: string[], flags: Flags) => {
       await run(daemon(), image, args, flags);
@@ -64,22 +65,20 @@ export function define(command: Command, daemon: () => Daemon): void {
 }
 
 async function run(daemon: Daemon, image: string, args: string[], flags: Flags): Promise<void> {
-  refuseTerminal(flags);
+  if (flags.tty && flags.interactive && !flags.detach && !process.stdin.isTTY) {
+    throw new BerthError('failed_precondition', 'stdin is not a terminal', { hint: 'leave out -t' });
+  }
   const { id } = await create(daemon, toRequest(image, args, flags), flags.quiet);
   if (!flags.detach) {
-    process.exitCode = await startInForeground(daemon, id);
+    const start = () => daemon.ask(BerthService.start, { container: id });
+    const isAttached = flags.interactive || flags.tty;
+    process.exitCode = isAttached
+      ? await attach(daemon, id, flags.interactive, start)
+      : await startInForeground(daemon, id);
     return;
   }
   await daemon.ask(BerthService.start, { container: id });
   await print(`${id}\n`);
-}
-
-/** The options exist so that those who type `-it` from habit read what to do. */
-function refuseTerminal({ interactive, tty }: Flags): void {
-  if (!interactive && !tty) return;
-  throw new BerthError('unimplemented', `run has no ${tty ? 'terminal (-t)' : 'stdin (-i)'} yet`, {
-    hint: 'start the container with -d, then: berth exec -it NAME sh',
-  });
 }
 
 function toRequest(image: string, args: string[], flags: Flags): CreateRequest {
@@ -97,6 +96,9 @@ function toRequest(image: string, args: string[], flags: Flags): CreateRequest {
     network: flags.network,
     labels: parseLabels(flags.label),
     autoRemove: flags.rm,
+    tty: flags.tty,
+    stdin: flags.interactive,
+    stdinOnce: flags.interactive && !flags.detach,
   };
 }
 

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import type { TerminalSize } from '../cri/generated/berth/v1/berth';
 
 /**
@@ -10,7 +11,12 @@ export function takeTerminal(keys: boolean, onResize: (size: TerminalSize) => vo
     if (size) onResize(size);
   };
   process.stdout.on('resize', resized);
-  if (keys) process.stdin.setRawMode(true);
+  if (keys) {
+    process.stdin.setRawMode(true);
+    // Node's raw mode still puts a carriage return before each newline, which the other terminal does itself, or means not
+    // to. Where there is no stty(1), full-screen programs look wrong.
+    spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] });
+  }
   return {
     [Symbol.dispose]: () => {
       process.stdout.off('resize', resized);

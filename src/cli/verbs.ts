@@ -54,6 +54,7 @@ const systemVerbs: Readonly<Record<string, Verb>> = {
 export const verbs: Readonly<Record<string, Verb | Group>> = {
   run: { summary: 'Create a container from an image and start it', errorCode: 125, load: () => import('./run.js') },
   exec: { summary: 'Run one more command in a running container', errorCode: 1, load: () => import('./exec.js') },
+  attach: { summary: 'Sit down before a running container', errorCode: 1, load: () => import('./attach.js') },
   ps: { summary: "List containers, the kubelet's too", errorCode: 1, load: () => import('./ps.js') },
   logs: { summary: 'Show what a container has written', errorCode: 1, load: () => import('./logs.js') },
   stop: { summary: 'Stop running containers', errorCode: 1, load: () => import('./stop.js') },

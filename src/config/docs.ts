@@ -13,14 +13,16 @@ export function configTable(): string {
   const rows = leavesOf(z.toJSONSchema(schema, { io: 'input' }), '').map(({ key, value, fallback, meaning }) => [
     `\`${key}\``,
     value,
-    `\`${JSON.stringify(fallback)}\``,
+    fallback === undefined ? '' : `\`${JSON.stringify(fallback)}\``,
     meaning,
   ]);
   return aligned([['Key', 'Value', 'Default', 'Meaning'], ...rows]);
 }
 
 function leavesOf(node: z.core.JSONSchema.BaseSchema, key: string): Leaf[] {
-  const { properties, title = '', default: fallback, description = '' } = node;
+  const { properties, additionalProperties, title = '', default: fallback, description = '' } = node;
+  // Tables with names of people's own.
+  if (typeof additionalProperties === 'object') return leavesOf(additionalProperties, `${key}.<name>`);
   if (properties === undefined) return [{ key, value: title, fallback, meaning: description }];
   return Object.entries(properties).flatMap(([name, inner]) => {
     if (typeof inner === 'boolean') return [];

@@ -101,10 +101,16 @@ interface Complaint {
 }
 
 function complaintsAbout({ file, text, values }: Source): string[] {
-  return wrongIn(values)
-    .map(({ path, sentence }) => ({ line: lineOfKey(text, path), sentence }))
-    .sort((a, b) => a.line - b.line)
-    .map(({ line, sentence }) => `config ${file}:${line}: ${sentence}`);
+  return (
+    wrongIn(values)
+      // A key that is left out has no line; its table has.
+      .map(({ path, sentence }) => ({
+        line: lineOfKey(text, valueAt(values, path) === undefined ? path.slice(0, -1) : path),
+        sentence,
+      }))
+      .sort((a, b) => a.line - b.line)
+      .map(({ line, sentence }) => `config ${file}:${line}: ${sentence}`)
+  );
 }
 
 function wrongIn(values: Table): Complaint[] {
@@ -167,6 +173,7 @@ function dotted(path: KeyPath): string {
 }
 
 function shown(value: unknown): string {
+  if (value === undefined) return 'left out';
   if (isTable(value)) return 'a table';
   if (value instanceof Date) return 'a date';
   const text = JSON.stringify(value);

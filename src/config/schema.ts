@@ -90,6 +90,25 @@ export const schema = table({
       .default(['/opt/cni/bin', '/usr/lib/cni'])
       .describe('Where network plugins lie; this version runs none.'),
   }),
+  runtimes: named(
+    table({
+      path: absolutePath().meta({ description: 'The program of an OCI runtime, such as `/usr/bin/crun`.' }),
+      args: listOf(z.string('a text'), 'a list of texts')
+        .default([])
+        .describe('Its options before the command, such as `["--systemd-cgroup"]`.'),
+      annotations: listOf(z.string('a text'), 'a list of texts')
+        .default([])
+        .describe(
+          'Annotations of pods and containers that it gets, such as `["module.wasm.image/*"]`; `*` stands at the end only.',
+        ),
+      root: z
+        .string('"" or an absolute path')
+        .regex(/^(?:|\/[^\0]*)$/, '"" or an absolute path')
+        .meta({ title: '"" or an absolute path' })
+        .default('')
+        .describe('Where it keeps its state; `""` is `runtimes/<name>` below `state`.'),
+    }),
+  ),
   runtime: table({
     cgroup_driver: oneOf(['auto', 'cgroupfs', 'systemd'])
       .default('auto')
@@ -111,6 +130,12 @@ export type Config = Camelized<z.output<typeof schema>>;
 function table<Shape extends z.ZodRawShape>(shape: Shape) {
   // All keys have defaults; with prefault a missing table gets them too.
   return z.strictObject(shape, 'a table').prefault({} as never);
+}
+
+/** Tables under names that people choose; those names are left as they are. */
+function named<Inner extends z.ZodType>(inner: Inner) {
+  const expected = 'a table of tables, each named with letters, digits, "-", "_" and "."';
+  return z.record(z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, expected), inner, expected).prefault({});
 }
 
 function absolutePath() {
@@ -183,9 +208,11 @@ type CamelCase<Key extends string> = Key extends `${infer Head}_${infer Tail}`
 
 type Camelized<Value> = Value extends readonly (infer Element)[]
   ? readonly Element[]
-  : Value extends object
-    ? { readonly [Key in keyof Value as CamelCase<Key & string>]: Camelized<Value[Key]> }
-    : Value;
+  : string extends keyof Value
+    ? { readonly [Name in keyof Value]: Camelized<Value[Name]> }
+    : Value extends object
+      ? { readonly [Key in keyof Value as CamelCase<Key & string>]: Camelized<Value[Key]> }
+      : Value;
 
 /** From the file's shape to the program's: keys in camelCase, everything frozen. */
 export function toConfig(checked: z.output<typeof schema>): Config {
@@ -195,9 +222,16 @@ export function toConfig(checked: z.output<typeof schema>): Config {
 function camelize(value: unknown): unknown {
   if (Array.isArray(value)) return Object.freeze([...(value as unknown[])]);
   if (typeof value !== 'object' || value === null) return value;
-  const entries = Object.entries(value).map(([key, inner]) => [camelCase(key), camelize(inner)]);
+  const entries = Object.entries(value).map(([key, inner]) => {
+    if (key !== NAMED_TABLES) return [camelCase(key), camelize(inner)];
+    const tables = Object.entries(inner as object).map(([name, table]): [string, unknown] => [name, camelize(table)]);
+    return [key, Object.freeze(Object.fromEntries(tables))];
+  });
   return Object.freeze(Object.fromEntries(entries));
 }
+
+/** The one key whose tables have names of people's own. */
+const NAMED_TABLES = 'runtimes';
 
 function camelCase(key: string): string {
   return key.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());

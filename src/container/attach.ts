@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net';
 import type { Writable } from 'node:stream';
-import { BerthError, errnoOf } from '../base/errors';
-import { attachStream } from '../process/attach';
+import { BerthError } from '../base/errors';
+import { Rollback } from '../base/rollback';
+import { attachInput, attachOutput, type AttachedOutput } from '../process/attach';
 import type { TerminalSize } from '../process/exec';
 import type { Container, Containers } from './containers';
 
@@ -40,69 +41,45 @@ export async function attachToContainer(
     );
   }
   const { stateDir } = containers.paths(record.id);
-  const wanted = {
-    stdin: request.stdin && config.stdin,
-    stdout: request.stdout,
-    stderr: request.stderr && !config.tty,
-  };
-  const opened: Socket[] = [];
-  const open = async (stream: 'stdin' | 'stdout' | 'stderr') => {
-    if (!wanted[stream]) return undefined;
-    const socket = await attachStream(stateDir, stream);
-    opened.push(socket);
-    return socket;
-  };
-  try {
-    const stdin = await open('stdin');
-    const outputs = [
-      [await open('stdout'), 'stdout'],
-      [await open('stderr'), 'stderr'],
-    ] as const;
-    const detach = () => opened.forEach(socket => socket.destroy());
-    request.signal.addEventListener('abort', detach, { once: true });
-    if (request.signal.aborted) detach();
-    stdin?.resume();
-    const ends = outputs.flatMap(([socket, stream]) =>
-      socket ? [outputOf(socket, chunk => request.onOutput(stream, chunk), request.signal)] : [],
-    );
-    const ended = Promise.all(ends.length > 0 ? ends : [closed(stdin)]).then(() => {
-      stdin?.destroy();
-      request.signal.removeEventListener('abort', detach);
-    });
-    return { stdin, ended, resize: size => monitor.resize(size) };
-  } catch (error) {
-    opened.forEach(socket => socket.destroy());
-    throw error;
+  await using undo = new Rollback(containers.log);
+  const stdin =
+    request.stdin && config.stdin
+      ? await undo.step(
+          'attach stdin',
+          () => attachInput(stateDir),
+          socket => socket?.destroy(),
+        )
+      : undefined;
+  const outputs: AttachedOutput[] = [];
+  for (const stream of ['stdout', 'stderr'] as const) {
+    if (!request[stream] || (stream === 'stderr' && config.tty)) continue;
+    const attach = () => attachOutput(stateDir, stream, chunk => request.onOutput(stream, chunk));
+    outputs.push(await undo.step(`attach ${stream}`, attach, output => output?.close()));
   }
+  undo.commit();
+  const detach = () => {
+    stdin?.destroy();
+    for (const output of outputs) output.close();
+  };
+  request.signal.addEventListener('abort', detach, { once: true });
+  if (request.signal.aborted) detach();
+  const ended = endOf(stdin, outputs, request.signal).finally(() => {
+    stdin?.destroy();
+    request.signal.removeEventListener('abort', detach);
+  });
+  return { stdin, ended, resize: size => monitor.resize(size) };
 }
 
-async function closed(socket: Socket | undefined): Promise<void> {
-  if (socket && !socket.destroyed) await new Promise<void>(resolve => socket.once('close', () => resolve()));
-}
-
-/** Hands a stream on to its end. */
-async function outputOf(
-  socket: Socket,
-  deliver: (chunk: Buffer) => void | Promise<void>,
+/** Of the outputs, or of stdin where nothing else is attached. */
+async function endOf(
+  stdin: Socket | undefined,
+  outputs: readonly AttachedOutput[],
   signal: AbortSignal,
 ): Promise<void> {
-  let failure: unknown;
-  let pending: Promise<void> = Promise.resolve();
-  socket.on('error', error => (failure = error));
-  socket.on('data', (chunk: Buffer) => {
-    const delivered = deliver(chunk);
-    if (!(delivered instanceof Promise)) return;
-    socket.pause();
-    pending = delivered.then(
-      () => void socket.resume(),
-      () => void socket.resume(),
-    );
-  });
-  await closed(socket);
-  await pending;
-  if (errnoOf(failure) !== 'ECONNRESET' || signal.aborted) return;
-  throw new BerthError(
-    'aborted',
-    'attach: output was not taken in time, so that it was cut off; the container runs on',
-  );
+  if (outputs.length === 0 && stdin && !stdin.destroyed) {
+    await new Promise<void>(resolve => stdin.once('close', () => resolve()));
+  }
+  const whole = await Promise.all(outputs.map(({ ended }) => ended));
+  if (whole.every(Boolean) || signal.aborted) return;
+  throw new BerthError('aborted', 'attach: output was not taken in time, so that the rest of it was cut off');
 }

@@ -13,6 +13,7 @@ import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import { Holds } from './holds';
 import type { ImageVolume } from './image-volumes';
+import { Runtimes } from './runtimes';
 import type { ContainerSeccomp } from './seccomp';
 import type { ContainerTimings } from './timings';
 
@@ -58,7 +59,7 @@ export interface ContainerRecord {
   reason: string;
   message: string;
   process?: { pid: number; pidStartTime: bigint };
-  user?: { uid: number; gid: number; groups: number[] };
+  user?: { uid: number; gid: number; groups: number[]; home?: string };
   /** The OCI runtime spec as JSON. */
   spec?: string;
   /** Absent: unconfined. */
@@ -113,6 +114,7 @@ export class Containers {
     readonly cdiDirs: readonly string[],
     /** Processes and threads that a container may have unless its request says otherwise; undefined for any number. */
     readonly pidsLimit?: bigint,
+    readonly runtimes: Runtimes = new Runtimes(),
   ) {
     for (const record of table.list()) {
       this.byId.set(record.id, { record, config: ContainerConfig.decode(record.config), monitor: undefined });
@@ -212,6 +214,11 @@ export class Containers {
       waiters.add(onExit);
       signal?.addEventListener('abort', onAbort, { once: true });
     });
+  }
+
+  /** The runtime handler of its pod. */
+  handlerOf({ record }: Container): string {
+    return this.sandboxes.find(record.sandboxId)?.record.runtimeHandler ?? '';
   }
 
   get baseDirs(): { persistent: string; state: string } {

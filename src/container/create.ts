@@ -10,6 +10,7 @@ import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig } from '../cri';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
+import { externalPlan } from '../oci/external-plan';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
@@ -22,6 +23,7 @@ import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
 import { deviceFacts, hostFacts } from './host-facts';
 import { imageVolumes, volumeImages } from './image-volumes';
+import { provideBundle, refuseForRuntime } from './runtimes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 import { seccompOf } from './seccomp';
 import { launchLaps } from './timings';
@@ -78,6 +80,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   ctx.stage("look up the container's devices");
   const devices = await ctx.race(deviceFacts(config, containers.cdiDirs));
   watch.lap('look up devices');
+  refuseMorePrivilege(sandbox, config);
   const image = imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
@@ -91,6 +94,8 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const pid = pidNamespace(containers, sandbox, config);
   const host = hostFacts(containers, devices, image, volumes, paths.dir);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
+  if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
   const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
   if (seccomp) spec.linux.seccomp = seccomp.spec;
@@ -124,8 +129,14 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
   const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
-  const plan = launchPlan(spec, rootfs, placement, output, stdin, seccomp?.filter);
+  const plan = runtime
+    ? externalPlan(spec, rootfs, placement, output, stdin, runtime.commands(paths.stateDir, record.id))
+    : launchPlan(spec, rootfs, placement, output, stdin, seccomp?.filter);
   watch.lap('make the plan');
+  if (runtime) {
+    const forget = () => runtime.delete(record.id);
+    await undo.step('container of the runtime', () => undefined, forget);
+  }
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
@@ -134,7 +145,17 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   watch.lap('start the monitor');
   crashPoint('create.launched');
   ctx.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
-  const created = await ctx.race(monitor.created);
+  const home = runtime
+    ? await provideBundle(ctx, runtime, monitor, {
+        spec,
+        stateDir: paths.stateDir,
+        rootPath: paths.stage,
+        annotations: { ...sandbox.config.annotations, ...config.annotations },
+      })
+    : undefined;
+  const created = await ctx.race(monitor.created).catch(async (error: unknown) => {
+    throw runtime ? await runtime.explained(error, paths.stateDir) : error;
+  });
   watch.lap('wait until init is ready');
   crashPoint('create.created');
   assertStillTarget(pid);
@@ -142,7 +163,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   await containers.update(container, {
     state: 'created',
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
-    user: { uid: created.uid, gid: created.gid, groups: created.groups },
+    user: { uid: created.uid, gid: created.gid, groups: created.groups, ...(home === undefined ? {} : { home }) },
     spec: specToJson(spec),
     ...(seccomp ? { seccomp: seccomp.filter } : {}),
     timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
@@ -153,6 +174,14 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   followToExit(containers, container, monitor);
   ctx.log.info('container is created', { container: record.id, sandbox: record.sandboxId });
   return container;
+}
+
+/** The CRI: a pod in which a container shall be privileged says so itself. */
+function refuseMorePrivilege(sandbox: Sandbox, config: ContainerConfig): void {
+  if (!config.linux?.securityContext?.privileged || sandbox.config.linux?.securityContext?.privileged) return;
+  throw new BerthError('failed_precondition', 'a privileged container in a pod that was not made for one', {
+    hint: "set privileged in the pod's security context, too",
+  });
 }
 
 function imageOf(containers: Containers, config: ContainerConfig): Image {

@@ -3,11 +3,13 @@ import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { execPlan } from '../oci/launch-plan';
 import { DEFAULT_TERM } from '../oci/container-spec';
+import type { ResolvedUser } from '../oci/oci-json';
 import type { LinuxSpec, ProcessSpec, UserRequest } from '../oci/spec';
 import { LaunchError } from '../process/launch-failure';
 import { startExec, type RunningExec, type TerminalSize } from '../process/exec';
 import { openProcess, startTimeOf } from '../process/identity';
 import type { Container, Containers } from './containers';
+import { execByRuntime } from './runtime-exec';
 
 export interface ExecRequest {
   command: readonly string[];
@@ -41,23 +43,33 @@ export async function execInContainer(
     );
   }
   try {
+    const runtime = containers.runtimes.of(containers.handlerOf(container));
     const { process: own, linux } = JSON.parse(spec) as StoredSpec;
-    const plan = execPlan(
-      execProcess(own, container, request),
-      containers.cgroups.placementBeside(cgroupPath, process?.pid ?? 0),
-      request.stdin,
-      seccomp,
-      linux.idMappings,
-    );
-    const exec = await startExec({
-      plan,
+    const wanted = execProcess(own, container, request);
+    const start = {
       target: pidfd,
       name: id,
       stdin: request.stdin,
       isTerminal: request.terminal !== undefined,
       onOutput: request.onOutput,
       ...(request.signal ? { signal: request.signal } : {}),
-    });
+    };
+    const exec = runtime
+      ? await execByRuntime(
+          runtime,
+          { id, stateDir: containers.paths(id).stateDir, ...resolved(container, wanted) },
+          start,
+        )
+      : await startExec({
+          ...start,
+          plan: execPlan(
+            wanted,
+            containers.cgroups.placementBeside(cgroupPath, process?.pid ?? 0),
+            request.stdin,
+            seccomp,
+            linux.idMappings,
+          ),
+        });
     crashPoint('exec.started');
     return exec;
   } catch (error) {
@@ -70,6 +82,18 @@ export async function execInContainer(
   } finally {
     closeSync(pidfd);
   }
+}
+
+/** A runtime cannot look names up in the image. */
+function resolved({ record }: Container, process: ProcessSpec): { process: ProcessSpec; user: ResolvedUser } {
+  if (process.terminal)
+    throw new BerthError('unimplemented', 'tty: runtimes that are not berth’s own have no terminals');
+  const { user, gid, supplementalGroups } = process.user;
+  if (!/^\d+$/.test(user)) {
+    throw new BerthError('unimplemented', `user ${user}: runtimes that are not berth's own take numbers only`);
+  }
+  const home = record.user?.home ?? '';
+  return { process, user: { uid: Number(user), gid: gid ?? 0, groups: supplementalGroups, home } };
 }
 
 /** What specToJson() leaves of a spec. */

@@ -1,5 +1,6 @@
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
+import { messageOf } from '../base/errors';
 import type { Container, Containers } from './containers';
 import { removeDirectories } from './create';
 import { stopContainer } from './stop';
@@ -12,6 +13,7 @@ export async function removeContainer(containers: Containers, ctx: Context, cont
     if (containers.find(id) !== container) return;
     crashPoint('rm.stopped');
     ctx.stage("remove the container's cgroup and files");
+    await forgetWithRuntime(containers, ctx, container);
     await Promise.all([containers.cgroups.remove(cgroupPath), removeDirectories(containers, id)]);
     await containers.forget(id);
     crashPoint('rm.forgotten');
@@ -20,4 +22,16 @@ export async function removeContainer(containers: Containers, ctx: Context, cont
     if (used.some(({ imageId }) => !containers.images.find(imageId))) await containers.images.collect();
     ctx.log.info('container is removed', { container: id });
   });
+}
+
+/** Its cgroup, and so all of its processes, goes next, also when the runtime fails here. */
+async function forgetWithRuntime(containers: Containers, ctx: Context, container: Container): Promise<void> {
+  const { id } = container.record;
+  try {
+    await containers.runtimes.delete(containers.handlerOf(container), id);
+  } catch (error) {
+    ctx.log.warn(`the runtime did not forget a container, which is removed without: ${messageOf(error)}`, {
+      container: id,
+    });
+  }
 }

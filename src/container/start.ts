@@ -49,7 +49,10 @@ async function started(
     return startedAtNs;
   } catch (error) {
     if (limit.signal.aborted) await monitor.abandon();
-    await recordStartFailure(containers, container, messageOf(error));
-    throw error;
+    const runtime = containers.runtimes.of(containers.handlerOf(container));
+    const { stateDir } = containers.paths(container.record.id);
+    const explained = runtime ? await runtime.explained(error, stateDir) : error;
+    await recordStartFailure(containers, container, messageOf(explained));
+    throw explained;
   }
 }

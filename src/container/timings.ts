@@ -71,9 +71,9 @@ function launchRows(launch: LaunchLaps, stateDir: string): TimingRow[] {
     us: Math.round(us),
   });
   return [
-    row('monitor', 'its socket, its record, the plan, and the clone of init', launch.beganUs, own),
+    row('monitor', 'its socket, its record and the plan', launch.beganUs, own),
     ...steps(outer, launch.beganUs + own, titles.outer, 'monitor'),
-    row('init', 'is born, and goes into its cgroups', launch.clonedUs, launch.initUs - launch.clonedUs),
+    row('init', 'is cloned, and goes into its cgroups', launch.clonedUs, launch.initUs - launch.clonedUs),
     ...steps(inner, launch.initUs, titles.inner, 'init'),
     row('monitor', 'hears that init waits', innerEndUs, launch.readyUs - innerEndUs),
   ];

@@ -34,6 +34,7 @@ export const OUTER_OPS = {
     code: 80,
     fields: { path: 'str', namespaces: 'u64', uid: 'u32', uids: 'u32', gid: 'u32', gids: 'u32' },
   },
+  OCI_RUNTIME: { code: 100, fields: { pidFile: 'str', start: 'strs', envp: 'strs' } },
   DIAL: { code: 112, fields: { port: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
@@ -138,6 +139,7 @@ export const HELPER_MESSAGES = {
     code: 7,
     fields: { beganNs: 'u64', outer: 'bytes', clonedNs: 'u64', initNs: 'u64', inner: 'bytes', readyNs: 'u64' },
   },
+  PREPARED: { code: 8, fields: { uid: 'u32', gid: 'u32', home: 'str', groups: 'bytes' } },
   DONE: { code: 6, fields: { pausePid: 'u32', pauseStartTime: 'u64' } },
   ATTACHED: { code: 110, fields: { errno: 'u32' } },
   DIALED: { code: 111, fields: {} },
@@ -148,6 +150,7 @@ export const DAEMON_MESSAGES = {
   START: { code: 64, fields: {} },
   REOPEN_LOG: { code: 65, fields: {} },
   KILL: { code: 66, fields: { signal: 'u32' } },
+  PROCEED: { code: 67, fields: {} },
   RESIZE: { code: 112, fields: { rows: 'u32', columns: 'u32' } },
   ATTACH: { code: 113, fields: { stream: 'u32' } },
 } as const satisfies Record<string, Shape>;

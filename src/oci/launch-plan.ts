@@ -66,14 +66,7 @@ export function launchPlan(
     ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
       ? [{ op: 'UNSHARE', flags: CLONE.newcgroup } as const]
       : []),
-    {
-      op: 'ROOT_OVERLAY',
-      stage: rootfs.stage,
-      upper: rootfs.upper,
-      work: rootfs.work,
-      flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
-      lowers: rootfs.lowers,
-    },
+    rootOverlay(spec, rootfs),
     ...spec.mounts.flatMap(mount => [
       ...mountOps(mount, spec.mounts),
       ...(isOwnDev(mount) ? devOps(spec) : []),
@@ -92,6 +85,18 @@ export function launchPlan(
     ...becomeOps(spec.process, filter),
   ];
   return enterUserNamespace({ outer, inner }, spec);
+}
+
+/** The root file system, mounted at its stage. */
+export function rootOverlay(spec: Spec, rootfs: Rootfs): InnerOp {
+  return {
+    op: 'ROOT_OVERLAY',
+    stage: rootfs.stage,
+    upper: rootfs.upper,
+    work: rootfs.work,
+    flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
+    lowers: rootfs.lowers,
+  };
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
@@ -124,7 +129,8 @@ export function execPlan(
   };
 }
 
-function stdinMode(isOpen: KeepStdinOpen, process: ProcessSpec): number {
+/** OP_STDIN's word for it. */
+export function stdinMode(isOpen: KeepStdinOpen, process: ProcessSpec): number {
   return (isOpen ? 1 : 0) | (isOpen === 'once' ? 2 : 0) | (process.terminal ? 4 : 0);
 }
 
@@ -149,7 +155,8 @@ const NAMESPACE_FLAG = {
   cgroup: CLONE.newcgroup,
 } as const;
 
-function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
+/** Where the process is to be born, and what ends all that it leaves. */
+export function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
   return [
     ...(cgroup.v2Directory === undefined ? [] : [{ op: 'CGROUP_V2', dir: cgroup.v2Directory } as const]),
     ...cgroup.v1Tasks.map(tasks => ({ op: 'CGROUP_V1', tasks }) as const),
@@ -157,7 +164,8 @@ function cgroupOps(cgroup: CgroupPlacement): OuterOp[] {
   ];
 }
 
-function lookupUser(request: UserRequest): InnerOp {
+/** Looks the user up in the image. */
+export function lookupUser(request: UserRequest): InnerOp {
   const groups = Buffer.alloc(request.supplementalGroups.length * 4);
   request.supplementalGroups.forEach((gid, i) => groups.writeUInt32LE(gid, i * 4));
   return {

@@ -91,6 +91,9 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
         step.op,
         errno,
       );
+    case 'OCI_RUNTIME':
+      // What the runtime itself said is in its log, and is added by who knows where that is.
+      return new LaunchError('internal', detail || why, step.op, errno);
     case 'SYSCTL':
       return new LaunchError(
         'invalid_argument',

@@ -23,6 +23,15 @@ export interface Created {
   groups: number[];
 }
 
+/** What is known before an OCI runtime makes the container: who its process shall be. */
+export interface Prepared {
+  uid: number;
+  gid: number;
+  groups: number[];
+  /** Of the image's passwd entry; empty when there is none. */
+  home: string;
+}
+
 export interface Exit {
   /** 128 + the signal for a killed process. */
   exitCode: number;
@@ -48,7 +57,7 @@ export interface LaunchTimes {
   beganNs: bigint;
   /** Of the plan's outer section. */
   outer: Buffer;
-  /** There was an init. */
+  /** Init was about to be cloned. */
   clonedNs: bigint;
   /** Init began with the plan's inner section. */
   initNs: bigint;
@@ -72,8 +81,11 @@ export type MonitorRecord =
  * what has not settled.
  */
 export class Monitor {
+  /** Only of a plan with OCI_RUNTIME; `proceed` follows. */
+  readonly prepared: Promise<Prepared>;
   readonly created: Promise<Created>;
   readonly exited: Promise<Exit>;
+  private readonly settlePrepared = deferred<Prepared>();
   private readonly settleCreated = deferred<Created>();
   private readonly settleRunning = deferred<bigint>();
   private readonly settleExited = deferred<Exit>();
@@ -88,6 +100,7 @@ export class Monitor {
   private socket: ControlSocket | undefined;
 
   private constructor(private readonly stateDir: string) {
+    this.prepared = this.settlePrepared.promise;
     this.created = this.settleCreated.promise;
     this.running = this.settleRunning.promise;
     this.exited = this.settleExited.promise;
@@ -131,6 +144,11 @@ export class Monitor {
     } finally {
       closeSync(dirFd);
     }
+  }
+
+  /** The bundle is there: the OCI runtime may make the container of it. */
+  proceed(): void {
+    this.need().send({ type: 'PROCEED' });
   }
 
   /** Lets the container's process go on to execve. Resolves with the time it did; rejects with why it could not. */
@@ -201,6 +219,14 @@ export class Monitor {
 
   private take(message: HelperMessage): void {
     switch (message.type) {
+      case 'PREPARED':
+        this.settlePrepared.resolve({
+          uid: message.uid,
+          gid: message.gid,
+          groups: numbers(message.groups),
+          home: message.home,
+        });
+        return;
       case 'CREATED':
         this.settleCreated.resolve({
           pid: message.pid,
@@ -246,6 +272,7 @@ export class Monitor {
 
   /** Rejects what has not settled yet. */
   private fail(error: BerthError): void {
+    this.settlePrepared.reject(error);
     this.settleCreated.reject(error);
     this.settleRunning.reject(error);
     this.settleExited.reject(error);

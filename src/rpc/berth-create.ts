@@ -144,6 +144,9 @@ function containerConfig(request: CreateRequest, name: string, image: Image): Co
       readonly,
     })),
     labels: request.labels,
+    tty: request.tty,
+    stdin: request.stdin,
+    stdinOnce: request.stdinOnce,
     linux: {
       securityContext: {
         namespaceOptions: namespaces(request.network),

@@ -1,18 +1,13 @@
-import type { Socket } from 'node:net';
 import { BerthError } from '../base/errors';
 import { execInContainer } from '../container/exec';
 import { containerByName } from '../container/find';
 import type { BerthServer, ExecRequest, ExecResponse, ExecStart } from '../cri/generated/berth/v1/berth';
 import { parseUser } from '../oci/user';
-import type { RunningExec } from '../process/exec';
-import { signalOf } from './berth-containers';
+import { failureOfInput } from './berth-input';
 import type { BerthParts } from './berth-service';
 import { bidiStream, type Requests } from './handler';
 
 const SIGKILL = 9;
-
-/** So much stdin is taken before the command reads it; signals behind it still come through. */
-const STDIN_BUFFER_BYTES = 1024 * 1024;
 
 export function execRpc({ log, containers }: BerthParts) {
   return {
@@ -55,32 +50,4 @@ async function firstOf(requests: Requests<ExecRequest>): Promise<ExecStart> {
 
 function userOf(text: string) {
   return { ...parseUser(text), supplementalGroups: [], mergeImageGroups: true };
-}
-
-/** Hands on what the client says. Settles only when that went wrong: the end of the input is not the end of the command. */
-async function failureOfInput(requests: Requests<ExecRequest>, exec: RunningExec): Promise<never> {
-  for (;;) {
-    const { value: request, done } = await requests.next();
-    if (done) break;
-    if (request.start) throw new BerthError('invalid_argument', 'an exec is started once');
-    if (request.signal !== undefined) exec.kill(signalOf(request.signal));
-    if (request.resize) exec.resize(request.resize);
-    if (request.stdin && exec.stdin) await write(exec.stdin, request.stdin);
-    if (request.stdinClose) exec.stdin?.end();
-  }
-  exec.stdin?.end();
-  return new Promise<never>(() => undefined);
-}
-
-async function write(stdin: Socket, data: Buffer): Promise<void> {
-  if (stdin.destroyed || stdin.writableEnded) return;
-  stdin.write(data);
-  if (stdin.writableLength <= STDIN_BUFFER_BYTES) return;
-  await new Promise<void>(resolve => {
-    const done = () => {
-      stdin.off('drain', done).off('close', done);
-      resolve();
-    };
-    stdin.on('drain', done).on('close', done);
-  });
 }

@@ -8,6 +8,7 @@ import type { Images } from '../image/images';
 import { nodePlatform } from '../image/platform';
 import type { Metrics } from '../metrics/metrics';
 import type { Sandboxes } from '../sandbox/sandboxes';
+import { attachRpc } from './berth-attach';
 import { archiveRpcs } from './berth-archives';
 import { checkRpc } from './berth-check';
 import { containerRpcs } from './berth-containers';
@@ -45,6 +46,7 @@ export function berthService(parts: BerthParts): UntypedServiceImplementation {
     ...containerRpcs(parts),
     ...logRpcs(parts),
     ...execRpc(parts),
+    ...attachRpc(parts),
   } satisfies Partial<BerthServer>;
   return complete(BerthService, built);
 }

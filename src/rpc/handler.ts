@@ -109,14 +109,19 @@ export function serverStream<Request, Response>(
 export function bidiStream<Request, Response>(
   log: Logger,
   name: string,
-  work: (requests: Requests<Request>, ctx: Context, send: (response: Response) => Promise<void>) => Promise<void>,
+  work: (
+    requests: Requests<Request>,
+    ctx: Context,
+    send: (response: Response) => Promise<void>,
+    call: ServerDuplexStream<Request, Response>,
+  ) => Promise<void>,
 ): handleBidiStreamingCall<Request, Response> {
   return call => {
     const scope = begin(log, name, call);
     // Leaving off reading must not end the call.
     const requests = call.iterator({ destroyOnReturn: false }) as AsyncIterator<Request, undefined>;
     const next = () => scope.ctx.race(requests.next());
-    finish(call, scope, async () => work({ next }, scope.ctx, sender(call, scope.ctx)));
+    finish(call, scope, async () => work({ next }, scope.ctx, sender(call, scope.ctx), call));
   };
 }
 

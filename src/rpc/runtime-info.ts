@@ -1,5 +1,12 @@
 import { release } from 'node:os';
-import { CgroupDriver, type RuntimeConfigResponse, type StatusResponse, type VersionResponse } from '../cri';
+import type { OciRuntime } from '../process/oci-runtime';
+import {
+  CgroupDriver,
+  type RuntimeConfigResponse,
+  type RuntimeHandler,
+  type StatusResponse,
+  type VersionResponse,
+} from '../cri';
 import type { Config } from '../config';
 import { networkStatus } from '../network/status';
 import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
@@ -24,6 +31,7 @@ export async function status(
   config: Config,
   userNamespaces: UserNamespaceSupport,
   isVerbose: boolean,
+  runtimes: readonly OciRuntime[],
 ): Promise<StatusResponse> {
   const network = await networkStatus(config.network.cniConfigDir);
   const runtime = runtimeReady();
@@ -37,13 +45,22 @@ export async function status(
       ],
     },
     info: isVerbose ? { config: JSON.stringify(config), userNamespaces: missing ?? 'supported' } : {},
-    runtimeHandlers: [{ name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: hasUserNamespaces } }],
+    runtimeHandlers: [
+      { name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: hasUserNamespaces } },
+      ...(await Promise.all(runtimes.map(handlerOf))),
+    ],
     features: {
       supplementalGroupsPolicy: true,
       userNamespacesHostNetwork: hasUserNamespaces,
       mountOptions: true,
     },
   };
+}
+
+/** Of a runtime that cannot be asked nothing is promised; who uses it hears why it does not work. */
+async function handlerOf(runtime: OciRuntime): Promise<RuntimeHandler> {
+  const { recursiveReadOnlyMounts } = await runtime.features().catch(() => ({ recursiveReadOnlyMounts: false }));
+  return { name: runtime.name, features: { recursiveReadOnlyMounts, userNamespaces: false } };
 }
 
 function runtimeReady(): { isReady: boolean; reason: string; message: string } {

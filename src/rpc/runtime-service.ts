@@ -55,10 +55,12 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
   return complete(RuntimeServiceService, built);
 }
 
-function infoRpcs({ log, config, version, userNamespaces }: RuntimeServiceParts) {
+function infoRpcs({ log, config, version, containers, userNamespaces }: RuntimeServiceParts) {
   return {
     version: unary(log, 'Version', () => info.version(version)),
-    status: unary(log, 'Status', request => info.status(config, userNamespaces, request.verbose)),
+    status: unary(log, 'Status', request =>
+      info.status(config, userNamespaces, request.verbose, containers.runtimes.list()),
+    ),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
   } satisfies Built;
 }

@@ -32,7 +32,7 @@ const SHM_BYTES = 64n * 1024n * 1024n;
  * joins the call under way, or returns the ready sandbox that it made.
  */
 export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: RunSandboxRequest): Promise<Sandbox> {
-  const metadata = checked(request);
+  const metadata = checked(sandboxes, request);
   const key = `${request.owner}/${metadata.namespace}/${metadata.name}/${metadata.uid}/${metadata.attempt}`;
   const isSame = (sandbox: Sandbox) => sandbox.record.state === 'ready' && keyOf(sandbox) === key;
   return ctx.race(
@@ -98,18 +98,24 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
 }
 
 /** The request's metadata; refuses what cannot be run here, before anything is done. */
-function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetadata {
+function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandboxRequest): PodSandboxMetadata {
   const { metadata } = config;
   if (!metadata) throw new BerthError('invalid_argument', 'the pod sandbox config has no metadata');
   if (metadata.name === '' || metadata.uid === '' || metadata.namespace === '') {
     throw new BerthError('invalid_argument', 'the pod sandbox metadata needs name, uid and namespace');
   }
-  if (runtimeHandler !== '') {
+  if (runtimeHandler !== '' && !handlers.includes(runtimeHandler)) {
+    const others = handlers.length === 0 ? '' : `, and ${handlers.map(name => JSON.stringify(name)).join(', ')}`;
     throw new BerthError('not_found', `no runtime handler ${JSON.stringify(runtimeHandler)} is configured`, {
-      hint: 'berth has its own, with the empty name',
+      hint: `there is berth's own, with the empty name${others}`,
     });
   }
   if (config.windows) throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux pods only');
+  const options = config.linux?.securityContext?.namespaceOptions;
+  if (runtimeHandler !== '' && podUserNamespace(options)) {
+    throw new BerthError('unimplemented', `runtime handler ${runtimeHandler}: userns_options: user namespaces`);
+  }
+  refuseHostPorts(config);
   // It has no process of its own to be confined; its containers bring their own.
   profileChoice(
     config.linux?.securityContext?.seccomp,
@@ -117,6 +123,17 @@ function checked({ config, runtimeHandler }: RunSandboxRequest): PodSandboxMetad
     'seccomp',
   );
   return metadata;
+}
+
+/** On the host's network a port is the host's by itself. */
+function refuseHostPorts({ portMappings, linux }: PodSandboxConfig): void {
+  const mapped = portMappings.find(({ hostPort }) => hostPort > 0);
+  if (!mapped || podNamespaces(linux?.securityContext?.namespaceOptions).network === 'host') return;
+  throw new BerthError(
+    'unimplemented',
+    `port_mappings: host port ${mapped.hostPort}: this version of berth sets up no network between host and pod`,
+    { hint: 'use the host network' },
+  );
 }
 
 function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {

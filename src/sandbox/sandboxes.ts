@@ -93,6 +93,8 @@ export class Sandboxes {
     readonly log: Logger,
     /** Processes and threads that a pod in a cgroup of berth's own may have; undefined for any number. */
     readonly podPidsLimit?: bigint,
+    /** Runtime handlers besides berth's own, whose name is empty. */
+    readonly handlers: readonly string[] = [],
   ) {
     for (const record of table.list()) {
       const config = PodSandboxConfig.decode(record.config);

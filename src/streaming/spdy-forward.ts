@@ -131,7 +131,11 @@ function forward(target: ForwardTarget, port: number, error: SpdyStream, data: S
       connected.pause();
       void written.then(() => connected.resume());
     });
-    connected.once('end', () => data.end());
+    connected.once('end', () => {
+      data.end();
+      // Clients wait for this before they close their side.
+      error.end();
+    });
     data.read({
       data: bytes => writeInput(connected, bytes),
       end: () => connected.end(),

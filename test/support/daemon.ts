@@ -22,8 +22,11 @@ const READY_WITHIN_MS = 20_000;
 export interface DaemonOptions {
   /** TOML text of its configuration file. */
   config?: string;
-  /** It is shown cgroup v2 alone; else what the machine has. */
-  cgroups?: 'v2';
+  /**
+   * It is shown cgroup v2 alone; or, on a hybrid host, v2 without controllers, since crun 1.8 refuses a host where both
+   * have some; else what the machine has.
+   */
+  cgroups?: 'v2' | 'v1 and bare v2';
 }
 
 /**
@@ -65,7 +68,7 @@ export class TestDaemon implements AsyncDisposable {
   /** Everything but the start. */
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
     const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'));
-    const daemon = new TestDaemon(dir, await World.make(basename(dir), options.cgroups === 'v2'));
+    const daemon = new TestDaemon(dir, await World.make(basename(dir), options.cgroups));
     writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${options.config ?? ''}`);
     return daemon;
   }
@@ -190,16 +193,20 @@ class World {
     readonly cgroupRoots: readonly string[],
   ) {}
 
-  static async make(name: string, isV2Alone: boolean): Promise<World> {
+  static async make(name: string, cgroups: DaemonOptions['cgroups']): Promise<World> {
     const mounts = cgroupMounts();
-    const shown = mounts.filter(({ type }) => !isV2Alone || type === 'cgroup2');
+    const shown = mounts.filter(({ type }) => cgroups !== 'v2' || type === 'cgroup2');
     const hidden = mounts.filter(mount => !shown.includes(mount)).map(({ mountpoint }) => `umount ${mountpoint}`);
     const mountpoints = shown.map(({ mountpoint }) => mountpoint);
     const roots = mountpoints.map(mountpoint => join(mountpoint, name));
     for (const dir of roots) makeCgroup(dir);
     const binds = mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`);
+    const isBare = cgroups === 'v1 and bare v2' && shown.some(({ type }) => type === 'cgroup');
+    const bare = shown.filter(({ type }) => isBare && type === 'cgroup2').map(({ mountpoint }) => mountpoint);
+    const bares = bare.map(at => `mount --bind /dev/null ${join(at, 'cgroup.controllers')}`);
     // Private so far, as unshare(1) makes it: nothing of this is seen outside.
-    const script = ['set -e', ...hidden, 'mount --make-rshared /', ...binds, 'echo ready', 'exec cat'].join('\n');
+    const lines = ['set -e', ...hidden, 'mount --make-rshared /', ...binds, ...bares, 'echo ready', 'exec cat'];
+    const script = lines.join('\n');
     // It ends with its standard input, so also when the tests are killed.
     const holder = spawn('unshare', ['-m', 'sh', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] });
     const closed = once(holder, 'close').then(() => {

@@ -96,7 +96,8 @@ export class TestNode {
       metadata: { name, namespace: 'test', uid: `uid-${this.counter}`, attempt: 0 },
       hostname: name,
       logDirectory,
-      linux,
+      // A pod's says that its containers may be; it does nothing by itself.
+      linux: { ...linux, securityContext: { privileged: true, ...(linux['securityContext'] as object | undefined) } },
       ...more,
     };
   }

@@ -78,7 +78,10 @@ class SpdyRemote extends Received implements Remote {
   ) {
     super();
     for (const name of ['stdout', 'stderr'] as const) {
-      if (streams[name]) streams[name].onData = chunk => this.take(name, chunk);
+      const stream = streams[name];
+      if (!stream) continue;
+      this.take(name, stream.received);
+      stream.onData = chunk => this.take(name, chunk);
     }
     void this.end();
   }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { constants, createDeflate, createInflate, type Deflate, type Inflate } from 'node:zlib';
 import { DICTIONARY } from '../../src/streaming/spdy/dictionary';
 
@@ -70,7 +71,7 @@ export class SpdyClient {
   private sending: Promise<void> = Promise.resolve();
 
   private constructor(
-    readonly socket: Socket,
+    readonly socket: Duplex,
     readonly protocol: string,
     rest: Buffer,
   ) {
@@ -110,6 +111,11 @@ export class SpdyClient {
     }
     const protocol = /^x-stream-protocol-version: (.*)$/im.exec(head)?.[1] ?? '';
     return new SpdyClient(socket, protocol.trim(), rest);
+  }
+
+  /** On a connection that speaks SPDY already. */
+  static over(socket: Duplex): SpdyClient {
+    return new SpdyClient(socket, '', Buffer.alloc(0));
   }
 
   /** Sends bytes as they are, in turn. */

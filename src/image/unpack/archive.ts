@@ -2,6 +2,7 @@ import { open } from 'node:fs/promises';
 import { BerthError } from '../../base/errors';
 import { runUnpack, UnpackFailure } from '../../native/unpack-process';
 import { parseDigest, type Digest } from '../digest';
+import { notConfined } from './unpack';
 
 /** An archive in a file of ours; plain, gzip or zstd. */
 export interface ArchiveFile {
@@ -70,6 +71,7 @@ function explain(failure: UnpackFailure, what: string): BerthError {
       cause: failure,
       hint: 'free some space and try again',
     });
+  if (step === 'confine') return notConfined(`unpack ${what}`, failure);
   if (step === 'compression')
     return new BerthError('failed_precondition', `${what} is compressed with ${path}, which this berth cannot read`, {
       cause: failure,

@@ -154,6 +154,18 @@ function wrongSize(layer: Descriptor, got: string): BerthError {
   );
 }
 
+/** The process gave up before it read anything. */
+export function notConfined(what: string, failure: UnpackFailure): BerthError {
+  return new BerthError(
+    'failed_precondition',
+    `${what}: berth-unpack cannot confine itself: ${failure.path} (${failure.errno})`,
+    {
+      cause: failure,
+      hint: 'berth needs root with all of its capabilities, and Linux 6.8 or newer',
+    },
+  );
+}
+
 /* ---- the words of native/unpack, as sentences ---- */
 
 const formatErrors: Partial<Record<string, string>> = {
@@ -219,6 +231,7 @@ function explain(layer: Descriptor, failure: UnpackFailure): BerthError {
   const { step, errno, path } = failure;
   if (step === 'too-short') return wrongSize(layer, path);
   if (step === 'too-long') return wrongSize(layer, `more than ${layer.sizeBytes}`);
+  if (step === 'confine') return notConfined(`unpack layer ${layer.digest}`, failure);
   const entry = path === '' || step === 'compression' || step === 'died' ? '' : ` entry ${JSON.stringify(path)}:`;
   const say = (kind: ErrorKind, why: string, hint?: string) =>
     new BerthError(kind, `layer ${layer.digest}:${entry} ${why}`, {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   closeSync,
@@ -100,6 +100,20 @@ describe('berth-unpack is confined', function () {
     }
   });
 
+  it('or reads nothing: without the right to mounts of its own it says so', () => {
+    const bytes = tar([{ path: 'file', data: 'x' }]);
+    const args = [
+      '--bounding-set=-sys_admin',
+      '--',
+      nativePath('berth-unpack'),
+      ...unpackArguments(bytes.length, layer),
+    ];
+    const ended = spawnSync('setpriv', args, { input: bytes, encoding: 'utf8' });
+    assert.equal(ended.status, 1);
+    assert.equal(ended.stderr, 'confine 1 mount\n');
+    assert.deepEqual(readdirSync(layer), []);
+  });
+
   describe('to its directory and not to what is mounted below', () => {
     const withMount = async (below: string, what: (mounted: string) => Promise<void>): Promise<void> => {
       const mounted = join(root, 'mounted');
@@ -137,7 +151,6 @@ describe('berth-unpack is confined', function () {
     writeFileSync(join(root, 'file'), 'x');
     execFileSync('ln', ['-s', layer, join(root, 'link')]);
     execFileSync('ln', ['-s', root, join(layer, 'up')]);
-    execFileSync('chattr', ['-f', '+T', layer]);
     mkdirSync(join(layer, 'shut/inner'), { recursive: true, mode: 0o000 });
     for (const name of ['file', 'link', 'layer', 'nothing']) await removeDirectory(join(root, name));
     assert.deepEqual(readdirSync(root), ['victim']);

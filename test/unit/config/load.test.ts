@@ -49,8 +49,27 @@ describe('loadConfig', () => {
       },
       cdi: { specDirs: ['/etc/cdi', '/var/run/cdi'] },
       network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'] },
+      runtimes: {},
       runtime: { cgroupDriver: 'auto', pidsLimit: 0, podPidsLimit: 0 },
     });
+  });
+
+  it('leaves the names of runtimes as they are, and wants a path of each', () => {
+    const { runtimes } = load('[runtimes.my_crun]\npath = "/usr/bin/crun"\nargs = ["--debug"]');
+    assert.deepEqual(runtimes, { my_crun: { path: '/usr/bin/crun', args: ['--debug'], annotations: [], root: '' } });
+    assert.equal(
+      complaintAbout('[runtimes.crun]\nargs = []'),
+      'config FILE:1: "runtimes.crun.path" must be an absolute path, not left out',
+    );
+    assert.match(
+      complaintAbout('[runtimes.crun]\npath = "crun"'),
+      /FILE:2: "runtimes.crun.path" must be an absolute path/,
+    );
+    assert.match(
+      complaintAbout('[runtimes.crun]\npath = "/c"\nprogram = 1'),
+      /FILE:3: unknown key "runtimes.crun.program"/,
+    );
+    assert.match(complaintAbout('[runtimes."a b"]\npath = "/c"'), /each named with letters, digits/);
   });
 
   it('fills up tables that a file begins', () => {

@@ -329,6 +329,22 @@ describe('SPDY/3.1', () => {
       assert.equal(got.join(''), 'one twoend' + (got.includes('gone') ? 'gone' : ''));
     });
 
+    it('does not hold answers that the client does not read', async () => {
+      class Stuck extends Wire {
+        override _write(): void {
+          // Nobody reads.
+        }
+      }
+      const wire = new Stuck();
+      const running = new SpdyConnection(wire, { maxStreams: 1, onStream: stream => stream.accept() }).run();
+      const pings = Buffer.concat(Array.from({ length: 10_000 }, () => controlFrame(6, 0, u32(1))));
+      for (let i = 0; i < 10; i++) wire.push(pings);
+      for (let i = 0; i < 100; i++) await new Promise(resolve => setImmediate(resolve));
+      assert.ok(wire.writableLength > 0 && wire.writableLength < 64 * 1024, String(wire.writableLength));
+      wire.destroy();
+      await running;
+    });
+
     it('survives, or refuses, anything at all', async () => {
       const c = new Compressor();
       const opening = await syn(c, 1, [['streamtype', 'error']]);

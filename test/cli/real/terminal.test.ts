@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { once } from 'node:events';
+import { resolve } from 'node:path';
+import { RealDaemon } from './harness';
+
+const image = 'localhost/busybox:1';
+const main = resolve(__dirname, '../../../src/cli/main.js');
+
+/** A person at a terminal of 91 columns and 17 rows, by script(1), with one command in it. */
+class Person {
+  seen = '';
+  readonly ended: Promise<unknown>;
+
+  private constructor(private readonly shell: ChildProcessWithoutNullStreams) {
+    this.ended = once(shell, 'close');
+    shell.stdout.on('data', chunk => (this.seen += String(chunk)));
+  }
+
+  static at(socket: string, ...args: string[]): Person {
+    const command = `stty cols 91 rows 17; "${process.execPath}" "${main}" ${args.join(' ')}; echo "code $?"`;
+    const env = { ...process.env, BERTH_HOST: socket };
+    return new Person(spawn('script', ['-qec', command, '/dev/null'], { env }));
+  }
+
+  type(keys: string): void {
+    this.shell.stdin.write(keys);
+  }
+
+  async sees(text: string): Promise<void> {
+    while (!this.seen.includes(text)) {
+      const more = await Promise.race([once(this.shell.stdout, 'data'), this.ended.then(() => undefined)]);
+      assert.ok(more !== undefined || this.seen.includes(text), `${text} is not in ${JSON.stringify(this.seen)}`);
+    }
+  }
+}
+
+describe('berth at a terminal, with a real daemon', function () {
+  this.timeout(30_000);
+  let daemon: RealDaemon;
+
+  before(async () => {
+    daemon = await RealDaemon.start();
+    await daemon.importBusybox(image);
+  });
+  after(async () => assert.deepEqual(await daemon.stop(), []));
+
+  it('run -i hands stdin on to its end', async () => {
+    const input = 'x'.repeat(3_000_000);
+    const { code, stdout, stderr } = await daemon.berthWith(input, 'run', '--rm', '-i', image, 'cat');
+    assert.deepEqual({ code, stderr }, { code: 0, stderr: '' });
+    assert.equal(stdout.length, input.length);
+  });
+
+  it('run -i keeps the outputs apart and has the exit code, also of what does not start', async () => {
+    const ended = await daemon.berthWith('', 'run', '--rm', '-i', image, 'sh', '-c', 'echo out; echo err >&2; exit 9');
+    assert.deepEqual(ended, { code: 9, stdout: 'out\n', stderr: 'err\n' });
+    assert.equal((await daemon.berthWith('', 'run', '--rm', '-i', image, 'no-such')).code, 127);
+  });
+
+  it('run -it is a session of its own, of this size', async () => {
+    const person = Person.at(daemon.socket, 'run', '--rm', '-it', image, 'sh');
+    await person.sees('/ #');
+    person.type('tty; stty size\r');
+    await person.sees('/dev/pts/0\r\n17 91\r\n');
+    person.type('\x03exit 5\r');
+    await person.sees('code 5');
+    await person.ended;
+  });
+
+  it('Ctrl-P Ctrl-Q leaves, and attach comes back to what runs on', async () => {
+    const person = Person.at(daemon.socket, 'run', '--name', 'stays', '-it', image, 'sh');
+    await person.sees('/ #');
+    person.type('value=42; echo s""et\r');
+    await person.sees('set\r\n');
+    person.type('\x10\x11');
+    await person.sees('code 0');
+    await person.ended;
+    const other = Person.at(daemon.socket, 'attach', 'stays');
+    other.type('echo value is $value\r');
+    await other.sees('value is 42\r\n');
+    other.type('exit 3\r');
+    await other.sees('code 3');
+    await other.ended;
+    await daemon.ok('rm', 'stays');
+  });
+
+  it('attach --no-stdin watches, and ends with the container', async () => {
+    await daemon.ok('run', '-d', '-i', '--name', 'watched', image, 'sh', '-c', 'read line; echo "<$line>"; exit 4');
+    const watching = daemon.start('attach', '--no-stdin', 'watched');
+    const person = daemon.start('attach', 'watched');
+    person.child.stdin?.write('hello\n');
+    await watching.printed('<hello>');
+    assert.equal((await watching.ended).code, 4);
+    assert.equal((await person.ended).code, 4);
+    await daemon.ok('rm', 'watched');
+  });
+
+  it('attach needs a container that runs', async () => {
+    await daemon.ok('run', '-d', '--name', 'over', image, 'true');
+    await daemon.eventually('it has exited', async () => /Exited/.test(await daemon.ok('ps', '-a')));
+    const { code, stderr } = await daemon.berth('attach', 'over');
+    assert.equal(code, 1);
+    assert.match(stderr, /over is exited|is exited: there is nothing to attach to/);
+    await daemon.ok('rm', 'over');
+  });
+});
