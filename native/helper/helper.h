@@ -171,7 +171,8 @@ int role_monitor(void);
 int role_exec(void);
 int role_pin(void);
 int role_dial(void);
-_Noreturn void role_pause(void);
+/* `ready` is a pipe that gets an int once there is nothing left to give up: 0, or why that failed. */
+_Noreturn void role_pause(int ready);
 _Noreturn void role_relay(const struct relay *relay);
 _Noreturn void role_init(const struct plan *plan, int sync);
 

@@ -61,13 +61,15 @@ static int leave_privileges(void)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-_Noreturn void role_pause(void)
+_Noreturn void role_pause(int ready)
 {
     sigset_t all;
     prctl(PR_SET_NAME, "berth-pause", 0, 0, 0);
+    dup2(ready, FD_PLAN);
     sys_close_range(FD_CONTROL + 1, ~0U, 0); /* among them what says that its parent lives */
     setsid();
-    if (leave_files() || leave_privileges())
+    int failure = leave_files() || leave_privileges() ? errno : 0;
+    if (write(FD_PLAN, &failure, sizeof failure) != (ssize_t)sizeof failure || failure)
         _exit(1);
     if (!is_kept())
         _exit(0);

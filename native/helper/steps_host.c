@@ -69,15 +69,31 @@ static int shm(struct launch *launch, const char *path, uint64_t size, const cha
     return sys_mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options);
 }
 
+/* Whoever joins its namespace can look at it: so it is waited for until it has nothing any more. */
+static int start_pause(struct launch *launch, int *pidfd)
+{
+    int ready[2], failure = ECHILD;
+    if (pipe2(ready, O_CLOEXEC))
+        return -1;
+    int pid = clone_child(BERTH_CLONE_NEWPID, -1, pidfd);
+    if (pid == 0)
+        role_pause(ready[1]);
+    close(ready[1]);
+    if (pid < 0)
+        failure = errno;
+    else if (read(ready[0], &failure, sizeof failure) != (ssize_t)sizeof failure)
+        failure = ECHILD;
+    close(ready[0]);
+    launch->pause_pid = pid > 0 ? pid : 0;
+    errno = failure;
+    return failure ? step_fail(launch, pid < 0 ? "clone" : "give up files and privileges") : 0;
+}
+
 static int pause_pod(struct launch *launch, const char *path)
 {
     int pidfd;
-    int pid = clone_child(BERTH_CLONE_NEWPID, -1, &pidfd);
-    if (pid < 0)
+    if (start_pause(launch, &pidfd))
         return -1;
-    if (pid == 0)
-        role_pause();
-    launch->pause_pid = pid;
     if (*path && pin_namespace(launch, "pid", path)) {
         int failure = errno;
         sys_pidfd_send_signal(pidfd, 9);

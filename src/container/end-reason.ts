@@ -20,20 +20,21 @@ export interface EndReason {
  */
 export function endReason(
   exit: Pick<Exit, 'exitCode' | 'droppedBytes'>,
-  readOom: () => OomEvents,
+  oomOf: (level: 'container' | 'pod') => OomEvents,
   killsBefore: bigint,
   limitBytes: bigint,
 ): EndReason {
   const dropped =
     exit.droppedBytes > 0n ? [`${exit.droppedBytes} bytes of output could not be written to the log`] : [];
-  const oom = exit.exitCode === KILLED ? readOom() : undefined;
+  const oom = exit.exitCode === KILLED ? oomOf('container') : undefined;
   if (!oom || oom.kills <= killsBefore) {
     return { reason: exit.exitCode === 0 ? 'Completed' : 'Error', message: dropped.join('; ') };
   }
-  return { reason: 'OOMKilled', message: [whereItRanOut(oom, limitBytes), ...dropped].join('; ') };
+  return { reason: 'OOMKilled', message: [whereItRanOut(oom.atLimit, limitBytes, oomOf), ...dropped].join('; ') };
 }
 
-function whereItRanOut({ atLimit }: OomEvents, limitBytes: bigint): string {
-  if (atLimit && limitBytes > 0n) return `out of memory: the container's limit of ${limitBytes} bytes was reached`;
-  return "out of memory: the pod's limit was reached, or the node has no memory left";
+function whereItRanOut(isAtLimit: boolean, limitBytes: bigint, oomOf: (level: 'pod') => OomEvents): string {
+  if (isAtLimit && limitBytes > 0n) return `out of memory: the container's limit of ${limitBytes} bytes was reached`;
+  if (oomOf('pod').atLimit) return "out of memory: the pod's limit was reached";
+  return 'out of memory: no limit of the container or its pod was reached, so the node has no memory left';
 }

@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { crashPoint } from '../base/crash-points';
 import { messageOf } from '../base/errors';
@@ -32,14 +33,15 @@ export async function recordExit(
   const { record } = container;
   const limitBytes = container.config.linux?.resources?.memoryLimitInBytes ?? 0n;
   // Read before the cgroup goes: afterwards nobody can tell.
-  const readOom = () => containers.cgroups.oomEvents(record.cgroupPath);
+  const oomOf = (level: 'container' | 'pod') =>
+    containers.cgroups.oomEvents(level === 'pod' ? dirname(record.cgroupPath) : record.cgroupPath);
   await finish(containers, container, {
     // An exit may be heard of before the start has been recorded.
     ...(startedAtNs === undefined ? {} : { startedAtNs }),
     exitCode: exit.exitCode,
     ...(exit.signal === 0 ? {} : { signal: exit.signal }),
     finishedAtNs: exit.finishedAtNs,
-    ...endReason(exit, readOom, container.oomKillsBeforeKill ?? 0n, limitBytes),
+    ...endReason(exit, oomOf, container.oomKillsBeforeKill ?? 0n, limitBytes),
   });
 }
 

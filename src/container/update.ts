@@ -9,8 +9,9 @@ import type { Container, ContainerRecord, Containers } from './containers';
 /**
  * UpdateContainerResources: sets what the request sets, all of it or none, on
  * a container that is created or runs. The record, and so ContainerStatus, says
- * what holds. Throws `failed_precondition` for one that has exited, and
- * `invalid_argument` naming a value that the kernel does not take.
+ * what holds; it is written last, so that whoever hears nothing of the call sees
+ * the old values there and asks again. Throws `failed_precondition` for one that
+ * has exited, and `invalid_argument` naming a value that the kernel does not take.
  */
 export async function updateContainer(
   containers: Containers,

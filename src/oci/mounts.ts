@@ -157,6 +157,9 @@ function bindOf(mount: Mount, facts: MountFacts): MountSpec {
     );
   }
   if (mount.recursiveReadOnly) refuseHalfReadOnly(mount);
+  if (mount.imageSubPath !== '') {
+    throw new BerthError('invalid_argument', `mount at ${mount.containerPath}: image_sub_path is set, and no image`);
+  }
   return {
     ...PLAIN_BIND,
     destination,

@@ -91,7 +91,7 @@ describe('what a container’s process sees', function () {
 
   it('never has a working directory outside of its root', async () => {
     const pod = await node().pod();
-    for (let fd = 0; fd < 16; fd++) {
+    for (let fd = 0; fd < 40; fd++) {
       const workingDir = `/proc/self/fd/${fd}`;
       const look = ['sh', '-c', 'readlink /proc/self/cwd; ls ../../../../../etc/os-release 2>/dev/null; true'];
       const { stdout } = await node()

@@ -181,6 +181,17 @@ describe('Exec', function () {
     assert.match(await remote.status, /make a terminal.*no such device.*not devpts/);
   });
 
+  it('a terminal in a user namespace belongs to the user there', async () => {
+    const mappings = [{ containerId: 0, hostId: 300_000, length: 65_536 }];
+    const namespaceOptions = { usernsOptions: { mode: 'POD', uids: mappings, gids: mappings } };
+    const pod = await node().pod({ linux: { securityContext: { namespaceOptions } } });
+    const security = { namespaceOptions, runAsUser: { value: 1000 } };
+    const id = await node().start(pod, { security, tty: true });
+    const remote = await exec('spdy', id, ['sh', '-c', 'tty; echo works > /dev/tty; stat -c %u $(tty)'], { tty: true });
+    assert.equal(await remote.status, SUCCESS);
+    assert.equal(remote.stdout, '/dev/pts/1\r\nworks\r\n1000\r\n');
+  });
+
   it('survives the end of the daemon', async () => {
     const id = await container();
     const argument = String(1_003_000 + (process.pid % 1000));

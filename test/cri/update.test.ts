@@ -215,6 +215,10 @@ describe('UpdatePodSandboxResources', function () {
     await update(pod, { resources: { cpuShares: 200 }, overhead: { memoryLimitInBytes: 8 * MIB } });
     assert.equal(cgroupFile(node(), path, 'cpu.shares'), '200');
     assert.equal(cgroupFile(node(), path, 'memory.limit_in_bytes'), String(72 * MIB));
+    const { info } = await node().client.call('PodSandboxStatus', { podSandboxId: pod, verbose: true });
+    const { resources, overhead } = JSON.parse(info['info'] ?? '{}') as Record<string, Record<string, string>>;
+    assert.equal(resources?.['cpuShares'], '200');
+    assert.equal(overhead?.['memoryLimitInBytes'], String(8 * MIB));
     await refused(update(pod, { resources: { cpuShares: 300, cpusetCpus: '9999' } }), 'INVALID_ARGUMENT', '9999');
     assert.equal(cgroupFile(node(), path, 'cpu.shares'), '200');
     await node().restart();

@@ -19,6 +19,7 @@ import { TestDaemon } from '../support/daemon';
 import { busyboxImage, type TarEntry } from '../support/image-builder';
 import { snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
+import { connectRemote } from '../support/remote';
 
 /** Ids 0 to 65535 of the container's; users and groups apart, so that nothing mixes them up. */
 const UID = 300_000;
@@ -369,6 +370,19 @@ describe('containers in a user namespace', function () {
       await node().client.call('ExecSync', { containerId: id, cmd: ['true'] });
     });
 
+    it('have the devices that are asked for, with the rights that these give to everybody', async () => {
+      const devices = [
+        { hostPath: '/dev/zero', containerPath: '/dev/asked', permissions: 'rw' },
+        { hostPath: '/dev/kmsg', containerPath: '/dev/closed', permissions: 'rw' },
+      ];
+      const { stdout, stderr } = await run(
+        'head -c 2 /dev/asked | wc -c; head -c 1 /dev/closed; chmod 777 /dev/closed',
+        { devices },
+      );
+      assert.equal(stdout, '2\n');
+      assert.match(stderr, /\/dev\/closed.*(denied|not permitted)[^]*(not permitted|denied)/i);
+    });
+
     it('have the standard file systems and devices', async () => {
       const mounts = await sh('cat /proc/mounts');
       for (const [path, type] of [
@@ -522,6 +536,20 @@ describe('containers in a user namespace', function () {
         const { stdout, stderr } = await run(script, { security, mounts });
         assert.equal(stdout, '', stderr);
         assert.deepEqual(readdirSync(hostPath), ['run']);
+      }
+    });
+
+    it('write to the host’s cgroups, or make one', async () => {
+      for (const security of [{}, powerful, { privileged: true }]) {
+        const script =
+          'for d in /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,bind,rw $d 2>/dev/null; mkdir $d/x && echo $d; echo 1 > $d/release_agent && echo $d; echo 1 > $d/cgroup.procs && echo $d; done; true';
+        const id = await start({ security });
+        const made = (await node().exec(id, ['sh', '-c', `(${script}) 2>/dev/null`])).trim().split('\n');
+        // Of the tmpfs that holds the hierarchies it may well be the owner.
+        assert.deepEqual(
+          made.filter(path => path !== '' && path !== '/sys/fs/cgroup'),
+          [],
+        );
       }
     });
 
@@ -769,6 +797,24 @@ describe('containers in a user namespace', function () {
         );
         const uid = 'runAsUser' in security ? '1000' : '0';
         assert.deepEqual([stdout.replaceAll('\r', ''), status.exitCode], [`/dev/pts/0\n${uid}\nseen\nalso\n`, 0]);
+      }
+    });
+
+    it('has commands with a terminal and with streams, as its users', async () => {
+      const id = await start({ security: { runAsUser: { value: 1000 } } });
+      for (const tty of [true, false]) {
+        const cmd = ['sh', '-c', 'id -u; read x; echo got $x > /dev/stdout; [ -t 0 ] && tty; exit 0'];
+        const wanted = { stdin: true, stdout: true, stderr: !tty, tty };
+        const { url } = await node().client.call('Exec', { containerId: id, cmd, ...wanted });
+        const remote = await connectRemote('websocket', url, wanted);
+        await remote.write('word\n');
+        assert.match(await remote.status, /"Success"/);
+        const lines = remote.stdout
+          .replaceAll('\r', '')
+          .split('\n')
+          .filter(line => line !== 'word');
+        assert.deepEqual(lines, tty ? ['1000', 'got word', '/dev/pts/0', ''] : ['1000', 'got word', '']);
+        await remote.closed;
       }
     });
 

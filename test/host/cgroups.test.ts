@@ -68,7 +68,7 @@ describe('cgroups', function () {
     describe(`of ${name}`, () => {
       it('are emptied and removed with all that runs in them, however fast it forks', async () => {
         const { path, cgroups } = await running(hierarchies, STORM);
-        const seen = await untilThereAre(hierarchies, path, 12);
+        const seen = await untilThereAre(hierarchies, path, 8);
         await cgroups.kill(path);
         assert.equal(await cgroups.emptied(path, AbortSignal.timeout(10_000)), true);
         assert.deepEqual(

@@ -86,9 +86,12 @@ describe('berth at a terminal, with a real daemon', function () {
   });
 
   it('attach --no-stdin watches, and ends with the container', async () => {
-    await daemon.ok('run', '-d', '-i', '--name', 'watched', image, 'sh', '-c', 'read line; echo "<$line>"; exit 4');
+    const script = '{ while :; do echo tick; sleep 0.1; done; } & read line; echo "<$line>"; exit 4';
+    await daemon.ok('run', '-d', '-i', '--name', 'watched', image, 'sh', '-c', script);
     const watching = daemon.start('attach', '--no-stdin', 'watched');
+    await watching.printed('tick');
     const person = daemon.start('attach', 'watched');
+    await person.printed('tick');
     person.child.stdin?.write('hello\n');
     await watching.printed('<hello>');
     assert.equal((await watching.ended).code, 4);

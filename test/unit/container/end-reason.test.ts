@@ -3,8 +3,8 @@ import { endReason } from '../../../src/container/end-reason';
 
 const exit = (exitCode: number, droppedBytes = 0n) => ({ exitCode, droppedBytes });
 const oom =
-  (kills: bigint, atLimit = true) =>
-  () => ({ kills, atLimit });
+  (kills: bigint, atLimit = true, isPodAtLimit = false) =>
+  (level: 'container' | 'pod') => ({ kills, atLimit: level === 'pod' ? isPodAtLimit : atLimit });
 
 describe('why a container ended', () => {
   it('is its exit code when the OOM killer had nothing to do with it', () => {
@@ -20,9 +20,10 @@ describe('why a container ended', () => {
       reason: 'OOMKilled',
       message: "out of memory: the container's limit of 4096 bytes was reached",
     });
+    assert.match(endReason(exit(137), oom(1n, false, true), 0n, 4096n).message, /the pod's limit was reached$/);
     for (const end of [endReason(exit(137), oom(1n, false), 0n, 4096n), endReason(exit(137), oom(3n), 2n, 0n)]) {
       assert.equal(end.reason, 'OOMKilled');
-      assert.match(end.message, /the pod's limit was reached, or the node has no memory left/);
+      assert.match(end.message, /the node has no memory left/);
     }
   });
 

@@ -111,6 +111,17 @@ describe('the mounts of a spec', () => {
     assert.equal(at('/etc/hosts', mounts([]))[0]?.readonly, false);
   });
 
+  it('are labelled where SELinux is on and it is asked for, but for what the system stands on', () => {
+    const on = { host: { ...facts.host, hasSelinux: true } };
+    const asked = { containerPath: '/m', hostPath: '/data/x', selinuxRelabel: true };
+    assert.equal(at('/m', mounts([asked], on))[0]?.relabel, facts.mountLabel);
+    assert.equal(at('/m', mounts([asked]))[0]?.relabel, undefined);
+    assert.equal(at('/m', mounts([{ ...asked, selinuxRelabel: false }], on))[0]?.relabel, undefined);
+    for (const hostPath of ['/', '/etc', '/usr/', '/var/lib', '//home', '/x/../etc']) {
+      assert.throws(() => mounts([{ ...asked, hostPath }], on), /label a directory of the system anew/, hostPath);
+    }
+  });
+
   it('are refused with a path that means something else than it says', () => {
     for (const [mount, why] of [
       [{ containerPath: 'm', hostPath: '/h' }, /not absolute/],
@@ -121,6 +132,7 @@ describe('the mounts of a spec', () => {
       [{ containerPath: '/proc', hostPath: '/h' }, /host's own \/proc/],
       [{ containerPath: '/m', hostPath: '/h', mountOptions: ['suid'] }, /"suid"/],
       [{ containerPath: '/m', hostPath: '/h', recursiveReadOnly: true }, /needs readonly/],
+      [{ containerPath: '/m', hostPath: '/h', imageSubPath: 'sub' }, /image_sub_path is set, and no image/],
     ] as const) {
       assert.throws(() => mounts([mount as Partial<Mount>]), why);
     }
