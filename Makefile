@@ -17,9 +17,9 @@ NODE_MODULES := node_modules/.package-lock.json
 BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzstd-dev nettle-dev libxxhash-dev protobuf-compiler
 # What goes into the image made on the spot.
 RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
-# A registry to pull from with and without passwords, a look at the network and at labels, the yardstick of seccomp filters, and
-# an OCI runtime that is not berth.
-TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev crun
+# A registry to pull from with and without passwords, a look at the network and at labels, the yardsticks of seccomp filters
+# and AppArmor profiles, and an OCI runtime that is not berth.
+TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev apparmor crun
 # To make layers otherwise than berth does, and disks that get full.
 TEST_PACKAGES += tar zstd e2fsprogs
 

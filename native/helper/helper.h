@@ -52,6 +52,7 @@ struct launch {
     uint32_t gids;
     int inside_pid; /* of OP_USERNS, whose namespaces OP_PIN pins, or 0 */
     struct identity identity;
+    const char *root_label; /* of OP_ROOT_LABEL, or NULL */
     uint64_t permitted; /* capabilities of this process before OP_IDENTITY: one it lacks cannot be given away */
     int sealed;         /* all descriptors but stdio are close-on-exec */
     char detail[DETAIL_MAX]; /* which part of the step failed */
@@ -106,6 +107,7 @@ int step_source(struct launch *launch, uint32_t op, struct fields *fields);
 int step_userns(struct launch *launch, uint32_t op, struct fields *fields);
 int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
 int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
+int step_label(struct launch *launch, struct fields *fields);
 int step_exec(struct launch *launch, struct fields *fields);
 
 /* Runs one operation of the inner section, whoever implements it. */

@@ -32,9 +32,11 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields)
 {
     if (op == OP_TERMINAL || op == OP_CONTROLLING_TERMINAL)
         return step_terminal(launch, op, fields);
+    if (op == OP_EXEC_LABEL)
+        return step_label(launch, fields);
     if (op < OP_PROPAGATION)
         return step_host(launch, op, fields);
-    if (op <= OP_PIVOT_ROOT || op == OP_MOUNT_ATTR || op == OP_SHARE)
+    if (op <= OP_PIVOT_ROOT || op == OP_MOUNT_ATTR || op == OP_SHARE || op == OP_ROOT_LABEL)
         return step_mount(launch, op, fields);
     if (op >= OP_HOLD_SOURCE && op < OP_MOUNT_ATTR)
         return step_source(launch, op, fields);

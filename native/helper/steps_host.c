@@ -54,12 +54,18 @@ int pin_namespace(struct launch *launch, const char *ns, const char *path)
     return bind_over_new_file(launch, source, path);
 }
 
-static int shm(struct launch *launch, const char *path, uint64_t size)
+static int shm(struct launch *launch, const char *path, uint64_t size, const char *label)
 {
-    char options[64];
+    char options[512];
+    const char *context = *label ? ",context=" : "", *quote = *label ? "\"" : "";
     if (mkdir(path, 0700) && errno != EEXIST)
         return step_fail(launch, "mkdir %s", path);
-    snprintf(options, sizeof options, "mode=1777,size=%llu", (unsigned long long)size);
+    int length = snprintf(options, sizeof options, "mode=1777,size=%llu%s%s%s%s", (unsigned long long)size, context,
+                          quote, label, quote);
+    if (length >= (int)sizeof options) {
+        errno = E2BIG;
+        return step_fail(launch, "label");
+    }
     return sys_mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options);
 }
 
@@ -163,7 +169,8 @@ int step_host(struct launch *launch, uint32_t op, struct fields *fields)
     }
     case OP_SHM: {
         const char *path = field_str(fields);
-        return shm(launch, path, field_u64(fields));
+        uint64_t size = field_u64(fields);
+        return shm(launch, path, size, field_str(fields));
     }
     case OP_PAUSE:
         return pause_pod(launch, field_str(fields));

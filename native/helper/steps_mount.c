@@ -79,6 +79,8 @@ int mount_overlay(struct launch *launch, const char *upper, const char *work, un
         return fs_fail(launch, fs, work);
     if (flags & ROOT_VOLATILE && sys_fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0))
         return fs_fail(launch, fs, "volatile");
+    if (launch->root_label && sys_fsconfig(fs, FSCONFIG_SET_STRING, "context", launch->root_label, 0))
+        return fs_fail(launch, fs, launch->root_label);
     return mount_context(launch, fs, flags & ROOT_NODEV ? MOUNT_ATTR_NODEV : 0);
 }
 
@@ -402,6 +404,9 @@ int step_mount(struct launch *launch, uint32_t op, struct fields *fields)
         return root_overlay(launch, fields);
     case OP_ROOT_BIND:
         return root_bind(launch, fields);
+    case OP_ROOT_LABEL:
+        launch->root_label = field_str(fields);
+        return 0;
     case OP_MOUNT_FS:
         return mount_fs(launch, fields);
     case OP_MOUNT_BIND:

@@ -34,7 +34,7 @@ export const schema = table({
     docker_config: dockerConfig()
       .default('auto')
       .describe(
-        "Credentials of the node's own, for pulls that bring none: `auto` is $DOCKER_CONFIG/config.json or /root/.docker/config.json, and `none` reads no file.",
+        "Credentials of the node's own, for pulls that bring none: a path is used by all, the kubelet's too; `auto` is $DOCKER_CONFIG/config.json or /root/.docker/config.json, and for people's pulls only; `none` reads no file.",
       ),
     credential_helper_dirs: listOf(absolutePath(), 'a list of absolute paths')
       .default(['/usr/local/bin', '/usr/bin', '/usr/local/sbin', '/usr/sbin', '/bin'])

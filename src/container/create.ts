@@ -25,7 +25,7 @@ import { deviceFacts, hostFacts } from './host-facts';
 import { imageVolumes, volumeImages } from './image-volumes';
 import { provideBundle, refuseForRuntime } from './runtimes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
-import { seccompOf } from './seccomp';
+import { confine } from './confine';
 import { launchLaps } from './timings';
 
 export interface CreateContainerRequest {
@@ -97,9 +97,8 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
-  const seccomp = await ctx.race(seccompOf(config.linux?.securityContext, spec.process.capabilities.bounding, ctx.log));
-  if (seccomp) spec.linux.seccomp = seccomp.spec;
-  watch.lap('make the seccomp filter');
+  const filter = await ctx.race(confine(spec, sandbox, config, ctx.log));
+  watch.lap('look up seccomp, AppArmor and SELinux');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -131,7 +130,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
   const plan = runtime
     ? externalPlan(spec, rootfs, placement, output, stdin, runtime.commands(paths.stateDir, record.id))
-    : launchPlan(spec, rootfs, placement, output, stdin, seccomp?.filter);
+    : launchPlan(spec, rootfs, placement, output, stdin, filter);
   watch.lap('make the plan');
   if (runtime) {
     const forget = () => runtime.delete(record.id);
@@ -165,7 +164,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     process: { pid: created.pid, pidStartTime: created.pidStartTime },
     user: { uid: created.uid, gid: created.gid, groups: created.groups, ...(home === undefined ? {} : { home }) },
     spec: specToJson(spec),
-    ...(seccomp ? { seccomp: seccomp.filter } : {}),
+    ...(filter ? { seccomp: filter } : {}),
     timings: { create: watch.laps, ...(monitor.times ? { launch: launchLaps(monitor.times, watch) } : {}) },
   });
   watch.lap('write the record: created');

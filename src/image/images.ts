@@ -226,7 +226,8 @@ export class Images {
   ): Promise<PulledImage> {
     const reference = parseReference(text);
     ctx.stage(`pull ${canonicalForm(reference)}`);
-    const key = pullKey(reference, auth);
+    const kept = this.usesKept(askedBy);
+    const key = pullKey(reference, auth, kept);
     for (const event of this.progress.get(key)?.values() ?? []) onProgress(event);
     if (askedBy) this.entries.get(key)?.askedBy(askedBy);
     return this.pulls.join(ctx, key, onProgress, (own, emit) =>
@@ -241,7 +242,7 @@ export class Images {
             if (this.entries.get(key) === entry) this.entries.delete(key);
           },
         };
-        const source = await this.registry(reference, auth);
+        const source = await this.registry(reference, auth, kept);
         const which = wanted(reference);
         const repository = repositoryForm(reference);
         return await this.bring(own, { source, repository, reference, which }, runtimeHandler, event => {
@@ -258,13 +259,21 @@ export class Images {
     return explainPull(ctx, parseReference(text), auth, this.registryOptions());
   }
 
-  private registryOptions(): RegistryOptions {
+  /**
+   * Whether a pull may use the node's own credentials. What a person has logged in with is not for the pods of everybody:
+   * a kubelet, which brings its own, gets them only where the configuration names the file.
+   */
+  private usesKept(askedBy: Asker | undefined): boolean {
+    return askedBy !== 'cri' || this.options.dockerConfig?.file !== 'auto';
+  }
+
+  private registryOptions(usesKept = true): RegistryOptions {
     const { hostsDir, plainHttp = [], retryDelayMs, dockerConfig } = this.options;
     return {
       transport: this.transport,
       hostsDir,
       plainHttp,
-      ...(dockerConfig ? { storedFor: host => storedAuth(host, dockerConfig) } : {}),
+      ...(dockerConfig && usesKept ? { storedFor: host => storedAuth(host, dockerConfig) } : {}),
       ...(retryDelayMs === undefined ? {} : { retryDelayMs }),
     };
   }
@@ -462,8 +471,8 @@ export class Images {
     return { records: () => this.records.list(), layers, content, partials, pins, layersInUse: options.layersInUse };
   }
 
-  private registry(reference: Reference, auth: RegistryAuth | undefined): Promise<RegistryClient> {
-    return RegistryClient.open(reference, auth, this.registryOptions());
+  private registry(reference: Reference, auth: RegistryAuth | undefined, usesKept = true): Promise<RegistryClient> {
+    return RegistryClient.open(reference, auth, this.registryOptions(usesKept));
   }
 
   private async refetchLayer(ctx: Context, key: string): Promise<void> {
@@ -681,12 +690,12 @@ function ofArchive(error: unknown, what: string): unknown {
 }
 
 /** Credentials are part of it: who may not see an image must not ride along with one who may. */
-function pullKey(reference: Reference, auth: RegistryAuth | undefined): string {
+function pullKey(reference: Reference, auth: RegistryAuth | undefined, usesKept: boolean): string {
   const secret =
     auth === undefined
       ? ''
       : createHash('sha256')
           .update(JSON.stringify(Object.entries(auth).sort()))
           .digest('hex');
-  return `${canonicalForm(reference)} ${secret}`;
+  return `${canonicalForm(reference)} ${secret}${usesKept ? ' kept' : ''}`;
 }

@@ -51,7 +51,7 @@ export function externalPlan(
       ...spec.mounts.flatMap(mount => holdOps(mount, spec.mounts)),
       { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
       ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
-      rootOverlay(spec, rootfs),
+      ...rootOverlay(spec, rootfs),
       ...spec.mounts.flatMap(mount => beforeRuntime(mount, spec.mounts)),
       lookupUser(spec.process.user),
       { op: 'AWAIT_GO' },

@@ -66,7 +66,7 @@ export function launchPlan(
     ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
       ? [{ op: 'UNSHARE', flags: CLONE.newcgroup } as const]
       : []),
-    rootOverlay(spec, rootfs),
+    ...rootOverlay(spec, rootfs),
     ...spec.mounts.flatMap(mount => [
       ...mountOps(mount, spec.mounts),
       ...(isOwnDev(mount) ? devOps(spec) : []),
@@ -88,15 +88,19 @@ export function launchPlan(
 }
 
 /** The root file system, mounted at its stage. */
-export function rootOverlay(spec: Spec, rootfs: Rootfs): InnerOp {
-  return {
-    op: 'ROOT_OVERLAY',
-    stage: rootfs.stage,
-    upper: rootfs.upper,
-    work: rootfs.work,
-    flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
-    lowers: rootfs.lowers,
-  };
+export function rootOverlay(spec: Spec, rootfs: Rootfs): InnerOp[] {
+  const { mountLabel } = spec.linux;
+  return [
+    ...(mountLabel === undefined ? [] : [{ op: 'ROOT_LABEL', label: mountLabel } as const]),
+    {
+      op: 'ROOT_OVERLAY',
+      stage: rootfs.stage,
+      upper: rootfs.upper,
+      work: rootfs.work,
+      flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
+      lowers: rootfs.lowers,
+    },
+  ];
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
@@ -192,11 +196,22 @@ function becomeOps(process: ProcessSpec, filter: SeccompFilter | undefined): Inn
     ...(process.terminal ? [{ op: 'CONTROLLING_TERMINAL' } as const] : []),
     { op: 'UMASK', mask: process.umask },
     { op: 'CWD', path: process.cwd },
+    ...labelOps(process),
     { op: 'IDENTITY', bounding: capabilityMask(bounding) },
     ...(process.noNewPrivileges
       ? [capabilities(process.capabilities), { op: 'NO_NEW_PRIVS' } as const, ...seccomp]
       : [...seccomp, capabilities(process.capabilities)]),
     { op: 'EXEC', candidates: candidates(process), argv: process.args, envp: process.env, addHome: 1 },
+  ];
+}
+
+/** While the process may still mount a procfs of its own, which is where they are written. */
+function labelOps({ apparmorProfile, selinuxLabel }: ProcessSpec): InnerOp[] {
+  return [
+    ...(apparmorProfile === undefined
+      ? []
+      : [{ op: 'EXEC_LABEL', attribute: 'apparmor/exec', label: `exec ${apparmorProfile}` } as const]),
+    ...(selinuxLabel === undefined ? [] : [{ op: 'EXEC_LABEL', attribute: 'exec', label: selinuxLabel } as const]),
   ];
 }
 

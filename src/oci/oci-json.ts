@@ -38,6 +38,7 @@ export function bundleJson(
       maskedPaths: linux.maskedPaths,
       readonlyPaths: linux.readonlyPaths,
       cgroupsPath: linux.cgroupsPath,
+      ...(linux.mountLabel === undefined ? {} : { mountLabel: linux.mountLabel }),
       ...(linux.seccomp ? { seccomp: ociSeccomp(linux.seccomp) } : {}),
       rootfsPropagation: spec.mounts.some(({ propagation }) => propagation === 'slave') ? 'rslave' : 'rprivate',
     },
@@ -60,7 +61,12 @@ function ociProcess(process: ProcessSpec, user: ResolvedUser): object {
     cwd: process.cwd,
     capabilities: ociCapabilities(process.capabilities),
     noNewPrivileges: process.noNewPrivileges,
+    // Files have their label already: their file systems are mounted with it.
+    ...(process.apparmorProfile === undefined ? {} : { apparmorProfile: process.apparmorProfile }),
+    ...(process.selinuxLabel === undefined ? {} : { selinuxLabel: process.selinuxLabel }),
     oomScoreAdj: process.oomScoreAdj,
+    ...(process.apparmorProfile === undefined ? {} : { apparmorProfile: process.apparmorProfile }),
+    ...(process.selinuxLabel === undefined ? {} : { selinuxLabel: process.selinuxLabel }),
   };
 }
 

@@ -15,6 +15,8 @@ export interface SandboxNamespaces {
   pidPath: string | undefined;
   shmPath: string;
   shmBytes: bigint;
+  /** SELinux label of /dev/shm; absent: none. */
+  fileLabel?: string | undefined;
   /** `net.core.somaxconn` → value; only namespaced ones. */
   sysctls: Readonly<Record<string, string>>;
 }
@@ -36,7 +38,8 @@ export function sandboxPlan(pod: SandboxNamespaces): LaunchPlan {
   if (pod.networkPath !== undefined) outer.push({ op: 'PIN', ns: 'net', path: pod.networkPath });
   if (pod.ipcPath !== undefined) outer.push({ op: 'PIN', ns: 'ipc', path: pod.ipcPath });
   if (pod.utsPath !== undefined) outer.push({ op: 'PIN', ns: 'uts', path: pod.utsPath });
-  if (pod.ipcPath !== undefined) outer.push({ op: 'SHM', path: pod.shmPath, size: pod.shmBytes });
+  if (pod.ipcPath !== undefined)
+    outer.push({ op: 'SHM', path: pod.shmPath, size: pod.shmBytes, label: pod.fileLabel ?? '' });
   if (pod.pidPath === undefined) return { outer, inner: userns ? setUp : [] };
   if (!userns) return { outer: [...outer, { op: 'PAUSE', path: pod.pidPath }], inner: [] };
   // Inside, nothing can be mounted on the host.

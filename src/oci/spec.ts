@@ -26,6 +26,10 @@ export interface ProcessSpec {
   user: UserRequest;
   capabilities: CapabilitySets;
   noNewPrivileges: boolean;
+  /** Name of a profile loaded in the kernel; absent: unconfined. */
+  apparmorProfile?: string;
+  /** user:role:type:level; absent: what the policy makes of the runtime's own. */
+  selinuxLabel?: string;
   oomScoreAdj: number;
   umask: number;
 }
@@ -152,6 +156,8 @@ export interface LinuxSpec {
   cgroupsPath: string;
   /** Absent: unconfined. */
   seccomp?: SeccompSpec;
+  /** SELinux label of the root's files. */
+  mountLabel?: string;
 }
 
 /** Names and values are the specification's: `SCMP_ACT_ALLOW`, `SCMP_CMP_EQ`, `SCMP_ARCH_X86_64`. */

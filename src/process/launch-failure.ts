@@ -101,6 +101,13 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
         step.op,
         errno,
       );
+    case 'EXEC_LABEL':
+      return new LaunchError(
+        'failed_precondition',
+        `security label ${JSON.stringify(text(step.label))}: ${detail}: ${why}`,
+        step.op,
+        errno,
+      );
     case 'LOG':
       return new LaunchError('invalid_argument', `open the log ${text(step.path)}: ${why}`, step.op, errno);
     case 'HELD_ATTRS':

@@ -13,10 +13,12 @@ import type { PodAttachment } from '../network/pod-network';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { profileChoice } from '../oci/security-profile';
+import { selinuxLabels } from '../oci/selinux';
 import { podUserNamespace } from '../oci/user-namespace';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
 import { cgroupParentOf, makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
+import { selinuxHost } from './security-modules';
 import { watchInit } from './watch';
 import type { Owner, Sandbox, Sandboxes, SandboxPaths, SandboxRecord } from './sandboxes';
 
@@ -129,6 +131,7 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
     config.linux?.securityContext?.seccompProfilePath ?? '',
     'seccomp',
   );
+  profileChoice(config.linux?.securityContext?.apparmor, '', 'apparmor');
   return metadata;
 }
 
@@ -217,11 +220,17 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
       pidPath: pid === 'shared' ? paths.pid : undefined,
       shmPath: paths.shm,
       shmBytes: SHM_BYTES,
+      fileLabel: await fileLabel(record, config),
       sysctls: config.linux?.sysctls ?? {},
       userns: record.userns && { ...record.userns, path: paths.user },
     }),
     record.id,
   );
+}
+
+async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Promise<string | undefined> {
+  const { selinuxOptions, privileged = false } = linux?.securityContext ?? {};
+  return selinuxLabels(selinuxOptions, { id, isPrivileged: privileged, options: undefined }, await selinuxHost())?.file;
 }
 
 /** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */

@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs';
+import { open as openFileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { open, type Database, type RootDatabase } from 'lmdb';
 import { BerthError, messageOf } from '../base/errors';
@@ -51,24 +52,25 @@ const maxTables = 32;
 export function openStore(dir: string, log: Logger): Store {
   const path = join(dir, fileName);
   const root = openFile(dir, path);
+  const commits = new Commits(root, path);
   log.debug('store opened', { path });
   return {
     table: <Record extends Versioned>(
       name: string,
       version: Record['version'],
       upgrade: (old: Versioned) => Record | undefined = () => undefined,
-    ) => new LmdbTable<Record>(openTable(root, path, name), path, name, version, upgrade),
+    ) => new LmdbTable<Record>(openTable(root, path, name), commits, path, name, version, upgrade),
     transaction: async work => {
       let result: { value: ReturnType<typeof work> } | undefined;
-      await root.childTransaction(() => {
-        result = { value: work() };
-      });
+      await commits.done(
+        root.childTransaction(() => {
+          result = { value: work() };
+        }),
+      );
       if (!result) throw new BerthError('internal', `the store ${path} did not run a transaction`);
       return result.value;
     },
-    flushed: async () => {
-      await root.flushed;
-    },
+    flushed: () => commits.flushed(),
     close: () => root.close(),
   };
 }
@@ -77,7 +79,8 @@ function openFile(dir: string, path: string): RootDatabase {
   try {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     assertSound(path);
-    return open({ path, noSubdir: true, maxDbs: maxTables });
+    // Batches of an event turn have a promise that nobody gets, and whose rejection on a full disk would end the daemon.
+    return open({ path, noSubdir: true, maxDbs: maxTables, eventTurnBatching: false });
   } catch (error) {
     throw unreadable(path, error);
   }
@@ -98,9 +101,78 @@ function unreadable(path: string, cause: unknown): BerthError {
   });
 }
 
+/** Waits for commits, and says why one failed: a full disk is an ordinary hour of a node. */
+class Commits {
+  /** LMDB's own flush then waits for a commit that succeeds. */
+  private lastFailed = false;
+  private readonly waiting = new Set<() => void>();
+
+  constructor(
+    private readonly root: RootDatabase,
+    private readonly path: string,
+  ) {}
+
+  async done<T>(write: Promise<T>): Promise<T> {
+    try {
+      const value = await write;
+      this.lastFailed = false;
+      return value;
+    } catch (error) {
+      const reason = await commitError(error);
+      if (reason === undefined) throw error;
+      this.lastFailed = true;
+      for (const wake of this.waiting) wake();
+      throw this.failure(reason);
+    }
+  }
+
+  async flushed(): Promise<void> {
+    let wake: () => void = () => undefined;
+    const failed = new Promise<void>(resolve => (wake = resolve));
+    this.waiting.add(wake);
+    try {
+      if (!this.lastFailed) await Promise.race([this.root.flushed, failed]);
+    } finally {
+      this.waiting.delete(wake);
+    }
+    if (this.lastFailed) await this.sync();
+  }
+
+  private async sync(): Promise<void> {
+    const file = await openFileHandle(this.path, 'r+');
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
+
+  private failure(reason: unknown): BerthError {
+    const text = messageOf(reason);
+    const isFull = /no space left|MDB_MAP_FULL/i.test(text);
+    return new BerthError(
+      isFull ? 'resource_exhausted' : 'internal',
+      `write to the store ${this.path}: ${isFull ? 'no space left on device' : text}`,
+      { cause: reason, ...(isFull ? { hint: 'free some space and try again' } : {}) },
+    );
+  }
+}
+
+/** LMDB rejects with an error that holds a promise, which rejects with the reason; undefined for any other error. */
+async function commitError(error: unknown): Promise<unknown> {
+  if (!(error instanceof Error) || !('commitError' in error)) return undefined;
+  try {
+    await error.commitError;
+    return error;
+  } catch (reason) {
+    return reason;
+  }
+}
+
 class LmdbTable<Record extends Versioned> implements Table<Record> {
   constructor(
     private readonly database: Database<unknown, string>,
+    private readonly commits: Commits,
     private readonly path: string,
     private readonly name: string,
     private readonly version: number,
@@ -119,11 +191,12 @@ class LmdbTable<Record extends Versioned> implements Table<Record> {
   }
 
   async put(key: string, record: Record): Promise<void> {
-    if (!(await this.database.put(key, record))) throw this.damaged(`record ${key}`, 'the write was not done');
+    if (!(await this.commits.done(this.database.put(key, record))))
+      throw this.damaged(`record ${key}`, 'the write was not done');
   }
 
   async remove(key: string): Promise<void> {
-    await this.database.remove(key);
+    await this.commits.done(this.database.remove(key));
   }
 
   private reading<T>(what: string, read: () => T): T {

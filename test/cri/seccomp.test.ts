@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { syscallsOf } from '../../src/oci/seccomp/syscalls';
@@ -146,6 +146,18 @@ describe('seccomp', function () {
         await node().exec(id, ['/probe/probe', `${numbers.get('userfaultfd')}:-1`]),
         `${numbers.get('userfaultfd')} 1\n`,
       );
+    }
+  });
+
+  it('is loaded in a user namespace, too, with and without new privileges', async () => {
+    const mapping = { containerId: 0, hostId: 300_000, length: 65_536 };
+    const namespaceOptions = { usernsOptions: { mode: 'POD', uids: [mapping], gids: [mapping] } };
+    const pod = await node().pod({ linux: { securityContext: { namespaceOptions } } });
+    for (const noNewPrivs of [false, true]) {
+      const security = { namespaceOptions, noNewPrivs, seccomp: RUNTIME_DEFAULT, runAsUser: { value: 1000 } };
+      const id = await node().start(pod, { security });
+      assert.equal(mode(readFileSync(`/proc/${await node().pidOf(id)}/status`, 'utf8')), '2');
+      assert.equal(mode(await node().exec(id, status)), '2');
     }
   });
 

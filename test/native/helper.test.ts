@@ -151,6 +151,28 @@ describe('the helper', function () {
     failedWith((await run([], show, [uts, set('../sys/kernel/hostname')])).end, outside, '..');
   });
 
+  it('writes a label to a procfs that nobody can lie over, and tells what the kernel says (CVE-2025-52881)', async () => {
+    const over = (target: string): InnerOp => ({
+      op: 'MOUNT_FS',
+      type: 'tmpfs',
+      target,
+      attrs: 0n,
+      options: [],
+      flags: 0,
+    });
+    const label = (attribute: string): InnerOp => ({ op: 'EXEC_LABEL', attribute, label: 'a_u:b_r:no_such_t:s0' });
+    const { EINVAL, ENOENT, EXDEV, EACCES } = constants.errno;
+    for (const steps of [[], [over('/proc')], [over('/proc/sys')]]) {
+      const { end } = await run(steps, ['/bin/echo', 'ran'], [label('exec')]);
+      // No kernel has this label: where no security module takes labels it is invalid, else it is refused.
+      assert.ok(end?.type === 'FAILED' && [EINVAL, EACCES].includes(end.errno), JSON.stringify(end?.type));
+      assert.equal(end.detail, 'write attr/exec');
+    }
+    failedWith((await run([], ['/bin/echo'], [label('nosuch/exec')])).end, ENOENT, 'no such module');
+    failedWith((await run([], ['/bin/echo'], [label('../stat')])).end, EXDEV, 'another file');
+    assert.equal((await run([], ['/bin/echo', 'ran'])).output, 'ran\n');
+  });
+
   it('refuses a plan that is cut short, wherever', async () => {
     const marker = join(dir, 'root/tmp/ran');
     const bytes = encodePlan(planOf([], ['/bin/touch', '/tmp/ran']));

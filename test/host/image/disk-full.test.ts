@@ -8,6 +8,7 @@ import {
   mkdtempSync,
   readdirSync,
   rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -16,8 +17,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '../../../src/base/context';
 import { silentLogger } from '../../../src/base/log';
-import { openImages, type Images } from '../../../src/image/images';
+import { openImages, type Images, type OnProgress } from '../../../src/image/images';
 import { openStore, type Store } from '../../../src/store/store';
+import { startGatedRegistry } from '../../support/gated-registry';
 import { buildImage, descriptor, type BuiltImage } from '../../support/image-builder';
 
 const sized = (bytes: number) => buildImage({ layers: [[{ path: 'bulk', data: randomBytes(bytes) }]] });
@@ -48,7 +50,7 @@ describe('a disk that is full', function () {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  const bring = (image: BuiltImage, name: string) => {
+  const bring = (image: BuiltImage, name: string, onProgress?: OnProgress) => {
     const layout = mkdtempSync(join(dir, 'layout-'));
     mkdirSync(join(layout, 'blobs/sha256'), { recursive: true });
     writeFileSync(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
@@ -58,7 +60,7 @@ describe('a disk that is full', function () {
     );
     for (const { digest, bytes } of [image.manifest, image.config, ...image.layers])
       writeFileSync(join(layout, 'blobs', digest.replace(':', '/')), bytes);
-    return images.importLayout(Context.of(silentLogger, {}), layout, `test.example/${name}:1`);
+    return images.importLayout(Context.of(silentLogger, {}), layout, `test.example/${name}:1`, onProgress);
   };
   const layerDirs = () => readdirSync(join(disk, 'images/layers')).filter(name => name !== 'empty');
   const fill = () => {
@@ -95,4 +97,73 @@ describe('a disk that is full', function () {
     images = await openImages({ root: join(disk, 'images'), store, log: silentLogger, layersInUse: () => [] });
     assert.ok(await bring(sized(1024 * 1024), 'again'));
   });
+
+  it('is said by the store, which goes on when there is space again', async () => {
+    const table = store.table<{ version: 1; text: string }>('anything', 1);
+    const record = { version: 1, text: 'x'.repeat(50_000) } as const;
+    await table.put('before', record);
+    fill();
+    const full = {
+      kind: 'resource_exhausted',
+      message: /write to the store .*: no space left on device; free some space/,
+    };
+    await assert.rejects(table.put('a', record), full);
+    await store.flushed();
+    await assert.rejects(
+      store.transaction(() => void table.put('b', record)),
+      full,
+    );
+    await store.flushed();
+    rmSync(join(disk, 'filler'));
+    await table.put('c', record);
+    await store.flushed();
+    assert.deepEqual(
+      ['before', 'a', 'b', 'c'].map(key => table.get(key)?.text.length),
+      [50_000, undefined, undefined, 50_000],
+    );
+  });
+
+  /** Half of its layer has come, as a file of its own and as files that are unpacked, and no more comes until it is opened. */
+  const held = async (image: BuiltImage, whenHalf: () => void) => {
+    await using registry = await startGatedRegistry(image);
+    const partials = join(disk, 'images/content/partial');
+    const pulling = images.pull(Context.of(silentLogger, { timeoutMs: 40_000 }), `${registry.host}/app:1`);
+    pulling.catch(() => undefined);
+    while (!readdirSync(partials).some(name => statSync(join(partials, name)).size >= 2 ** 20)) await sleep(5);
+    whenHalf();
+    registry.open();
+    return await pulling;
+  };
+  const large = { labels: 'l'.repeat(300_000) };
+  const stages: readonly [name: string, pull: () => Promise<unknown>][] = [
+    ['before the documents', async () => (fill(), await bring(sized(1024 * 1024), 'other'))],
+    ['while a blob comes', () => held(sized(6 * 1024 * 1024), fill)],
+    [
+      'while a layer is unpacked',
+      () => bring(buildImage({ layers: [[{ path: 'zeros', data: Buffer.alloc(150 * 1024 * 1024) }]] }), 'other'),
+    ],
+    [
+      'before the record',
+      () =>
+        bring(buildImage({ layers: [[{ path: 'a', data: 'x' }]], config: { Labels: large } }), 'other', ({ phase }) => {
+          if (phase === 'done') fill();
+        }),
+    ],
+  ];
+  for (const [name, pull] of stages)
+    it(`${name}: fails the pull, keeps what was there, and lets it be removed`, async () => {
+      const kept = await bring(sized(2 * 1024 * 1024), 'kept');
+      await assert.rejects(pull(), { kind: 'resource_exhausted', message: /no space left on device/ });
+      assert.deepEqual(
+        images.list().map(({ id }) => id),
+        [kept.id],
+      );
+      await images.remove(kept.id);
+      assert.deepEqual(images.list(), []);
+      while (layerDirs().length > 0) await sleep(5);
+      for (const dir of ['blobs/sha256', 'ingest', 'partial'])
+        assert.deepEqual(readdirSync(join(disk, 'images/content', dir)), []);
+      rmSync(join(disk, 'filler'), { force: true });
+      assert.ok(await bring(sized(1024 * 1024), 'next'));
+    });
 });

@@ -53,16 +53,20 @@ describe("Debian's registry with TLS and passwords", function () {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  beforeEach(async () => {
+  const openWith = async (file: string) => {
     store = openStore(join(dir, 'store'), silentLogger);
     images = await openImages({
       ...{ root: join(dir, 'images'), store, log: silentLogger, layersInUse: () => [] },
-      ...{ hostsDir: join(dir, 'certs.d'), retryDelayMs: 1 },
+      ...{ hostsDir: join(dir, 'certs.d'), retryDelayMs: 1, dockerConfig: { file, helperDirs: [] } },
     });
-  });
-  afterEach(async () => {
+  };
+  const close = async () => {
     await images.close();
     await store.close();
+  };
+  beforeEach(() => openWith('none'));
+  afterEach(async () => {
+    await close();
     for (const name of ['store', 'images', 'certs.d']) rmSync(join(dir, name), { recursive: true, force: true });
   });
 
@@ -106,4 +110,30 @@ describe("Debian's registry with TLS and passwords", function () {
       const pulled = pull({ username: 'user', password });
       await refused(pulled, 'unavailable', /certificate/, new RegExp(locked.host), /hosts\.toml|ca/);
     });
+
+  it("lets people in with the node's own login, and the kubelet only where the configuration names it", async () => {
+    trust('ca');
+    const auths = { [locked.host]: { auth: Buffer.from(`user:${password}`).toString('base64') } };
+    writeFileSync(join(dir, 'config.json'), JSON.stringify({ auths }));
+    const before = process.env['DOCKER_CONFIG'];
+    process.env['DOCKER_CONFIG'] = dir;
+    const as = (askedBy: 'cri' | 'person') =>
+      images.pull(Context.of(silentLogger, { timeoutMs: 20_000 }), `${locked.host}/box:1`, { askedBy });
+    try {
+      await close();
+      await openWith('auto');
+      await refused(as('cri'), 'unauthenticated', /no credentials were given/);
+      assert.equal((await as('person')).id, image.id);
+      await images.remove(image.id);
+      const [kubelet, person] = await Promise.allSettled([as('cri'), as('person')]);
+      assert.deepEqual([kubelet.status, person.status], ['rejected', 'fulfilled'], 'nor does one ride along');
+      await images.remove(image.id);
+      await close();
+      await openWith(join(dir, 'config.json'));
+      assert.equal((await as('cri')).id, image.id);
+    } finally {
+      if (before === undefined) delete process.env['DOCKER_CONFIG'];
+      else process.env['DOCKER_CONFIG'] = before;
+    }
+  });
 });

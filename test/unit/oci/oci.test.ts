@@ -312,6 +312,22 @@ describe('the launch plan', () => {
     assert.equal(order.filter(op => op === 'EXEC').length, 1);
   });
 
+  it('loads a filter while it still may, and as late as it can', () => {
+    const filter = { program: Buffer.alloc(8), flags: 4 };
+    const last = (noNewPrivs: boolean) => {
+      const of = spec({ linux: { securityContext: { noNewPrivs } } });
+      of.process.apparmorProfile = 'a';
+      return [
+        launchPlan(of, rootfs, placement, undefined, false, filter),
+        execPlan(of.process, placement, false, filter),
+      ].map(({ inner }) => inner.map(({ op }) => op).slice(-5));
+    };
+    const privileged = ['EXEC_LABEL', 'IDENTITY', 'SECCOMP', 'CAPABILITIES', 'EXEC'];
+    assert.deepEqual(last(false), [privileged, privileged]);
+    const plain = ['IDENTITY', 'CAPABILITIES', 'NO_NEW_PRIVS', 'SECCOMP', 'EXEC'];
+    assert.deepEqual(last(true), [plain, plain]);
+  });
+
   it('makes the new mount namespace a slave of the host’s before anything is mounted', () => {
     before('PROPAGATION', 'ROOT_OVERLAY');
   });
