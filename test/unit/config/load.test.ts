@@ -48,7 +48,7 @@ describe('loadConfig', () => {
         tlsKeyFile: '',
       },
       cdi: { specDirs: ['/etc/cdi', '/var/run/cdi'] },
-      network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'] },
+      network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'], cniTimeoutSeconds: 60 },
       runtimes: {},
       runtime: { cgroupDriver: 'auto', pidsLimit: 0, podPidsLimit: 0 },
     });
