@@ -33,9 +33,9 @@ int users_number(const char *text, uint32_t *value)
     return 1;
 }
 
-int users_open(int root, const char *path)
+static int open_regular(int root, const char *path, uint64_t flags)
 {
-    int fd = rooted_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    int fd = rooted_open(root, path, flags);
     struct stat st;
     if (fd < 0)
         return -1;
@@ -45,6 +45,16 @@ int users_open(int root, const char *path)
         return -1;
     }
     return fd;
+}
+
+/* Looked at before it is opened: opening a device does something, and may be forbidden. */
+int users_open(int root, const char *path)
+{
+    int seen = open_regular(root, path, O_PATH);
+    if (seen < 0)
+        return -1;
+    close(seen);
+    return open_regular(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 }
 
 /* One byte, or -1 at the end, at an error and past the limit. */

@@ -50,7 +50,7 @@ import { collectUnused, findImage, withoutName, type Collected } from './remove'
 import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
 import { saveImages, type Saved } from './save';
 import { RegistryClient, type RegistryOptions } from './registry/client';
-import { storedAuth, type DockerConfigOptions } from './registry/docker-config';
+import { storedAuth, storesCredentials, type DockerConfigOptions } from './registry/docker-config';
 import { explainPull, type EndpointReport } from './registry/explain';
 import { Transport, type TransportOptions } from './registry/transport';
 import { SharedFlight } from './shared-flight';
@@ -226,7 +226,7 @@ export class Images {
   ): Promise<PulledImage> {
     const reference = parseReference(text);
     ctx.stage(`pull ${canonicalForm(reference)}`);
-    const kept = this.usesKept(askedBy);
+    const kept = await this.usesKept(askedBy);
     const key = pullKey(reference, auth, kept);
     for (const event of this.progress.get(key)?.values() ?? []) onProgress(event);
     if (askedBy) this.entries.get(key)?.askedBy(askedBy);
@@ -263,8 +263,10 @@ export class Images {
    * Whether a pull may use the node's own credentials. What a person has logged in with is not for the pods of everybody:
    * a kubelet, which brings its own, gets them only where the configuration names the file.
    */
-  private usesKept(askedBy: Asker | undefined): boolean {
-    return askedBy !== 'cri' || this.options.dockerConfig?.file !== 'auto';
+  private async usesKept(askedBy: Asker | undefined): Promise<boolean> {
+    const { dockerConfig } = this.options;
+    if (!dockerConfig || (askedBy === 'cri' && dockerConfig.file === 'auto')) return false;
+    return storesCredentials(dockerConfig);
   }
 
   private registryOptions(usesKept = true): RegistryOptions {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
 import { connectRemote, type Remote, type Transport, type Wanted } from '../support/remote';
@@ -16,6 +17,13 @@ describe('Attach', function () {
     const streams = { stdin: false, stdout: true, stderr: !wanted.tty, tty: false, ...wanted };
     const { url } = await node().client.call('Attach', { containerId: id, ...streams });
     return connectRemote(transport, url, wanted);
+  }
+
+  /** Resolves once the client has heard `ping`, which `write` makes the container say. */
+  async function heard(remote: Remote, write: () => Promise<void> | undefined): Promise<void> {
+    const printed = remote.printed('ping\n').then(() => true);
+    do await write();
+    while (!(await Promise.race([printed, sleep(50, false)])));
   }
 
   for (const transport of ['spdy', 'websocket'] as const) {
@@ -41,6 +49,8 @@ describe('Attach', function () {
           await attach(transport, id),
           await attach(transport, id),
         ];
+        // Who attaches hears what is written from then on, and is not told when that is.
+        for (const remote of remotes) await heard(remote, () => remotes[0]?.write('ping\n'));
         await remotes[0]?.write('all\n');
         for (const remote of remotes) await remote.printed('all\n');
         remotes[1]?.cut();
@@ -52,7 +62,7 @@ describe('Attach', function () {
         await later.write('later\n');
         await later.printed('later\n');
         await remotes[2]?.printed('later\n');
-        assert.equal(remotes[2]?.stdout, 'all\nrest\nlater\n');
+        assert.equal(remotes[2]?.stdout.replaceAll('ping\n', ''), 'all\nrest\nlater\n');
         [...remotes, later].forEach(remote => remote.cut());
       });
 

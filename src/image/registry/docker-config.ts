@@ -63,6 +63,19 @@ export async function storedAuth(host: string, options: DockerConfigOptions): Pr
   return { auth: given, source: `auths[${JSON.stringify(entry[0])}] of ${path}` };
 }
 
+/** Whether the file holds credentials for anybody. One that cannot be read may. */
+export async function storesCredentials({ file }: DockerConfigOptions): Promise<boolean> {
+  const path = fileOf(file);
+  try {
+    const text = path === undefined ? undefined : await readConfig(path);
+    if (path === undefined || text === undefined) return false;
+    const { auths, credHelpers, credsStore } = parseConfig(text, path);
+    return credsStore !== '' || Object.keys(auths).length + Object.keys(credHelpers).length > 0;
+  } catch {
+    return true; // the pull says why, should it need them
+  }
+}
+
 function fileOf(file: string): string | undefined {
   if (file === 'none') return undefined;
   return file === 'auto' ? join(process.env.DOCKER_CONFIG || '/root/.docker', 'config.json') : file;
