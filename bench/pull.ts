@@ -6,13 +6,12 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { ImageSpec, PullImageRequest, type ImageServiceClient, type RuntimeServiceClient } from '../src/cri';
-import { installDir } from '../src/native/paths';
 import { alternate, machine, median, ms, quantile, table, Timings } from './measure';
 import { cpuSecondsIn, watchCost, type Cost } from './process-cost';
 import { makeFileSystem } from './file-system';
 import { makePullImage, type Compression, type PullImage } from './pull-image';
 import { startBerth, startContainerd, type Daemon } from './runtimes';
-import { buildProgram, findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
+import { findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
 
 /** Pulls into an empty store below `dir`, and adds what it took to `timings`. */
 interface Candidate {
@@ -25,7 +24,7 @@ const compressions: readonly Compression[] = ['gzip', 'zstd'];
 inScratch(async scratch => {
   const rounds = roundsOr(5);
   const image = makePullImage(join(scratch.dir, 'image'));
-  const registry = await startFileRegistry(scratch.dir, image);
+  const registry = await startFileRegistry(image);
   try {
     for (const compression of compressions) {
       const candidates = findCandidates(scratch, compression);
@@ -53,10 +52,11 @@ inScratch(async scratch => {
   process.exitCode = 1;
 });
 
-async function startFileRegistry(dir: string, image: PullImage): Promise<{ host: string; stop(): void }> {
+async function startFileRegistry(image: PullImage): Promise<{ host: string; stop(): void }> {
   const tags = compressions.map(compression => `${compression}=${image.manifests[compression].digest}`);
-  const program = buildProgram(join(dir, 'file-registry'), join(installDir(), 'bench/file-registry.c'));
-  const child = spawn(program, [image.dir, ...tags], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [join(__dirname, 'file-registry.js'), image.dir, ...tags], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const [port] = (await once(createInterface(child.stdout), 'line')) as [string];
   return { host: `127.0.0.1:${port}`, stop: () => child.kill() };
 }

@@ -83,11 +83,7 @@ function unmountBelow(dir: string): void {
 
 /** The static program that containers run; see task.c. */
 export function buildTask(dir: string, source: string): string {
-  return buildProgram(join(dir, 'task'), source);
-}
-
-/** Compiles a program of the benchmarks' statically, and says where it is. */
-export function buildProgram(program: string, source: string): string {
+  const program = join(dir, 'task');
   execFileSync('musl-gcc', ['-static', '-Os', '-s', '-o', program, source]);
   return program;
 }
