@@ -108,7 +108,9 @@ describe('the store of images', function () {
       if (name === big && held !== undefined) return void response.write(bytes.subarray(from, held));
       if (name !== big || cut.times === 0) return void response.end(bytes.subarray(from));
       cut.times--;
-      response.write(bytes.subarray(from, from + cut.after), () => response.destroy());
+      response.flushHeaders();
+      if (cut.after === 0) setImmediate(() => response.destroy());
+      else response.write(bytes.subarray(from, from + cut.after), () => response.destroy());
     }).listen(0, '127.0.0.1');
     await once(server, 'listening');
     const address = server.address();
@@ -185,8 +187,10 @@ describe('the store of images', function () {
   it('knows layers without an image after a restart, and sweeps them with a removal', async () => {
     const blob = image.layers[0];
     assert.ok(blob);
-    cut = { after: 10, times: 3 };
+    // Not a byte comes: with some, whether there was a step forward would be a matter of time.
+    cut = { after: 0, times: 100 };
     await assert.rejects(pull(), { kind: 'unavailable' });
+    cut.times = 0;
     const before = layerDirs();
     await close();
     await open();
