@@ -1,5 +1,6 @@
 import { closeSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { addon } from './addon';
 
 export interface ProgramOutcome {
@@ -21,6 +22,9 @@ export interface ProgramOptions {
 }
 
 const stderrBytesMax = 16 * 1024;
+
+/** For what a program has said to arrive, once it has ended. */
+const afterEndMs = 1000;
 
 /**
  * Runs a small program to its end, in a process group of its own that is killed
@@ -72,12 +76,13 @@ export async function runProgram(
   ];
   try {
     const code = await ended(child.pidfd);
-    // What it left running may hold its output open: nothing of its group outlives it.
+    // What it left running may hold its output open: nothing of its group outlives it, and others are not waited for.
     kill();
-    await Promise.all(reading);
+    await Promise.race([Promise.all(reading.map(({ over }) => over)), sleep(afterEndMs, undefined, { ref: false })]);
     return { status: code > 128 ? undefined : code, stdout: said, stderr: complaint, timedOut, tooLong };
   } finally {
     clearTimeout(timer);
+    for (const { stop } of reading) stop();
     closeSync(child.pidfd);
   }
 }
@@ -100,14 +105,16 @@ function inputOf(text: string): number {
   }
 }
 
-function readText(fd: number, onText: (text: string) => void): Promise<void> {
-  return new Promise(resolve => {
-    new Socket({ fd, readable: true, writable: false })
+function readText(fd: number, onText: (text: string) => void): { over: Promise<void>; stop: () => void } {
+  const socket = new Socket({ fd, readable: true, writable: false });
+  const over = new Promise<void>(resolve => {
+    socket
       .setEncoding('utf8')
       .on('data', (text: string) => onText(text))
       .on('error', () => undefined)
       .once('close', () => resolve());
   });
+  return { over, stop: () => void socket.destroy() };
 }
 
 function ended(pidfd: number): Promise<number> {
