@@ -62,7 +62,7 @@ async function startFileRegistry(image: PullImage): Promise<{ host: string; stop
 }
 
 function findCandidates(scratch: Scratch, compression: Compression): Candidate[] {
-  const containerd = process.env.BERTH_BENCH_CONTAINERD ?? findPeer('containerd');
+  const containerd = findPeer('containerd');
   const skopeo = findPeer('skopeo');
   const umoci = findPeer('umoci');
   return [

@@ -88,8 +88,10 @@ export function buildTask(dir: string, source: string): string {
   return program;
 }
 
-/** The path of an installed program, or undefined after a sentence about it. */
+/** The path of an installed program, or undefined after a sentence about it. BERTH_BENCH_RUNC and the like name another. */
 export function findPeer(name: string): string | undefined {
+  const named = process.env[`BERTH_BENCH_${name.toUpperCase()}`];
+  if (named !== undefined) return named;
   for (const dir of ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']) {
     const path = join(dir, name);
     try {
