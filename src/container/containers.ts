@@ -12,6 +12,7 @@ import type { Images } from '../image/images';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import { Holds } from './holds';
+import { LogDrops } from './log-drops';
 import type { ImageVolume } from './image-volumes';
 import { Runtimes } from './runtimes';
 import type { ContainerSeccomp } from './seccomp';
@@ -99,6 +100,8 @@ export class Containers {
   private readonly writes = new KeyedLock();
   /** Who waits for a container or reads its log; by id. */
   readonly holds = new Holds();
+  /** Output that no log has. */
+  readonly logDrops: LogDrops;
   private readonly byId = new Map<ContainerId, Container>();
   private readonly exitWaiters = new Map<ContainerId, Set<() => void>>();
 
@@ -116,6 +119,7 @@ export class Containers {
     readonly pidsLimit?: bigint,
     readonly runtimes: Runtimes = new Runtimes(),
   ) {
+    this.logDrops = new LogDrops(log);
     for (const record of table.list()) {
       this.byId.set(record.id, { record, config: ContainerConfig.decode(record.config), monitor: undefined });
     }
@@ -188,6 +192,7 @@ export class Containers {
     await this.writes.run(id, async () => {
       await this.table.remove(id);
       this.byId.delete(id);
+      this.logDrops.forget(id);
       this.announceExit(id);
     });
   }
