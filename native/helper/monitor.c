@@ -865,6 +865,7 @@ int role_monitor(void)
     m.began_ns = monotonic_ns();
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* no process of the container's may look into it, or into init */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log that has come to a limit is a log that cannot be written */
     setsid();
     umask(027); /* its log is for a group to read, 0640 */
     (void)!chdir("/");

@@ -312,7 +312,7 @@ async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerReco
 async function makeLogDirectory(logPath: string): Promise<void> {
   if (logPath === '') return;
   try {
-    await mkdir(dirname(logPath), { recursive: true });
+    await mkdir(dirname(logPath), { recursive: true, mode: 0o700 });
   } catch (error) {
     throw new BerthError(
       'invalid_argument',
