@@ -69,6 +69,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   pause: { summary: 'Hold all processes of containers still', errorCode: 1, load: () => import('./pause.js') },
   unpause: { summary: 'Let paused containers go on', errorCode: 1, load: () => import('./unpause.js') },
   wait: { summary: 'Wait until containers have exited', errorCode: 1, load: () => import('./wait.js') },
+  cp: { summary: 'Copy files between containers and the node', errorCode: 1, load: () => import('./cp.js') },
   rename: { summary: 'Give a container another name', errorCode: 1, load: () => import('./rename.js') },
   rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
