@@ -1,6 +1,6 @@
-import { rm } from 'node:fs/promises';
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
+import { removeTree } from '../process/files';
 import { removeCgroup } from './pod-cgroup';
 import type { Sandbox, Sandboxes } from './sandboxes';
 import { stopSandbox } from './stop';
@@ -13,7 +13,7 @@ export async function removeSandbox(sandboxes: Sandboxes, ctx: Context, sandbox:
     ctx.stage("remove the pod's cgroup and files");
     await Promise.all([
       removeCgroup(sandboxes, sandbox.record),
-      rm(sandboxes.paths(sandbox.record.id).dir, { recursive: true, force: true }),
+      removeTree(sandboxes.paths(sandbox.record.id).dir),
     ]);
     crashPoint('rm-pod.deleted');
     await sandboxes.forget(sandbox.record.id);
