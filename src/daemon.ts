@@ -12,6 +12,7 @@ import { Runtimes } from './container/runtimes';
 import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
+import { Events } from './events/events';
 import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
 import { openMetrics } from './metrics/open';
@@ -59,6 +60,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     mkdirSync(home, { recursive: true, mode: 0o700 });
     return new OciRuntime(name, { path, args, annotations, root: home });
   });
+  const events = new Events();
   const sandboxes = new Sandboxes(
     store.table<SandboxRecord>('sandboxes', 1),
     state,
@@ -67,6 +69,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     log,
     limitOf(config.runtime.podPidsLimit),
     runtimes.map(({ name }) => name),
+    events,
   );
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
@@ -137,6 +140,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
+      // A server waits for its calls, and who listens to events never ends by itself.
+      events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();
