@@ -25,7 +25,8 @@ const MOVES: Moves<ContainerState> = {
   creating: ['created', 'exited'],
   created: ['running', 'exited'],
   running: ['exited'],
-  exited: [],
+  /** A person's container that is made ready again; the kubelet makes a new one. */
+  exited: ['created'],
 };
 
 /** A container as it is stored, written before the first side effect and once per transition. */
@@ -57,7 +58,7 @@ export interface ContainerRecord {
   finishedAtNs: bigint;
   exitCode: number;
   /** That ended it; absent when it ended by itself. */
-  signal?: number;
+  signal?: number | undefined;
   reason: string;
   message: string;
   process?: { pid: number; pidStartTime: bigint };
@@ -65,8 +66,8 @@ export interface ContainerRecord {
   /** The OCI runtime spec as JSON. */
   spec?: string;
   /** Absent: unconfined. */
-  seccomp?: ContainerSeccomp;
-  timings?: ContainerTimings;
+  seccomp?: ContainerSeccomp | undefined;
+  timings?: ContainerTimings | undefined;
   leftovers?: Leftover[];
 }
 
@@ -75,6 +76,8 @@ export interface Container {
   record: ContainerRecord;
   config: ContainerConfig;
   monitor: Monitor | undefined;
+  /** The work after its last exit: its cgroup goes. */
+  ending?: Promise<void>;
   /** What the OOM killer had ended when somebody's stop killed the container. */
   oomKillsBeforeKill?: bigint;
 }

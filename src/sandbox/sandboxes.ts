@@ -20,7 +20,8 @@ export type SandboxState = 'creating' | 'ready' | 'notready';
 const MOVES: Moves<SandboxState> = {
   creating: ['ready', 'notready'],
   ready: ['notready'],
-  notready: ['notready'],
+  /** Ready again: the pod of a person's container, after a reboot. */
+  notready: ['notready', 'ready'],
 };
 
 /** Who made it: the kubelet meets only what came through the CRI. */
@@ -43,7 +44,7 @@ export interface SandboxRecord {
   /** The user namespace that owns the pod's other namespaces; absent: the host's. */
   userns?: IdMappings;
   /** The init of a shared PID namespace. */
-  pause?: { pid: number; pidStartTime: bigint };
+  pause?: { pid: number; pidStartTime: bigint } | undefined;
   /** Cgroup under which the pod's containers lie. */
   cgroupParent: string;
   /** True when berth made `cgroupParent` and removes it. */
