@@ -156,7 +156,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
 }
 
 /** The pod's namespaces, and in its network namespace what CNI plugins make. */
-async function makeNetwork(
+export async function makeNetwork(
   undo: Rollback,
   sandboxes: Sandboxes,
   watch: Stopwatch,
@@ -229,7 +229,7 @@ async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Pr
 }
 
 /** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */
-async function writePodFiles(
+export async function writePodFiles(
   { userns, ownIpc, hostname }: SandboxRecord,
   config: PodSandboxConfig,
   paths: SandboxPaths,
