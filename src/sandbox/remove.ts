@@ -11,10 +11,7 @@ export async function removeSandbox(sandboxes: Sandboxes, ctx: Context, sandbox:
   await sandboxes.locks.run(sandbox.record.id, async () => {
     crashPoint('rm-pod.stopped');
     ctx.stage("remove the pod's cgroup and files");
-    await Promise.all([
-      removeCgroup(sandboxes, sandbox.record),
-      removeTree(sandboxes.paths(sandbox.record.id).dir),
-    ]);
+    await Promise.all([removeCgroup(sandboxes, sandbox.record), removeTree(sandboxes.paths(sandbox.record.id).dir)]);
     crashPoint('rm-pod.deleted');
     await sandboxes.forget(sandbox.record.id);
     crashPoint('rm-pod.forgotten');
