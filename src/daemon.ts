@@ -7,11 +7,14 @@ import { Cgroups } from './cgroup/groups';
 import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
+import { Names } from './container/names';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
 import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
+import { ContainersService } from './cri/generated/berth/v1/containers';
+import { Events } from './events/events';
 import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
 import { openMetrics } from './metrics/open';
@@ -19,7 +22,7 @@ import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import { PodNetwork } from './network/pod-network';
-import { berthService } from './rpc/berth-service';
+import { berthService, containersService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
@@ -59,6 +62,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     mkdirSync(home, { recursive: true, mode: 0o700 });
     return new OciRuntime(name, { path, args, annotations, root: home });
   });
+  const events = new Events();
   const sandboxes = new Sandboxes(
     store.table<SandboxRecord>('sandboxes', 1),
     state,
@@ -67,6 +71,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     log,
     limitOf(config.runtime.podPidsLimit),
     runtimes.map(({ name }) => name),
+    events,
   );
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
@@ -123,11 +128,15 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       measured.metrics,
     ),
   );
-  const berth = berthService({ log, version, images, sandboxes, containers, metrics: measured.metrics });
+  const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
+  const names = new Names(containers);
   servers.push(
     await serve(
       join(state, 'berth.sock'),
-      [{ definition: BerthService, implementation: berth }],
+      [
+        { definition: BerthService, implementation: berthService(parts, names) },
+        { definition: ContainersService, implementation: containersService(parts, names) },
+      ],
       log,
       measured.metrics,
     ),
@@ -137,6 +146,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
+      // A server waits for its calls, and who listens to events never ends by itself.
+      events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();

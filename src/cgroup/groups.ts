@@ -8,6 +8,7 @@ import { killAll, processesBelow } from './freeze';
 import { directories, homeOf, isUnified, type Hierarchies } from './hierarchies';
 import { limitWrites, type Limits } from './limits';
 import { oomEvents, type OomEvents } from './oom';
+import { isPaused, pause, unpause } from './pause';
 import { emptied, removeCgroup } from './remove';
 import { changeLimits, limitError, type FileWrite } from './update';
 import { UsageReader, type Usage } from './usage';
@@ -121,6 +122,19 @@ export class Cgroups {
   /** Ends every process in the cgroup and below. Returns at once: the kernel finishes on its own. */
   async kill(path: string): Promise<void> {
     await killAll(this.hierarchies, path);
+  }
+
+  /** Holds every process in the cgroup and below still; see pause.ts. */
+  async pause(path: string, signal: AbortSignal): Promise<boolean | undefined> {
+    return pause(this.hierarchies, path, signal);
+  }
+
+  async unpause(path: string): Promise<void> {
+    await unpause(this.hierarchies, path);
+  }
+
+  isPaused(path: string): boolean {
+    return isPaused(this.hierarchies, path);
   }
 
   /** True once no process is in the cgroup any more; false when `signal` aborts before. */

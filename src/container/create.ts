@@ -183,7 +183,7 @@ function refuseMorePrivilege(sandbox: Sandbox, config: ContainerConfig): void {
   });
 }
 
-function imageOf(containers: Containers, config: ContainerConfig): Image {
+export function imageOf(containers: Containers, config: ContainerConfig): Image {
   const reference = config.image?.image ?? '';
   if (reference === '') throw new BerthError('invalid_argument', 'the container config names no image');
   const image = containers.images.find(reference);
@@ -236,7 +236,7 @@ function logPathOf(containers: Containers, sandbox: Sandbox, config: ContainerCo
   return logDirectory === '' || config.logPath === '' ? '' : join(logDirectory, config.logPath);
 }
 
-function podFacts(
+export function podFacts(
   containers: Containers,
   sandbox: Sandbox,
   { pidPath, hostPid }: PidPlace,
@@ -303,13 +303,13 @@ export async function removeDirectories(containers: Containers, id: ContainerId)
   crashPoint('rm.deleted');
 }
 
-async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {
+export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {
   const placement = await cgroups.create(cgroupPath);
   await Promise.all([cgroups.limit(cgroupPath, resources), cgroups.limitDevices(cgroupPath, resources.devices)]);
   return placement;
 }
 
-async function makeLogDirectory(logPath: string): Promise<void> {
+export async function makeLogDirectory(logPath: string): Promise<void> {
   if (logPath === '') return;
   try {
     await mkdir(dirname(logPath), { recursive: true });

@@ -3,6 +3,8 @@ import { BerthError } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Config } from '../config';
 import {
+  Container as CriContainer,
+  PodSandbox,
   RuntimeServiceService,
   type CreateContainerRequest,
   type ContainerFilter,
@@ -26,8 +28,10 @@ import { podCidrs } from '../network/pod-cidrs';
 import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 import { updateSandbox } from '../sandbox/update';
 import type { StreamingServer } from '../streaming/server';
+import { batches } from './batches';
+import { eventRpcs } from './container-events';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
-import { complete, unary } from './handler';
+import { complete, serverStream, unary } from './handler';
 import { jsonText } from './json';
 import * as info from './runtime-info';
 import { streamingRpcs } from './runtime-streaming';
@@ -51,6 +55,7 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
     ...infoRpcs(parts),
     ...sandboxRpcs(parts),
     ...containerRpcs(parts),
+    ...eventRpcs(parts),
     ...streamingRpcs(parts),
   } satisfies Built;
   return complete(RuntimeServiceService, built);
@@ -104,13 +109,11 @@ function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
         return {};
       },
     ),
-    listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) => ({
-      items: sandboxes
-        .list()
-        .filter(isOurs)
-        .map(podSandbox)
-        .filter(item => matchesSandbox(filter, item)),
-    })),
+    listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) => ({ items: listedSandboxes(sandboxes, filter) })),
+    streamPodSandboxes: serverStream(log, 'StreamPodSandboxes', async ({ filter }, _ctx, send) => {
+      const bytesOf = (item: PodSandbox) => PodSandbox.encode(item).finish().length;
+      for (const podSandboxes of batches(listedSandboxes(sandboxes, filter), bytesOf)) await send({ podSandboxes });
+    }),
   } satisfies Built;
 }
 
@@ -137,12 +140,12 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       return {};
     }),
     listContainers: unary(log, 'ListContainers', ({ filter }) => ({
-      containers: containers
-        .list()
-        .filter(isOurs)
-        .map(criContainer)
-        .filter(item => matchesContainer(filter, item)),
+      containers: listedContainers(containers, filter),
     })),
+    streamContainers: serverStream(log, 'StreamContainers', async ({ filter }, _ctx, send) => {
+      const bytesOf = (item: CriContainer) => CriContainer.encode(item).finish().length;
+      for (const batch of batches(listedContainers(containers, filter), bytesOf)) await send({ containers: batch });
+    }),
     containerStatus: unary(log, 'ContainerStatus', ({ containerId, verbose }) => {
       const container = getContainer(containers, containerId);
       return {
@@ -177,6 +180,22 @@ function linuxOf(linux: LinuxContainerResources | undefined, windows: object | u
   if (windows) throw new BerthError('unimplemented', 'windows resources: this runtime runs Linux containers only');
   if (linux) return linux;
   throw new BerthError('invalid_argument', 'UpdateContainerResources needs linux resources');
+}
+
+function listedSandboxes(sandboxes: Sandboxes, filter: PodSandboxFilter | undefined): PodSandbox[] {
+  return sandboxes
+    .list()
+    .filter(isOurs)
+    .map(podSandbox)
+    .filter(item => matchesSandbox(filter, item));
+}
+
+function listedContainers(containers: Containers, filter: ContainerFilter | undefined): CriContainer[] {
+  return containers
+    .list()
+    .filter(isOurs)
+    .map(criContainer)
+    .filter(item => matchesContainer(filter, item));
 }
 
 /** What people made is not the kubelet's: it would collect it. */

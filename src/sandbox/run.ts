@@ -160,7 +160,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
 }
 
 /** The pod's namespaces, and in its network namespace what CNI plugins make. */
-async function makeNetwork(
+export async function makeNetwork(
   undo: Rollback,
   sandboxes: Sandboxes,
   watch: Stopwatch,
@@ -234,7 +234,7 @@ async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Pr
 }
 
 /** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */
-async function giveToContainers({ userns, ownIpc }: SandboxRecord, { files, shm }: SandboxPaths): Promise<void> {
+export async function giveToContainers({ userns, ownIpc }: SandboxRecord, { files, shm }: SandboxPaths): Promise<void> {
   if (!userns) return;
   const given = [...Object.values(files), ...(ownIpc ? [shm] : [])];
   await Promise.all(given.map(path => chown(path, userns.uid.first, userns.gid.first)));
