@@ -66,9 +66,9 @@ static double number_at(const char *at)
     for (; *at >= '0' && *at <= '9'; at++)
         value = value * 10 + (*at - '0');
     if (*at == '.')
-        for (at++; *at >= '0' && *at <= '9'; at++)
-            value += (*at - '0') * (scale /= 10);
-    return value;
+        for (at++; *at >= '0' && *at <= '9'; at++, scale *= 10)
+            value = value * 10 + (*at - '0');
+    return value / scale;
 }
 
 static const char *line_of(const char *text, const char *word, size_t length)

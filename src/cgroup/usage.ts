@@ -125,7 +125,9 @@ function cpuFiles(hierarchies: Hierarchies): UsageFile[] {
   const v1 = homeOf(hierarchies, 'cpuacct');
   if (v1?.version === 1) return [single(v1.mountpoint, 'cpuacct.usage', (usage, ns) => (usage.cpuNs = ns))];
   if (hierarchies.v2 === undefined) return [];
-  return [single(hierarchies.v2, 'cpu.stat', (usage, microseconds) => (usage.cpuNs = times1000(microseconds)), 'usage_usec')];
+  return [
+    single(hierarchies.v2, 'cpu.stat', (usage, microseconds) => (usage.cpuNs = times1000(microseconds)), 'usage_usec'),
+  ];
 }
 
 function memoryV1(mountpoint: string): UsageFile[] {
