@@ -1,11 +1,10 @@
-import { mkdir } from 'node:fs/promises';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import { Rollback, together } from '../base/rollback';
 import { Stopwatch } from '../base/stopwatch';
-import { writePodFiles } from '../network/pod-files';
+import { makeFiles, mkdirs } from '../process/files';
 import { makeCgroup, podLimits } from './pod-cgroup';
-import { giveToContainers, makeNetwork, unpin } from './run';
+import { makeNetwork, unpin, writePodFiles } from './run';
 import type { Sandbox, Sandboxes } from './sandboxes';
 import { watchInit } from './watch';
 
@@ -25,7 +24,7 @@ export async function reviveSandbox(sandboxes: Sandboxes, ctx: Context, sandbox:
 
 async function revive(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Promise<void> {
   const { config } = sandbox;
-  const { id, ownNetwork, hostname } = sandbox.record;
+  const { id, ownNetwork } = sandbox.record;
   const paths = sandboxes.paths(id);
   const watch = new Stopwatch();
   const network = ownNetwork ? await sandboxes.network.plan(id, config) : undefined;
@@ -34,13 +33,12 @@ async function revive(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Pro
   const { record } = sandbox;
   await using undo = new Rollback(ctx.log);
   await unpin(paths);
-  await mkdir(paths.namespaces, { recursive: true, mode: 0o700 });
+  await makeFiles(mkdirs([paths.dir, paths.namespaces], 0o700));
   const [{ pinned, attachment }] = await together([
     makeNetwork(undo, sandboxes, watch, record, config),
-    writePodFiles(paths.dir, config, hostname),
     makeCgroup(sandboxes, record, podLimits(config, sandboxes.podPidsLimit)),
   ]);
-  await giveToContainers(record, paths);
+  await writePodFiles(record, config, paths, attachment?.ips ?? []);
   await sandboxes.update(sandbox, {
     state: 'ready',
     pause: pinned.pause,
