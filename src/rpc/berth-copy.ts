@@ -53,7 +53,8 @@ async function nextOf(requests: Requests<CopyInRequest>): Promise<Buffer | undef
 
 /** In a container, paths begin at its root. */
 function inside(path: string): string {
-  if (path === '' || path.includes('\0')) throw new BerthError('invalid_argument', 'the path in the container is empty');
+  if (path === '' || path.includes('\0'))
+    throw new BerthError('invalid_argument', 'the path in the container is empty');
   return path.startsWith('/') ? path : `/${path}`;
 }
 
