@@ -14,6 +14,7 @@ import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
+import { EventsService } from './cri/generated/berth/v1/events';
 import { Events } from './events/events';
 import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
@@ -22,6 +23,7 @@ import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import { PodNetwork } from './network/pod-network';
+import { eventsService } from './rpc/berth-events';
 import { berthService, containersService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
@@ -90,6 +92,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     keepLayerBlobs: config.registry.keepLayerBlobs,
     layersInUse: () => layersInUse(),
     book: new PullBook(measured.metrics),
+    events,
   });
   const containers = new Containers(
     containerTable,
@@ -136,6 +139,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       [
         { definition: BerthService, implementation: berthService(parts, names) },
         { definition: ContainersService, implementation: containersService(parts, names) },
+        { definition: EventsService, implementation: eventsService(parts) },
       ],
       log,
       measured.metrics,

@@ -63,6 +63,11 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   attach: { summary: 'Sit down before a running container', errorCode: 1, load: () => import('./attach.js') },
   ps: { summary: "List containers, the kubelet's too", errorCode: 1, load: () => import('./ps.js') },
   logs: { summary: 'Show what a container has written', errorCode: 1, load: () => import('./logs.js') },
+  events: {
+    summary: 'Show what happens to containers, pods and images',
+    errorCode: 1,
+    load: () => import('./events.js'),
+  },
   stop: { summary: 'Stop running containers', errorCode: 1, load: () => import('./stop.js') },
   restart: { summary: 'Stop containers and start them again', errorCode: 1, load: () => import('./restart.js') },
   kill: { summary: 'Send a signal to running containers', errorCode: 1, load: () => import('./kill.js') },

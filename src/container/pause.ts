@@ -2,6 +2,7 @@ import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import { heldProcesses, heldText } from '../process/held';
 import type { Container, Containers } from './containers';
+import { tell } from './tell';
 
 /** A process that waits in the kernel (state D) is held still when it comes out of it. */
 const PAUSE_WITHIN_MS = 10_000;
@@ -19,7 +20,7 @@ export async function pauseContainer(containers: Containers, ctx: Context, conta
       cgroupPath,
       AbortSignal.any([ctx.signal, AbortSignal.timeout(PAUSE_WITHIN_MS)]),
     );
-    if (isStill) return;
+    if (isStill) return tell(containers, container, 'pause');
     if (isStill === undefined) throw new BerthError('failed_precondition', 'this host has no cgroup freezer');
     ctx.throwIfEnded();
     assertRunning(container, 'paused');
@@ -38,6 +39,7 @@ export async function unpauseContainer(containers: Containers, container: Contai
     if (!containers.cgroups.isPaused(cgroupPath))
       throw new BerthError('failed_precondition', `container ${name ?? id} is not paused`);
     await containers.cgroups.unpause(cgroupPath);
+    tell(containers, container, 'unpause');
   });
 }
 

@@ -3,7 +3,7 @@ import type { Container, Containers, ContainerState } from './containers';
 /** Tells of a container's change of state, which is recorded. Of one that was undone nobody has heard. */
 export function tellState(containers: Containers, container: Container, before: ContainerState): void {
   const { state, exitCode, signal, startedAtNs, reason } = container.record;
-  if (state === 'created') tell(containers, container, 'create');
+  if (state === 'created' && before === 'creating') tell(containers, container, 'create');
   if (state === 'running') tell(containers, container, 'start');
   if (state !== 'exited' || before === 'creating') return;
   // It may have ended before its start was recorded.

@@ -52,17 +52,18 @@ export class Subscription<T> implements Disposable {
 }
 
 /**
- * Sends everything to a reader, in order, until `ctx` ends, which is how it ends
- * well; throws why the subscription ended when that comes first, also while the reader does not read.
+ * Sends everything to a reader, in order, until `ctx` ends or `send` says with false
+ * that this was all; throws why the subscription ended when that comes first, also
+ * while the reader does not read.
  */
 export async function forward<T>(
   subscription: Subscription<T>,
   ctx: Context,
-  send: (items: T[]) => Promise<void>,
+  send: (items: T[]) => Promise<boolean>,
 ): Promise<void> {
   const both = Context.of(ctx.log, { signal: AbortSignal.any([ctx.signal, subscription.ended]) });
   try {
-    for (;;) await both.race(send(await both.race(subscription.take())));
+    while (await both.race(send(await both.race(subscription.take()))));
   } catch (error) {
     if (ctx.signal.aborted) return;
     throw subscription.ended.aborted ? subscription.ended.reason : error;

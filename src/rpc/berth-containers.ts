@@ -7,6 +7,7 @@ import { removeForPerson } from '../container/pods';
 import { relaunchContainer } from '../container/relaunch';
 import { startContainer } from '../container/start';
 import { signalContainer, stopContainer } from '../container/stop';
+import { tell } from '../container/tell';
 import { timingRows } from '../container/timings';
 import {
   ContainerState as BerthState,
@@ -33,7 +34,7 @@ export function containerRpcs({ log, containers }: BerthParts) {
     }),
     kill: unary(log, 'Kill', async ({ container, signal }) => {
       const found = named(container);
-      kill(found, signal);
+      kill(containers, found, signal);
       await letGo(containers, found);
       return {};
     }),
@@ -88,10 +89,10 @@ async function startForPerson(containers: Containers, ctx: Context, container: C
   await startContainer(containers, ctx, container);
 }
 
-function kill(container: Container, signal: string): void {
+function kill(containers: Containers, container: Container, signal: string): void {
   const number = signalOf(signal);
   const { state } = container.record;
-  if (state === 'running' && signalContainer(container, number)) return;
+  if (state === 'running' && signalContainer(containers, container, number)) return;
   const is = state === 'running' ? 'exited' : state;
   throw new BerthError('failed_precondition', `container ${nameOf(container)} is ${is}: signals are for running ones`);
 }
@@ -107,6 +108,7 @@ export async function stopForPerson(
   if (container.record.state !== 'running') return;
   await letGo(containers, container);
   await stopContainer(containers, ctx, container, patience);
+  tell(containers, container, 'stop');
 }
 
 function stopSeconds(seconds: bigint): number {

@@ -5,6 +5,7 @@ import type { Names } from '../container/names';
 import { pauseContainer, unpauseContainer } from '../container/pause';
 import { relaunchContainer } from '../container/relaunch';
 import { startContainer } from '../container/start';
+import { tell } from '../container/tell';
 import type { ContainersServer } from '../cri/generated/berth/v1/containers';
 import { nameOf, stopForPerson } from './berth-containers';
 import type { BerthParts } from './berth-service';
@@ -52,6 +53,7 @@ async function restart(
   await stopForPerson(containers, ctx, container, timeoutSeconds);
   await relaunchContainer(containers, container);
   await startContainer(containers, ctx, container);
+  tell(containers, container, 'restart');
 }
 
 async function rename(containers: Containers, names: Names, container: Container, name: string): Promise<void> {
@@ -63,5 +65,7 @@ async function rename(containers: Containers, names: Names, container: Container
     throw new BerthError('invalid_argument', `container ${name} has that name already`);
   }
   using _reserved = names.reserve(name);
+  const oldName = nameOf(container);
   await containers.update(container, { name });
+  tell(containers, container, 'rename', { oldName });
 }

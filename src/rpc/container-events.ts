@@ -19,6 +19,7 @@ export function eventRpcs({ log, containers }: RuntimeServiceParts) {
       ctx.stage('send what happens');
       await forward(subscription, ctx, async responses => {
         for (const response of responses) await send(response);
+        return true;
       });
     }),
   } satisfies Partial<RuntimeServiceServer>;

@@ -19,6 +19,7 @@ import { removePod, stopPod } from '../container/pods';
 import { removeContainer } from '../container/remove';
 import { startContainer } from '../container/start';
 import { stopContainer } from '../container/stop';
+import { tell } from '../container/tell';
 import { timingRows } from '../container/timings';
 import { updateContainer } from '../container/update';
 import { planSteps } from '../process/plan-steps';
@@ -131,7 +132,9 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
     }),
     stopContainer: unary(log, 'StopContainer', async ({ containerId, timeout }, ctx) => {
       const container = findContainer(containers, containerId);
+      const isRunning = container?.record.state === 'running';
       if (container) await stopContainer(containers, ctx, container, seconds(timeout, 'timeout'));
+      if (container && isRunning) tell(containers, container, 'stop');
       return {};
     }),
     removeContainer: unary(log, 'RemoveContainer', async ({ containerId }, ctx) => {
@@ -156,6 +159,7 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
     updateContainerResources: unary(log, 'UpdateContainerResources', async ({ containerId, linux, windows }, ctx) => {
       const container = getContainer(containers, containerId);
       await updateContainer(containers, ctx, container, linuxOf(linux, windows));
+      tell(containers, container, 'update');
       return {};
     }),
     execSync: unary(log, 'ExecSync', async ({ containerId, cmd, timeout }, ctx) =>

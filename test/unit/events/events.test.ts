@@ -61,7 +61,7 @@ describe('events', () => {
         const heard: string[] = [];
         const reading = forward(subscription, ctx, async items => {
           heard.push(...items);
-          await Promise.resolve();
+          return Promise.resolve(true);
         }).then(
           () => 'all',
           (error: unknown) => (error as BerthError).kind,
@@ -111,12 +111,12 @@ describe('events', () => {
   it('end when the daemon does, for those who come late, too', async () => {
     const events = new Events();
     using before = events.subscribe(actionOf);
-    const reading = forward(before, Context.of(silentLogger), () => Promise.resolve());
+    const reading = forward(before, Context.of(silentLogger), () => Promise.resolve(true));
     events.close();
     await assert.rejects(reading, { kind: 'unavailable' });
     using late = events.subscribe(actionOf);
     await assert.rejects(
-      forward(late, Context.of(silentLogger), () => Promise.resolve()),
+      forward(late, Context.of(silentLogger), () => Promise.resolve(true)),
       { kind: 'unavailable' },
     );
   });
