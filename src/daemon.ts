@@ -10,7 +10,6 @@ import { Containers, type ContainerRecord } from './container/containers';
 import { Names } from './container/names';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
-import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
@@ -32,6 +31,7 @@ import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { UserNamespaceSupport } from './sandbox/user-namespaces';
+import { Readings } from './stats/readings';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
 
@@ -117,8 +117,9 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const streaming = await StreamingServer.start(config.streaming, log);
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming });
-  const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
+  const readings = new Readings(sandboxes, containers, cgroups, log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming, readings });
+  const image = imageService({ log, images, root, layers: readings.layers });
   const servers: RpcServer[] = [];
   servers.push(
     await serve(
