@@ -175,4 +175,4 @@ describe('berth cp, with a real daemon', () => {
     await fails(/neither side names a container; /, './x', './y');
     await fails(/no container is called "nobody"/, 'nobody:/x', here());
   });
-});
+}).timeout(120_000);

@@ -33,4 +33,4 @@ describe('what changed and what was built, with a real daemon', () => {
     assert.match(rows[0] ?? '', new RegExp(`^${built.id} `));
     assert.equal(await daemon.ok('image', 'history', '-q', image), `${built.id.slice(7, 19)}\n<missing>\n`);
   });
-});
+}).timeout(120_000);
