@@ -16,7 +16,7 @@ export function followToExit(containers: Containers, container: Container, monit
   const { id } = container.record;
   const log = containers.log.with({ container: id });
   monitor.watchDropped(({ bytes, why }) => containers.logDrops.note(id, bytes, why));
-  monitor.exited
+  container.ending = monitor.exited
     .then(
       exit => recordExit(containers, container, exit, monitor.startedAtNs),
       (error: unknown) => recordEndWithoutExit(containers, container, error),
