@@ -44,6 +44,12 @@ export const crashPoints = [
   'run.network-attached',
   'run.files-written',
   'run.cgroup-made',
+  /* its network, by berth's own bridge */
+  'bridge.made',
+  'bridge.plugged',
+  'bridge.published',
+  'bridge.unplugged',
+  'bridge.withdrawn',
   'run.ready-recorded',
   'run.kept',
   /* a container */

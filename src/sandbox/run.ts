@@ -26,6 +26,8 @@ export interface RunSandboxRequest {
   config: PodSandboxConfig;
   runtimeHandler: string;
   owner: Owner;
+  /** A network of its own with the loopback device alone, whatever the node has for others. */
+  isOffline?: boolean;
 }
 
 const SHM_BYTES = 64n * 1024n * 1024n;
@@ -45,12 +47,14 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
 
 /** Nobody's call ends it: who asked first may go away while others wait. */
 async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
-  const { config } = request;
+  const { config, owner, isOffline } = request;
   const watch = new Stopwatch();
   const fresh = newRecord(request);
-  const network = fresh.ownNetwork ? await sandboxes.network.plan(fresh.id, config) : undefined;
-  const record = network ? { ...fresh, network } : fresh;
+  const hasNetwork = fresh.ownNetwork && !isOffline;
+  const planned = hasNetwork ? await sandboxes.network.plan(fresh.id, config, owner) : undefined;
   const limits = podLimits(config, sandboxes.podPidsLimit);
+  // The record is what makes its addresses the pod's: from here to there nothing waits.
+  const record = planned ? { ...fresh, network: sandboxes.network.lease(planned) } : fresh;
   const { id } = record;
   const paths = sandboxes.paths(id);
   await using undo = new Rollback(log, leftovers => sandboxes.add({ ...record, state: 'notready', leftovers }, config));

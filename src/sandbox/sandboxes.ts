@@ -104,6 +104,9 @@ export class Sandboxes {
       const config = PodSandboxConfig.decode(record.config);
       this.byId.set(record.id, { record, config, closing: new AbortController() });
     }
+    network.knows(() =>
+      this.list().flatMap(({ record: { id, network: attachment } }) => (attachment ? [{ id, attachment }] : [])),
+    );
   }
 
   list(): Sandbox[] {
