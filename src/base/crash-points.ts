@@ -44,14 +44,14 @@ export const crashPoints = [
   'run.network-attached',
   'run.files-written',
   'run.cgroup-made',
-  /* its network, by berth's own bridge */
+  'run.ready-recorded',
+  'run.kept',
+  /* its network, by a bridge of berth's own */
   'bridge.made',
   'bridge.plugged',
   'bridge.published',
   'bridge.unplugged',
   'bridge.withdrawn',
-  'run.ready-recorded',
-  'run.kept',
   /* a container */
   'create.recorded',
   'create.directories-made',

@@ -94,7 +94,13 @@ function bytes4(text: string): Buffer {
 
 function bytes6(text: string): Buffer {
   const dotted = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(text);
-  const tail = dotted ? (bytes4(dotted[2] ?? '').toString('hex').match(/.{4}/g) ?? []).join(':') : '';
+  const tail = dotted
+    ? (
+        bytes4(dotted[2] ?? '')
+          .toString('hex')
+          .match(/.{4}/g) ?? []
+      ).join(':')
+    : '';
   const [head = '', rest] = (dotted ? (dotted[1] ?? '') + tail : text).split('::');
   const words = (part: string) => (part === '' ? [] : part.split(':').map(word => word.padStart(4, '0')));
   const [before, after] = [words(head), words(rest ?? '')];

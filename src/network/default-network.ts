@@ -41,6 +41,7 @@ const USUAL_MTU = 1500;
 const LEAST_MTU = 1280;
 
 /** Private ranges that few people use, for a host where nothing is said. */
+const FIRST = '10.88.0.0/16';
 const CANDIDATES = [
   ...Array.from({ length: 8 }, (_, i) => `10.${88 + i}.0.0/16`),
   ...Array.from({ length: 8 }, (_, i) => `172.${24 + i}.0.0/16`),
@@ -77,15 +78,32 @@ export class DefaultNetwork {
     return embedded === 'all' || (embedded === 'people' && owner === 'person');
   }
 
+  /** As the next pod gets it. */
   async network(): Promise<NetworkList> {
-    const { bridge, ranges, masquerade, mtu } = this.options;
-    const chosen = ranges.length > 0 ? ranges : this.podCidrs;
-    const host = await this.look(chosen.length === 0);
+    const { chosen } = this;
+    const { range, mtu } = await this.look(chosen.length === 0);
+    return this.listOf(chosen.length > 0 ? chosen : [range], mtu);
+  }
+
+  /** The same for those who ask about it: nothing is looked for yet, so the range may become another one. */
+  outline(): NetworkList {
+    const { chosen } = this;
+    return this.listOf(chosen.length > 0 ? chosen : [this.settings.range ?? FIRST], 0);
+  }
+
+  /** What somebody has said the ranges are; empty when nobody has. */
+  private get chosen(): readonly string[] {
+    const { ranges } = this.options;
+    return ranges.length > 0 ? ranges : this.podCidrs;
+  }
+
+  private listOf(ranges: readonly string[], hostMtu: number): NetworkList {
+    const { bridge, masquerade, mtu } = this.options;
     const raw = {
       bridge,
-      ranges: (chosen.length > 0 ? chosen : [host.range]).map(subnet => [{ subnet }]),
+      ranges: ranges.map(subnet => [{ subnet }]),
       ipMasq: masquerade,
-      mtu: mtu === 0 ? host.mtu : mtu,
+      mtu: mtu === 0 ? hostMtu : mtu,
     };
     const capabilities = { portMappings: true, bandwidth: true };
     return {

@@ -169,7 +169,8 @@ export class PodNetwork {
   async collect(): Promise<void> {
     const pods = this.pods();
     const networks = new Map(pods.map(({ attachment }) => [attachment.network.name, attachment.network]));
-    const present = await this.find('person').catch(() => undefined);
+    const { network: configured } = await findNetwork(this.options.configDir);
+    const present = configured ?? (this.byDefault.isFor('person') ? this.byDefault.outline() : undefined);
     if (present) networks.set(present.name, present);
     for (const network of networks.values()) {
       const valid = pods
@@ -186,8 +187,7 @@ export class PodNetwork {
     if (!configured && complaints[0] !== undefined) return notReady(complaints[0]);
     if (!configured && !this.byDefault.isFor('cri'))
       return notReady(`${configDir} holds no network configuration; a network plugin puts one there when it is set up`);
-    const network = configured ?? (await this.byDefault.network().catch((error: unknown) => messageOf(error)));
-    if (typeof network === 'string') return notReady(network);
+    const network = configured ?? this.byDefault.outline();
     const key = JSON.stringify(network);
     if (this.last && this.last.network === key && Date.now() - this.last.at < STATUS_GOOD_MS) return this.last.status;
     return this.looks.run(key, async () => {
@@ -216,7 +216,11 @@ export class PodNetwork {
     return this.pods().flatMap(({ id, attachment }) => {
       const { leases } = attachment;
       if (!leases) return [];
-      if (!this.bridged.has(attachment)) this.bridged.set(attachment, tolerantly(() => bridgeConfigOf(attachment)));
+      if (!this.bridged.has(attachment))
+        this.bridged.set(
+          attachment,
+          tolerantly(() => bridgeConfigOf(attachment)),
+        );
       const config = this.bridged.get(attachment);
       return config ? [{ id, config, leases }] : [];
     });

@@ -54,7 +54,8 @@ export class Bridges {
       await this.plug(config, port, name, await this.ensure(config));
     } catch (error) {
       // The bridge that was set up is another one by now, or gone.
-      if (!(error instanceof NetlinkError) || !['EINVAL', 'ENODEV'].includes(error.code) || error.index !== 0) throw error;
+      if (!(error instanceof NetlinkError) || !['EINVAL', 'ENODEV'].includes(error.code) || error.index !== 0)
+        throw error;
       this.ready.delete(config.bridge);
       await this.plug(config, port, name, await this.ensure(config));
     }

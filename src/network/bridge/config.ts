@@ -83,7 +83,7 @@ export interface PortMapping {
 }
 
 /** Bits a second and bits; 0 for no limit. */
-export interface Bandwidth {
+interface Bandwidth {
   readonly ingressRate: number;
   readonly ingressBurst: number;
   readonly egressRate: number;

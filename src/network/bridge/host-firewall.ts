@@ -38,6 +38,8 @@ export async function allowForwarding(netlink: Netlink, bridge: string, log: Log
       return addRule(table, chain, expressions, { comment, atBeginning: true });
     });
     await netlink.netfilter(transaction(rules));
-    log.info(`this host drops what it forwards: ${chain} of ${family === 'ip' ? 'iptables' : 'ip6tables'} has rules for ${bridge} now`);
+    log.info(
+      `this host drops what it forwards: ${chain} of ${family === 'ip' ? 'iptables' : 'ip6tables'} has rules for ${bridge} now`,
+    );
   }
 }

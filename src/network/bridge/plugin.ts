@@ -15,6 +15,9 @@ import { allowForwarding } from './host-firewall';
 import type { Lease } from './lease';
 import { BridgeTable, type PublishedPod, type TableContent } from './table';
 
+/** What a kernel without a part says. */
+const MISSING = ['EOPNOTSUPP', 'EAFNOSUPPORT'];
+
 /** A pod whose record has addresses of a bridge. */
 export interface BridgedPod {
   readonly id: string;
@@ -45,12 +48,17 @@ export class BerthBridge implements BuiltInPlugin {
     this.bridges = new Bridges(this.netlink, options.owner, options.log);
   }
 
-  async run(command: CniCommand, network: string, document: object, attachment?: Attachment): Promise<CniResult | undefined> {
+  async run(
+    command: CniCommand,
+    network: string,
+    document: object,
+    attachment?: Attachment,
+  ): Promise<CniResult | undefined> {
     const what = `CNI ${command} of network ${JSON.stringify(network)}`;
     try {
       return await this.runNow(command, document, attachment);
     } catch (error) {
-      if (error instanceof NetlinkError && error.code === 'EOPNOTSUPP') throw withoutKernel(what, error);
+      if (error instanceof NetlinkError && MISSING.includes(error.code)) throw withoutKernel(what, error);
       const kind = error instanceof BerthError ? error.kind : 'internal';
       throw new BerthError(kind, `${what}: ${messageOf(error)}`, { cause: error });
     }
@@ -122,7 +130,8 @@ export class BerthBridge implements BuiltInPlugin {
   /** After a start: the kernel is brought to what the records say. */
   private async collect({ bridge }: BridgeConfig): Promise<undefined> {
     await this.bridges.collect(bridge, podId => this.options.pods().some(({ id }) => id === podId));
-    const isThere = chainIn(await this.netlink.netfilter([getChain(this.table(bridge).table, 'outbound')])) !== undefined;
+    const isThere =
+      chainIn(await this.netlink.netfilter([getChain(this.table(bridge).table, 'outbound')])) !== undefined;
     if (isThere) await this.table(bridge).write(() => this.content(bridge));
     return undefined;
   }
@@ -132,7 +141,8 @@ export class BerthBridge implements BuiltInPlugin {
     const pods = this.options.pods().filter(pod => pod.config.bridge === bridge && !this.leaving.has(pod.id));
     const subnets = new Map<string, { subnet: Subnet; masquerade: boolean }>();
     for (const { ranges, masquerade } of [...pods.map(pod => pod.config), ...(config ? [config] : [])])
-      for (const { subnet } of ranges.flat()) subnets.set(`${subnetText(subnet)} ${masquerade}`, { subnet, masquerade });
+      for (const { subnet } of ranges.flat())
+        subnets.set(`${subnetText(subnet)} ${masquerade}`, { subnet, masquerade });
     return {
       subnets: [...subnets.values()],
       pods: pods.map(pod => publishedPod(pod.config.portMappings, pod.leases)),
@@ -162,7 +172,11 @@ function publishedPod(portMappings: readonly PortMapping[], leases: readonly Lea
   return { portMappings, addresses: leases.map(({ address }) => address) };
 }
 
-function resultOf({ bridge, routes, cniVersion }: BridgeConfig, attachment: Attachment, leases: readonly Lease[]): CniResult {
+function resultOf(
+  { bridge, routes, cniVersion }: BridgeConfig,
+  attachment: Attachment,
+  leases: readonly Lease[],
+): CniResult {
   const { containerId, ifname, netns } = attachment;
   const isOld = /^0\./.test(cniVersion);
   return {
@@ -178,7 +192,10 @@ function resultOf({ bridge, routes, cniVersion }: BridgeConfig, attachment: Atta
       gateway,
       interface: 2,
     })),
-    routes: routes.map(({ to, gateway }) => ({ dst: subnetText(to), ...(gateway === undefined ? {} : { gw: gateway }) })),
+    routes: routes.map(({ to, gateway }) => ({
+      dst: subnetText(to),
+      ...(gateway === undefined ? {} : { gw: gateway }),
+    })),
     dns: {},
   };
 }

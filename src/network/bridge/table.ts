@@ -190,7 +190,8 @@ function inside(where: number, subnet: Subnet): Buffer[] {
 
 /** Neither in the subnet nor for many receivers, which nobody answers. */
 function outside(where: number, subnet: Subnet): Buffer[] {
-  const many: Subnet = subnet.family === 4 ? { family: 4, first: 224n << 24n, prefix: 4 } : { family: 6, first: 0xffn << 120n, prefix: 8 };
+  const many: Subnet =
+    subnet.family === 4 ? { family: 4, first: 224n << 24n, prefix: 4 } : { family: 6, first: 0xffn << 120n, prefix: 8 };
   return [...within(where, subnet, 'not'), ...within(where, many, 'not')];
 }
 

@@ -142,7 +142,7 @@ export function attributes(bytes: Buffer): Map<number, Buffer> {
   return new Map(attributeList(bytes).map(({ type, value }) => [type, value]));
 }
 
-export function attributeList(bytes: Buffer): { type: number; value: Buffer }[] {
+function attributeList(bytes: Buffer): { type: number; value: Buffer }[] {
   const list: { type: number; value: Buffer }[] = [];
   for (let at = 0; at + 4 <= bytes.length;) {
     const length = bytes.readUInt16LE(at);

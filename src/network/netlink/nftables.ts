@@ -1,5 +1,15 @@
-import { attr, attributes, be16Bytes, be32, nested, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP } from './message';
-import { attributeList, text, textOf, type Reply, type Request } from './message';
+import {
+  attr,
+  attributes,
+  be16Bytes,
+  be32,
+  nested,
+  NLM_F_ACK,
+  NLM_F_APPEND,
+  NLM_F_CREATE,
+  NLM_F_DUMP,
+} from './message';
+import { text, textOf, type Reply, type Request } from './message';
 
 /*
  * Messages of nftables: include/uapi/linux/netfilter/nf_tables.h. Numbers are big endian here. A transaction is a list of
@@ -11,14 +21,12 @@ const BATCH_BEGIN = 0x10;
 const BATCH_END = 0x11;
 const MSG = {
   NEWTABLE: 0,
-  GETTABLE: 1,
   NEWCHAIN: 3,
   GETCHAIN: 4,
   NEWRULE: 6,
   GETRULE: 7,
   NEWSET: 9,
   NEWSETELEM: 12,
-  GETSETELEM: 13,
   GETGEN: 16,
   DESTROYTABLE: 26,
   DESTROYSETELEM: 30,
@@ -37,7 +45,7 @@ const DATA_VERDICT = 2;
 const UDATA_COMMENT = 0;
 
 export const FAMILY = { inet: 1, ip: 2, ip6: 10 } as const;
-export type NftFamily = keyof typeof FAMILY;
+type NftFamily = keyof typeof FAMILY;
 
 export const HOOKS = { prerouting: 0, forward: 2, output: 3, postrouting: 4 } as const;
 
@@ -71,7 +79,13 @@ export function probe(): Request {
 }
 
 export function addTable(table: Table): Request {
-  return change(table, MSG.NEWTABLE, NLM_F_CREATE, `make the table ${table.name} of nftables`, text(NAME_TABLE, table.name));
+  return change(
+    table,
+    MSG.NEWTABLE,
+    NLM_F_CREATE,
+    `make the table ${table.name} of nftables`,
+    text(NAME_TABLE, table.name),
+  );
 }
 
 /** With all that is in it; one that is not there is fine. */
@@ -160,13 +174,15 @@ export function destroyElements(table: Table, set: string, elements: readonly El
 function ofElements(table: Table, set: string, all: readonly Element[], type: number, flags: number, verb: string) {
   const requests: Request[] = [];
   for (let at = 0; at < all.length; at += ELEMENTS_A_MESSAGE) {
-    const list = all.slice(at, at + ELEMENTS_A_MESSAGE).map(({ key, data }) =>
-      nested(
-        LIST_ELEM,
-        nested(ELEMENT.KEY, attr(DATA_VALUE, key)),
-        ...(data ? [nested(ELEMENT.DATA, attr(DATA_VALUE, data))] : []),
-      ),
-    );
+    const list = all
+      .slice(at, at + ELEMENTS_A_MESSAGE)
+      .map(({ key, data }) =>
+        nested(
+          LIST_ELEM,
+          nested(ELEMENT.KEY, attr(DATA_VALUE, key)),
+          ...(data ? [nested(ELEMENT.DATA, attr(DATA_VALUE, data))] : []),
+        ),
+      );
     const parts = [text(ELEMENTS.TABLE, table.name), text(ELEMENTS.SET, set), nested(ELEMENTS.ELEMENTS, ...list)];
     requests.push(change(table, type, flags, `${verb} the set ${set} of table ${table.name}`, ...parts));
   }
@@ -190,7 +206,13 @@ export function chainIn(replies: readonly Reply[]): { policy: 'accept' | 'drop' 
 
 export function getRules(table: Table, chain: string): Request {
   const parts = [text(RULE.TABLE, table.name), text(RULE.CHAIN, chain)];
-  const asked = change(table, MSG.GETRULE, NLM_F_DUMP, `list the rules of chain ${chain} of table ${table.name}`, ...parts);
+  const asked = change(
+    table,
+    MSG.GETRULE,
+    NLM_F_DUMP,
+    `list the rules of chain ${chain} of table ${table.name}`,
+    ...parts,
+  );
   return { ...asked, tolerated: ['ENOENT'] };
 }
 
@@ -201,29 +223,12 @@ export function commentsIn(replies: readonly Reply[]): string[] {
     .map(({ body }) => commentOf(attributes(body.subarray(4)).get(RULE.USERDATA) ?? Buffer.alloc(0)));
 }
 
-export function getElements(table: Table, set: string): Request {
-  const parts = [text(ELEMENTS.TABLE, table.name), text(ELEMENTS.SET, set)];
-  const asked = change(table, MSG.GETSETELEM, NLM_F_DUMP, `list the set ${set} of table ${table.name}`, ...parts);
-  return { ...asked, tolerated: ['ENOENT'] };
-}
-
-export function elementsIn(replies: readonly Reply[]): Element[] {
-  return replies
-    .filter(({ type }) => type === ((SUBSYSTEM << 8) | MSG.NEWSETELEM))
-    .flatMap(({ body }) => attributeList(attributes(body.subarray(4)).get(ELEMENTS.ELEMENTS) ?? Buffer.alloc(0)))
-    .map(({ value }) => {
-      const found = attributes(value);
-      const bytes = (type: number) => attributes(found.get(type) ?? Buffer.alloc(0)).get(DATA_VALUE);
-      return { key: bytes(ELEMENT.KEY) ?? Buffer.alloc(0), data: bytes(ELEMENT.DATA) };
-    });
-}
-
 /* ---- expressions: a rule is a list of them, and what they hand on is in registers of four bytes, 8 and up ---- */
 
 const REGISTER = 8;
 const VERDICT_REGISTER = 0;
 const META = { oifname: 7, iifname: 6, nfproto: 15, l4proto: 16 } as const;
-const CT = { status: 2, protocol: 10, originalPort: 12 } as const;
+const CT_ORIGINAL_PORT = 12;
 const VERDICT = { drop: 0, accept: 1, jump: -3 } as const;
 
 /** Registers are counted from 0 here. */
@@ -239,7 +244,7 @@ export function payload(base: 'network' | 'transport', offset: number, length: n
 
 /** The port that a connection was first sent to, before any translation. */
 export function originalPort(register = 0): Buffer {
-  return expression('ct', be32(1, REGISTER + register), be32(2, CT.originalPort), attr(3, Buffer.of(0)));
+  return expression('ct', be32(1, REGISTER + register), be32(2, CT_ORIGINAL_PORT), attr(3, Buffer.of(0)));
 }
 
 /** Goes on only when the first register holds this, or, with `not`, when it does not. */
@@ -274,13 +279,7 @@ export function isForThisHost(): Buffer[] {
 
 /** Sends on to the address in one register and the port in another. */
 export function destinationNat(family: 'ip' | 'ip6', address: number, port: number): Buffer {
-  return expression(
-    'nat',
-    be32(1, 1),
-    be32(2, FAMILY[family]),
-    be32(3, REGISTER + address),
-    be32(5, REGISTER + port),
-  );
+  return expression('nat', be32(1, 1), be32(2, FAMILY[family]), be32(3, REGISTER + address), be32(5, REGISTER + port));
 }
 
 /** The sender becomes this machine, by a port at random: two that choose at once rarely choose the same. */

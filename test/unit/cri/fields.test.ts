@@ -123,7 +123,16 @@ function noNetwork(log: Logger): PodNetwork {
   const netlink = () => Promise.reject(new Error('no kernel is asked here'));
   const settings = { get: () => undefined, put: () => Promise.resolve() };
   const byDefault = { embedded: 'none', bridge: 'berth0', ranges: [], masquerade: true, mtu: 0, settings } as const;
-  return new PodNetwork({ configDir: '/no/cni', binDirs: [], timeoutMs: 1000, run, netlink, owner: '/', byDefault, log });
+  return new PodNetwork({
+    configDir: '/no/cni',
+    binDirs: [],
+    timeoutMs: 1000,
+    run,
+    netlink,
+    owner: '/',
+    byDefault,
+    log,
+  });
 }
 
 /** The service as the daemon has it, with a ready pod and an image, on a host that makes nothing. */
