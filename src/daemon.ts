@@ -7,11 +7,14 @@ import { Cgroups } from './cgroup/groups';
 import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
+import { Names } from './container/names';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
-import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
+import { ContainersService } from './cri/generated/berth/v1/containers';
+import { EventsService } from './cri/generated/berth/v1/events';
+import { Events } from './events/events';
 import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
 import { openMetrics } from './metrics/open';
@@ -20,7 +23,8 @@ import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
-import { berthService } from './rpc/berth-service';
+import { eventsService } from './rpc/berth-events';
+import { berthService, containersService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
@@ -28,6 +32,7 @@ import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { UserNamespaceSupport } from './sandbox/user-namespaces';
+import { Readings } from './stats/readings';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
 
@@ -63,6 +68,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     mkdirSync(home, { recursive: true, mode: 0o700 });
     return new OciRuntime(name, { path, args, annotations, root: home });
   });
+  const events = new Events();
   const sandboxes = new Sandboxes(
     store.table<SandboxRecord>('sandboxes', 1),
     state,
@@ -71,6 +77,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     log,
     limitOf(config.runtime.podPidsLimit),
     runtimes.map(({ name }) => name),
+    events,
   );
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
@@ -89,6 +96,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     keepLayerBlobs: config.registry.keepLayerBlobs,
     layersInUse: () => layersInUse(),
     book: new PullBook(measured.metrics),
+    events,
   });
   const containers = new Containers(
     containerTable,
@@ -113,8 +121,9 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const streaming = await StreamingServer.start(config.streaming, log);
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming });
-  const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
+  const readings = new Readings(sandboxes, containers, cgroups, log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming, readings });
+  const image = imageService({ log, images, root, layers: readings.layers });
   const servers: RpcServer[] = [];
   servers.push(
     await serve(
@@ -127,11 +136,16 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       measured.metrics,
     ),
   );
-  const berth = berthService({ log, version, images, sandboxes, containers, metrics: measured.metrics });
+  const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
+  const names = new Names(containers);
   servers.push(
     await serve(
       join(state, 'berth.sock'),
-      [{ definition: BerthService, implementation: berth }],
+      [
+        { definition: BerthService, implementation: berthService(parts, names) },
+        { definition: ContainersService, implementation: containersService(parts, names) },
+        { definition: EventsService, implementation: eventsService(parts) },
+      ],
       log,
       measured.metrics,
     ),
@@ -141,6 +155,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
+      // A server waits for its calls, and who listens to events never ends by itself.
+      events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();
