@@ -48,10 +48,10 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
 
 /** Nobody's call ends it: who asked first may go away while others wait. */
 async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
-  const { config, owner, isOffline } = request;
+  const { config, owner } = request;
   const watch = new Stopwatch();
   const fresh = newRecord(request);
-  const hasNetwork = fresh.ownNetwork && !isOffline;
+  const hasNetwork = fresh.ownNetwork && !fresh.isOffline;
   const planned = hasNetwork ? await sandboxes.network.plan(fresh.id, config, owner) : undefined;
   const limits = podLimits(config, sandboxes.podPidsLimit);
   // The record is what makes its addresses the pod's: from here to there nothing waits.
@@ -135,7 +135,7 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
   return metadata;
 }
 
-function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
+function newRecord({ config, runtimeHandler, owner, isOffline }: RunSandboxRequest): SandboxRecord {
   const id = randomHexId() as SandboxId;
   const options = config.linux?.securityContext?.namespaceOptions;
   const { network, ipc } = podNamespaces(options);
@@ -152,6 +152,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
     createdAtNs: BigInt(Date.now()) * 1_000_000n,
     hostname: ownNetwork ? config.hostname || id.slice(0, 12) : hostHostname(),
     ownNetwork,
+    ...(isOffline ? { isOffline } : {}),
     ownIpc: ipc === 'pod',
     ...(userns ? { userns } : {}),
     cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,

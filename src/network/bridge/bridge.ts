@@ -39,6 +39,7 @@ export class Bridges {
   /** By bridge: what this daemon has set up, and the index that it had. */
   private readonly ready = new Map<string, { key: string; index: number }>();
   private readonly lingering = new Set<string>();
+  private removal: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly netlink: Netlink,
@@ -50,12 +51,16 @@ export class Bridges {
   /** Connects a pod: a pair of interfaces, addresses, routes. */
   async connect(config: BridgeConfig, port: Port): Promise<void> {
     const name = linkName(port.podId);
+    // A pod may come again before its old interface has gone.
+    await this.removal;
+    this.lingering.delete(name);
     try {
       await this.plug(config, port, name, await this.ensure(config));
     } catch (error) {
-      // The bridge that was set up is another one by now, or gone.
-      if (!(error instanceof NetlinkError) || !['EINVAL', 'ENODEV'].includes(error.code) || error.index !== 0)
+      // That interface, or a bridge that is another one by now, or gone.
+      if (!(error instanceof NetlinkError) || !['EEXIST', 'EINVAL', 'ENODEV'].includes(error.code) || error.index !== 0)
         throw error;
+      await this.netlink.route([deleteLink(name)]);
       this.ready.delete(config.bridge);
       await this.plug(config, port, name, await this.ensure(config));
     }
@@ -71,7 +76,7 @@ export class Bridges {
   async disconnect(podId: string): Promise<void> {
     const name = linkName(podId);
     await this.netlink.route([changeLink(name, { isUp: false, master: 0 }, ['ENODEV'])]);
-    if (this.lingering.size === 0) setTimeout(() => void this.removeLingering(), LINGER_MS).unref();
+    if (this.lingering.size === 0) setTimeout(() => void (this.removal = this.removeLingering()), LINGER_MS).unref();
     this.lingering.add(name);
   }
 

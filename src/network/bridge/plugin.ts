@@ -76,6 +76,7 @@ export class BerthBridge implements BuiltInPlugin {
 
   private async add(config: BridgeConfig, attachment: Attachment): Promise<CniResult> {
     const { containerId: podId, netns, ifname, leases = [] } = attachment;
+    this.leaving.delete(podId); // a pod may come again
     await together([
       this.bridges.connect(config, { podId, namespacePath: netns, ifname, leases }),
       this.publish(config, leases).then(() => crashPoint('bridge.published')),
