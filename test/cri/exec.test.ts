@@ -201,6 +201,8 @@ describe('Exec', function () {
       await remote.printed('ready');
       await node().daemon[end]();
       await remote.closed;
+      // Without a word it would look like a success.
+      if (end === 'stop') assert.match(await remote.status, /the command runs on/);
       assert.ok(runs(argument), `${end}: the command is gone`);
       await node().daemon.run();
     }

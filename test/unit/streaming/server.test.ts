@@ -34,7 +34,7 @@ function says(text: string, more: Partial<CommandTarget> = {}): CommandTarget {
 }
 
 /** One that runs until its client has gone. */
-function waits(onResize: () => void = () => undefined): CommandTarget & { gone: Promise<void> } {
+function waits(onResize: () => void = () => undefined): CommandTarget & { gone: Promise<void>; opened: number } {
   let leave: () => void = () => undefined;
   const gone = new Promise<void>(resolve => (leave = resolve));
   const open = async (_sink: unknown, signal: AbortSignal): Promise<RemoteProcess> => {
@@ -44,9 +44,11 @@ function waits(onResize: () => void = () => undefined): CommandTarget & { gone: 
         resolve(137);
       });
     });
+    target.opened++;
     return Promise.resolve({ stdin: undefined, ended, resize: onResize });
   };
-  return { stdin: false, stdout: true, stderr: false, tty: true, open, gone };
+  const target = { stdin: false, stdout: true, stderr: false, tty: true, open, gone, opened: 0 };
+  return target;
 }
 
 const refusedWith = (status: number) => (error: unknown) => error instanceof Refused && error.status === status;
@@ -209,6 +211,28 @@ describe('the streaming server', () => {
     await Promise.all([remote.closed, target.gone]);
     await sleepy.close();
   });
+
+  for (const transport of ['spdy', 'websocket'] as const) {
+    it(`its end is told to clients by ${transport}, and is not theirs to the command`, async () => {
+      const ending = await StreamingServer.start(DEFAULTS, silentLogger);
+      const target = waits();
+      const remotes = await Promise.all(
+        (['exec', 'attach'] as const).map(kind =>
+          connectRemote(transport, ending.command(kind, target), { tty: true, stderr: false }),
+        ),
+      );
+      let isTold = false;
+      void target.gone.then(() => (isTold = true));
+      // Both commands run: what is before that has no session to end.
+      await Promise.all(remotes.map(remote => remote.resize(1, 1)));
+      while (target.opened < 2) await new Promise(resolve => setImmediate(resolve));
+      await ending.close();
+      const [exec, attach] = await Promise.all(remotes.map(remote => remote.status));
+      assert.match(exec ?? '', /"status":"Failure".*the command runs on/);
+      assert.match(attach ?? '', /"status":"Failure".*attach again/);
+      assert.equal(isTold, false);
+    });
+  }
 
   it('a bomb of headers ends its session, and no other (CVE-2026-35469)', async () => {
     let sizes = 0;
