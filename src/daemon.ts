@@ -51,7 +51,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   lockDirectory(root);
   refuseSystemdDriver(config);
 
-  const store = openStore(join(root, 'db'), log);
+  const store = openStore(join(root, 'db'), log, join(state, 'journal'));
   const cgroups = new Cgroups(readHierarchies());
   const network = new PodNetwork({
     configDir: config.network.cniConfigDir,
@@ -67,7 +67,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   });
   const events = new Events();
   const sandboxes = new Sandboxes(
-    store.table<SandboxRecord>('sandboxes', 1),
+    store.quickTable<SandboxRecord>('sandboxes', 1),
     state,
     cgroups,
     network,
@@ -76,7 +76,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     runtimes.map(({ name }) => name),
     events,
   );
-  const containerTable = store.table<ContainerRecord>('containers', 1);
+  const containerTable = store.quickTable<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
   const measured = await openMetrics(config.metrics.address, version, { images: () => readingsOf(images) }, log);
