@@ -6,6 +6,7 @@ import { LaunchError } from '../process/launch-failure';
 import { readMonitorRecord, type Exit, type Monitor } from '../process/monitor';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { endReason } from './end-reason';
+import { removeOldCgroup } from './old-cgroup';
 import { removeOnceUnheld } from './pods';
 
 /**
@@ -90,7 +91,7 @@ const SIGKILL = 9;
 const KILLED_BEFORE_START = 'ECHILD';
 
 async function finish(containers: Containers, container: Container, end: Partial<ContainerRecord>): Promise<void> {
-  const { id, cgroupPath, state } = container.record;
+  const { id, state } = container.record;
   if (state === 'exited' || containers.find(id) !== container) return;
   crashPoint('exit.heard');
   const isFirst = await recorded(containers, container, { ...end, state: 'exited' });
@@ -98,12 +99,8 @@ async function finish(containers: Containers, container: Container, end: Partial
   container.monitor = undefined;
   if (!isFirst) return;
   containers.log.info('container has exited', { container: id, exitCode: end.exitCode, reason: end.reason });
-  try {
-    await containers.cgroups.remove(cgroupPath);
-    crashPoint('exit.cgroup-removed');
-  } catch (error) {
-    containers.log.warn(`left for the container's removal: ${messageOf(error)}`, { container: id });
-  }
+  await removeOldCgroup(containers, container);
+  crashPoint('exit.cgroup-removed');
   if (container.record.autoRemove) removeOnceUnheld(containers, container);
 }
 
