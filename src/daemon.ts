@@ -10,7 +10,6 @@ import { Containers, type ContainerRecord } from './container/containers';
 import { Names } from './container/names';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
-import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
@@ -22,6 +21,7 @@ import { openMetrics } from './metrics/open';
 import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
+import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
 import { eventsService } from './rpc/berth-events';
 import { berthService, containersService } from './rpc/berth-service';
@@ -32,6 +32,7 @@ import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { UserNamespaceSupport } from './sandbox/user-namespaces';
+import { Readings } from './stats/readings';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
 
@@ -50,13 +51,16 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   lockDirectory(root);
   refuseSystemdDriver(config);
 
-  const store = openStore(join(root, 'db'), log);
+  const store = openStore(join(root, 'db'), log, join(state, 'journal'));
   const cgroups = new Cgroups(readHierarchies());
   const network = new PodNetwork({
     configDir: config.network.cniConfigDir,
     binDirs: config.network.cniBinDirs,
     timeoutMs: config.network.cniTimeoutSeconds * 1000,
     run: runProgram,
+    netlink: (protocol, namespacePath, request) => addon().netlink(protocol, namespacePath, request),
+    owner: root,
+    byDefault: { ...config.network, settings: store.table<NetworkSettings>('network', 1) },
     log,
   });
   const runtimes = Object.entries(config.runtimes).map(([name, { path, args, annotations, root: dir }]) => {
@@ -66,7 +70,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   });
   const events = new Events();
   const sandboxes = new Sandboxes(
-    store.table<SandboxRecord>('sandboxes', 1),
+    store.quickTable<SandboxRecord>('sandboxes', 1),
     state,
     cgroups,
     network,
@@ -75,7 +79,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     runtimes.map(({ name }) => name),
     events,
   );
-  const containerTable = store.table<ContainerRecord>('containers', 1);
+  const containerTable = store.quickTable<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
   const measured = await openMetrics(config.metrics.address, version, { images: () => readingsOf(images) }, log);
@@ -117,8 +121,9 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const streaming = await StreamingServer.start(config.streaming, log);
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming });
-  const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
+  const readings = new Readings(sandboxes, containers, cgroups, log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming, readings });
+  const image = imageService({ log, images, root, layers: readings.layers });
   const servers: RpcServer[] = [];
   servers.push(
     await serve(

@@ -99,6 +99,10 @@ export const INNER_OPS = {
   RELABEL: { code: 74, fields: { target: 'str', label: 'str' } },
   MOUNT_ATTR: { code: 75, fields: { path: 'str', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32' } },
   SHARE: { code: 76, fields: { target: 'str' } },
+  HOOK: {
+    code: 77,
+    fields: { path: 'str', argv: 'strs', envp: 'strs', before: 'str', after: 'str', timeout: 'u32' },
+  },
   HELD_ATTRS: {
     code: 83,
     fields: { number: 'u32', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32', idmap: 'u32' },
@@ -106,6 +110,9 @@ export const INNER_OPS = {
   ENTER_USERNS: { code: 84, fields: { namespaces: 'u32', uids: 'u32', gids: 'u32' } },
   ROOT_STAGED: { code: 85, fields: {} },
   USERNS_ROOT: { code: 86, fields: { uids: 'u32', gids: 'u32' } },
+  COPY_STAT: { code: 150, fields: { path: 'str', flags: 'u32' } },
+  COPY_OUT: { code: 151, fields: { path: 'str', name: 'str', flags: 'u32' } },
+  COPY_IN: { code: 152, fields: { root: 'str', dir: 'str', flags: 'u32', uid: 'u32', gid: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 export const ALL_OPS = { ...OUTER_OPS, ...HOST_OPS, ...INNER_OPS } as const;
