@@ -5,7 +5,7 @@ import { messageOf } from '../base/errors';
 import { LaunchError } from '../process/launch-failure';
 import { readMonitorRecord, type Exit, type Monitor } from '../process/monitor';
 import type { Container, ContainerRecord, Containers } from './containers';
-import { endReason } from './end-reason';
+import { endReason, type OomOf } from './end-reason';
 import { removeOldCgroup } from './old-cgroup';
 import { removeOnceUnheld } from './pods';
 
@@ -33,17 +33,25 @@ export async function recordExit(
 ): Promise<void> {
   const { record } = container;
   const limitBytes = container.config.linux?.resources?.memoryLimitInBytes ?? 0n;
-  // Read before the cgroup goes: afterwards nobody can tell.
-  const oomOf = (level: 'container' | 'pod') =>
-    containers.cgroups.oomEvents(level === 'pod' ? dirname(record.cgroupPath) : record.cgroupPath);
   await finish(containers, container, {
     // An exit may be heard of before the start has been recorded.
     ...(startedAtNs === undefined ? {} : { startedAtNs }),
     exitCode: exit.exitCode,
     ...(exit.signal === 0 ? {} : { signal: exit.signal }),
     finishedAtNs: exit.finishedAtNs,
-    ...endReason(exit, oomOf, container.oomKillsBeforeKill ?? 0n, limitBytes),
+    // Read before the cgroup goes: afterwards nobody can tell.
+    ...endReason(exit, oomOf(containers, record.cgroupPath), container.oomKillsBeforeKill ?? 0n, limitBytes),
   });
+}
+
+function oomOf({ cgroups }: Containers, cgroupPath: string): OomOf {
+  return {
+    events: () => cgroups.oomEvents(cgroupPath),
+    limitReachedAbove: () => {
+      const above = cgroups.limitReachedAbove(cgroupPath);
+      return above === dirname(cgroupPath) ? 'pod' : above;
+    },
+  };
 }
 
 /** The command could not be started; what the kubelet shows is the message. */

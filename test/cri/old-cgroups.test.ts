@@ -26,8 +26,7 @@ describe('a cgroup that stays busy after its container’s end', function () {
     rmdirSync(apart);
   });
 
-  const setFrozen = (isFrozen: boolean) =>
-    writeFileSync(join(apart, 'freezer.state'), isFrozen ? 'FROZEN' : 'THAWED');
+  const setFrozen = (isFrozen: boolean) => writeFileSync(join(apart, 'freezer.state'), isFrozen ? 'FROZEN' : 'THAWED');
 
   /** A container that has ended, but for one process; its cgroup. */
   async function endedButForOne(): Promise<{ id: string; path: string }> {

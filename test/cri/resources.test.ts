@@ -12,7 +12,7 @@ import {
   type ExpectedLimits,
 } from '../support/cgroup-files';
 import { startTimeOf } from '../../src/process/identity';
-import { cgroupsBelow } from '../support/daemon';
+import { cgroupsBelow, processesIn } from '../support/daemon';
 import { refused, useNode } from '../support/node';
 
 const MIB = 1 << 20;
@@ -197,11 +197,7 @@ describe('nothing of a container survives its stop', function () {
   this.timeout(60_000);
   const node = useNode({ config: '[runtime]\npids_limit = 200\n' });
   const HOST_PID = { namespaceOptions: { pid: 'NODE' } };
-  const pidsIn = (path: string) =>
-    readFileSync(join(cgroupDir(node(), 'pids', path), 'cgroup.procs'), 'utf8')
-      .split('\n')
-      .filter(Boolean)
-      .map(Number);
+  const pidsIn = (path: string) => processesIn([cgroupDir(node(), 'pids', path)]);
 
   /** Waits for `count` processes, stops, and looks whether one of all that ever were seen is there. */
   async function stopsAll(id: string, count: number, timeout = 0): Promise<void> {
