@@ -16,6 +16,7 @@ import { removeOnceUnheld } from './pods';
 export function followToExit(containers: Containers, container: Container, monitor: Monitor): void {
   const { id } = container.record;
   const log = containers.log.with({ container: id });
+  monitor.watchDropped(({ bytes, why }) => containers.logDrops.note(id, bytes, why));
   container.ending = monitor.exited
     .then(
       exit => recordExit(containers, container, exit, monitor.startedAtNs),
@@ -32,6 +33,7 @@ export async function recordExit(
   startedAtNs: bigint | undefined,
 ): Promise<void> {
   const { record } = container;
+  containers.logDrops.note(record.id, exit.droppedBytes);
   const limitBytes = container.config.linux?.resources?.memoryLimitInBytes ?? 0n;
   await finish(containers, container, {
     // An exit may be heard of before the start has been recorded.
