@@ -8,6 +8,7 @@ import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
 import { Names } from './container/names';
+import { LogGrowth } from './container/log-growth';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
 import { WritableUsage } from './container/writable-usage';
@@ -16,9 +17,11 @@ import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
 import { EventsService } from './cri/generated/berth/v1/events';
 import { Events } from './events/events';
-import { openImages, type Images } from './image/images';
+import { openImages } from './image/images';
 import { PullBook } from './image/pulls';
+import { measure, readings, timedPlugins } from './measure';
 import { openMetrics } from './metrics/open';
+import { openTraces } from './metrics/traces';
 import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
@@ -51,12 +54,19 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   refuseSystemdDriver(config);
 
   const store = openStore(join(root, 'db'), log);
+  const measured = await openMetrics(
+    config.metrics.address,
+    version,
+    readings(() => ({ images, containers, growth })),
+    log,
+  );
+  const traces = await openTraces(config.tracing, version, log);
   const cgroups = new Cgroups(readHierarchies());
   const network = new PodNetwork({
     configDir: config.network.cniConfigDir,
     binDirs: config.network.cniBinDirs,
     timeoutMs: config.network.cniTimeoutSeconds * 1000,
-    run: runProgram,
+    run: measured.isOn ? timedPlugins(runProgram, measured.metrics) : runProgram,
     log,
   });
   const runtimes = Object.entries(config.runtimes).map(([name, { path, args, annotations, root: dir }]) => {
@@ -78,7 +88,6 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
-  const measured = await openMetrics(config.metrics.address, version, { images: () => readingsOf(images) }, log);
   const images = await openImages({
     root,
     store,
@@ -107,6 +116,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     new Runtimes(runtimes),
   );
   layersInUse = () => containers.layersInUse();
+  const growth = new LogGrowth(containers);
+  if (measured.isOn) measure(measured.metrics, cgroups, containers, growth);
 
   const ctx = Context.of(log);
   const restoring = performance.now();
@@ -119,6 +130,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
   const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming });
   const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
+  const observers = { metrics: measured.isOn ? measured.metrics : undefined, traces };
   const servers: RpcServer[] = [];
   servers.push(
     await serve(
@@ -128,7 +140,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: ImageServiceService, implementation: image },
       ],
       log,
-      measured.metrics,
+      observers,
     ),
   );
   const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
@@ -142,7 +154,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: EventsService, implementation: eventsService(parts) },
       ],
       log,
-      measured.metrics,
+      observers,
     ),
   );
   const endpoint = await measured.listen();
@@ -155,6 +167,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();
+      await traces?.close();
     },
   };
 }
@@ -162,11 +175,6 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 /** 0 in the configuration is no limit. */
 function limitOf(configured: number): bigint | undefined {
   return configured === 0 ? undefined : BigInt(configured);
-}
-
-function readingsOf(images: Images) {
-  const { usedBytes, inodesUsed } = images.usage();
-  return { count: images.list().length, usedBytes, inodes: inodesUsed };
 }
 
 /** Two daemons over one store would undo each other's work. The lock goes with the process, however it ends. */

@@ -7,6 +7,7 @@ import { readMonitorRecord, type Exit, type Monitor } from '../process/monitor';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { endReason } from './end-reason';
 import { removeOnceUnheld } from './pods';
+import { tell } from './tell';
 
 /**
  * Keeps a container's record true from now to its exit, which may come at any
@@ -32,6 +33,7 @@ export async function recordExit(
 ): Promise<void> {
   const { record } = container;
   const limitBytes = container.config.linux?.resources?.memoryLimitInBytes ?? 0n;
+  if (exit.droppedBytes > 0n) tell(containers, container, 'log_drop', { bytes: String(exit.droppedBytes) });
   // Read before the cgroup goes: afterwards nobody can tell.
   const oomOf = (level: 'container' | 'pod') =>
     containers.cgroups.oomEvents(level === 'pod' ? dirname(record.cgroupPath) : record.cgroupPath);

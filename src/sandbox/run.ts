@@ -4,7 +4,6 @@ import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { randomHexId, type SandboxId } from '../base/ids';
-import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { PodSandboxConfig, type PodSandboxMetadata } from '../cri';
 import { Stopwatch } from '../base/stopwatch';
@@ -40,14 +39,18 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
   const key = `${request.owner}/${metadata.namespace}/${metadata.name}/${metadata.uid}/${metadata.attempt}`;
   const isSame = (sandbox: Sandbox) => sandbox.record.state === 'ready' && keyOf(sandbox) === key;
   return ctx.race(
-    sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx.log, request)),
+    sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx, request)),
   );
 }
 
 /** Nobody's call ends it: who asked first may go away while others wait. */
-async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
+async function make(
+  sandboxes: Sandboxes,
+  { log, steps }: Pick<Context, 'log' | 'steps'>,
+  request: RunSandboxRequest,
+): Promise<Sandbox> {
   const { config } = request;
-  const watch = new Stopwatch();
+  const watch = new Stopwatch('RunPodSandbox', steps);
   const fresh = newRecord(request);
   const network = fresh.ownNetwork ? await sandboxes.network.plan(fresh.id, config) : undefined;
   const record = network ? { ...fresh, network } : fresh;
