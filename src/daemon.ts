@@ -7,11 +7,10 @@ import { Cgroups } from './cgroup/groups';
 import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
-import { Names } from './container/names';
 import { LogGrowth } from './container/log-growth';
+import { Names } from './container/names';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
-import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
@@ -19,7 +18,7 @@ import { EventsService } from './cri/generated/berth/v1/events';
 import { Events } from './events/events';
 import { openImages } from './image/images';
 import { PullBook } from './image/pulls';
-import { measure, readings, timedPlugins } from './measure';
+import { measure, readingsOf, timedPlugins } from './measure';
 import { openMetrics } from './metrics/open';
 import { openTraces } from './metrics/traces';
 import { OciRuntime } from './process/oci-runtime';
@@ -35,6 +34,7 @@ import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { UserNamespaceSupport } from './sandbox/user-namespaces';
+import { Readings } from './stats/readings';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
 
@@ -53,11 +53,11 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   lockDirectory(root);
   refuseSystemdDriver(config);
 
-  const store = openStore(join(root, 'db'), log);
+  const store = openStore(join(root, 'db'), log, join(state, 'journal'));
   const measured = await openMetrics(
     config.metrics.address,
     version,
-    readings(() => ({ images, containers, growth })),
+    readingsOf(() => ({ images, containers, growth })),
     log,
   );
   const traces = await openTraces(config.tracing, version, log);
@@ -76,7 +76,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   });
   const events = new Events();
   const sandboxes = new Sandboxes(
-    store.table<SandboxRecord>('sandboxes', 1),
+    store.quickTable<SandboxRecord>('sandboxes', 1),
     state,
     cgroups,
     network,
@@ -85,7 +85,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     runtimes.map(({ name }) => name),
     events,
   );
-  const containerTable = store.table<ContainerRecord>('containers', 1);
+  const containerTable = store.quickTable<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
   const images = await openImages({
@@ -128,8 +128,9 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const streaming = await StreamingServer.start(config.streaming, log);
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming });
-  const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
+  const readings = new Readings(sandboxes, containers, cgroups, log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming, readings });
+  const image = imageService({ log, images, root, layers: readings.layers });
   const observers = { metrics: measured.isOn ? measured.metrics : undefined, traces };
   const servers: RpcServer[] = [];
   servers.push(

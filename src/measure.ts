@@ -16,7 +16,7 @@ interface Measured {
 }
 
 /** `parts` are there by the time that somebody reads. */
-export function readings(parts: () => Measured): Readings {
+export function readingsOf(parts: () => Measured): Readings {
   return {
     images: () => {
       const { images } = parts();

@@ -12,6 +12,7 @@ import { oomEvents, type OomEvents } from './oom';
 import { isPaused, pause, unpause } from './pause';
 import { emptied, removeCgroup } from './remove';
 import { changeLimits, limitError, type FileWrite } from './update';
+import { UsageReader, type Usage } from './usage';
 
 /** Where a new process must be put to be in a cgroup. */
 export interface Placement {
@@ -33,7 +34,11 @@ const CREATE_ATTEMPTS = 5;
  * each hierarchy. The cgroupfs driver: berth makes the directories itself.
  */
 export class Cgroups {
-  constructor(private readonly hierarchies: Hierarchies) {}
+  private readonly usages: UsageReader;
+
+  constructor(private readonly hierarchies: Hierarchies) {
+    this.usages = new UsageReader(hierarchies);
+  }
 
   /** True when the controllers are v2's. */
   get unified(): boolean {
@@ -115,6 +120,11 @@ export class Cgroups {
   /** What the OOM killer did in the cgroup and below; nothing once the cgroup is gone. */
   oomEvents(path: string): OomEvents {
     return oomEvents(this.hierarchies, path);
+  }
+
+  /** What each of these cgroups uses, in their order. */
+  async usage(paths: readonly string[]): Promise<Usage[]> {
+    return this.usages.read(paths);
   }
 
   /** Ends every process in the cgroup and below. Returns at once: the kernel finishes on its own. */

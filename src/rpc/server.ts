@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { BerthError, errnoOf, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
+import { acceptEncoded } from './encoded';
 import { observing, type Observers } from './observe';
 
 /** A request may be this big: the CRI's own clients allow as much. grpc-js's default is 4 MiB. */
@@ -36,7 +37,7 @@ export async function serve(
     // Without anybody who wants to know, calls go through nothing.
     interceptors: observers.metrics || observers.traces ? [observing(observers, definitions)] : [],
   });
-  for (const { definition, implementation } of services) server.addService(definition, implementation);
+  for (const { definition, implementation } of services) server.addService(acceptEncoded(definition), implementation);
   await bind(server, path);
   log.info('listening', { socket: path });
   return new RpcServer(server, path);
