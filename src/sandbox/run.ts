@@ -38,9 +38,7 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
   const metadata = checked(sandboxes, request);
   const key = `${request.owner}/${metadata.namespace}/${metadata.name}/${metadata.uid}/${metadata.attempt}`;
   const isSame = (sandbox: Sandbox) => sandbox.record.state === 'ready' && keyOf(sandbox) === key;
-  return ctx.race(
-    sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx, request)),
-  );
+  return ctx.race(sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx, request)));
 }
 
 /** Nobody's call ends it: who asked first may go away while others wait. */
