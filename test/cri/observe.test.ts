@@ -13,8 +13,7 @@ describe('the metrics of a daemon', function () {
   this.timeout(60_000);
   let node: TestNode;
   before(async () => {
-    const plugins = '[network]\ncni_config_dir = "/nowhere"\n';
-    node = await TestNode.start({ config: `[metrics]\naddress = ":0"\n${plugins}` });
+    node = await TestNode.start({ config: '[metrics]\naddress = ":0"\n' });
   });
   after(() => node.stop());
   afterEach(() => node.removeAll());
