@@ -45,6 +45,7 @@ export function readingsOf(parts: () => Measured): Readings {
         .containers.list()
         .filter(({ monitor }) => monitor !== undefined).length,
     logBytes: () => parts().growth.total(),
+    droppedLogBytes: () => Number(parts().containers.logDrops.totalBytes),
   };
 }
 
@@ -61,9 +62,8 @@ export function measure(metrics: Metrics, cgroups: Cgroups, containers: Containe
 }
 
 function countEvents(metrics: Metrics, events: Events, died: (id: string) => void): void {
-  events.subscribe(({ type, action, id, attributes }) => {
+  events.subscribe(({ type, action, id }) => {
     metrics.eventTold(type, action);
-    if (action === 'log_drop') metrics.logDropped(Number(attributes['bytes']));
     if (type === 'container' && action === 'die') died(id);
     return undefined;
   });

@@ -21,8 +21,6 @@ export interface Metrics {
   cniPluginEnded(command: string, plugin: string, outcome: 'succeeded' | 'failed', seconds: number): void;
   /** Something has happened to a container, pod or image. */
   eventTold(type: string, action: string): void;
-  /** Output of a container that could not be written to its log. */
-  logDropped(bytes: number): void;
 }
 
 /** Counts nothing, when nobody asked for an endpoint. */
@@ -37,7 +35,6 @@ export const noMetrics: Metrics = {
   cgroupCallEnded: () => undefined,
   cniPluginEnded: () => undefined,
   eventTold: () => undefined,
-  logDropped: () => undefined,
 };
 
 /** What is asked when somebody reads the metrics. */
@@ -52,4 +49,6 @@ export interface Readings {
   monitors(): number;
   /** What has been seen to be written to containers' logs since the daemon began. */
   logBytes(): Promise<number>;
+  /** Output that could not be written to them. */
+  droppedLogBytes(): number;
 }

@@ -75,11 +75,6 @@ export class PrometheusMetrics implements Metrics {
     labelNames: ['type', 'action'],
     registers: this.registers,
   });
-  private readonly droppedLog = new Counter({
-    name: 'berth_log_dropped_bytes_total',
-    help: 'Output of containers that could not be written to their logs, known when they exit.',
-    registers: this.registers,
-  });
 
   constructor(version: string, readings: Readings) {
     const registers = this.registers;
@@ -105,7 +100,18 @@ export class PrometheusMetrics implements Metrics {
     read('berth_monitors', 'Monitor processes, one beside each container that is there.', () => readings.monitors());
     readByState(registers, 'berth_pods', "Pods, the kubelet's and people's.", () => readings.pods());
     readByState(registers, 'berth_containers', "Containers, the kubelet's and people's.", () => readings.containers());
-    readLogBytes(registers, readings);
+    readTotal(
+      registers,
+      'berth_log_bytes_total',
+      'Bytes that the logs of containers have grown by, seen when this is read and when a container exits.',
+      () => readings.logBytes(),
+    );
+    readTotal(
+      registers,
+      'berth_log_dropped_bytes_total',
+      'Output of containers that could not be written to their logs.',
+      () => readings.droppedLogBytes(),
+    );
     // The lag of the event loop is measured by a timer: with the default of 10 ms it would be a load of its own.
     collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 50 });
   }
@@ -159,10 +165,6 @@ export class PrometheusMetrics implements Metrics {
   eventTold(type: string, action: string): void {
     this.events.inc({ type, action });
   }
-
-  logDropped(bytes: number): void {
-    this.droppedLog.inc(bytes);
-  }
 }
 
 function readByState(registers: Registry[], name: string, help: string, states: () => Iterable<string>): void {
@@ -178,16 +180,17 @@ function readByState(registers: Registry[], name: string, help: string, states: 
   });
 }
 
-function readLogBytes(registers: Registry[], readings: Readings): void {
+/** A counter of what somebody else counts. */
+function readTotal(registers: Registry[], name: string, help: string, total: () => number | Promise<number>): void {
   let told = 0;
   new Counter({
-    name: 'berth_log_bytes_total',
-    help: 'Bytes that the logs of containers have grown by, seen when this is read and when a container exits.',
+    name,
+    help,
     registers,
     async collect() {
-      const total = await readings.logBytes();
-      this.inc(Math.max(0, total - told));
-      told = Math.max(told, total);
+      const now = await total();
+      this.inc(Math.max(0, now - told));
+      told = Math.max(told, now);
     },
   });
 }
