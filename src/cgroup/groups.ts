@@ -12,7 +12,11 @@ import { isPaused, pause, unpause } from './pause';
 import { emptied, removeCgroup } from './remove';
 import { assertDomain, passControllersOn } from './v2';
 import { changeLimits, limitError, type FileWrite } from './update';
-import { UsageReader, type Usage } from './usage';
+import type { CgroupTable } from './table';
+import { usageTable, type Usage } from './usage';
+import { detailsTable, type Details } from './details';
+import { readIo, type DeviceIo } from './io';
+import { membersOf } from './members';
 
 /** Where a new process must be put to be in a cgroup. */
 export interface Placement {
@@ -34,10 +38,12 @@ const CREATE_ATTEMPTS = 5;
  * each hierarchy. The cgroupfs driver: berth makes the directories itself.
  */
 export class Cgroups {
-  private readonly usages: UsageReader;
+  private readonly usages: CgroupTable<Usage>;
+  private readonly detailed: CgroupTable<Details>;
 
   constructor(private readonly hierarchies: Hierarchies) {
-    this.usages = new UsageReader(hierarchies);
+    this.usages = usageTable(hierarchies);
+    this.detailed = detailsTable(hierarchies);
   }
 
   /** True when the controllers are v2's. */
@@ -125,6 +131,21 @@ export class Cgroups {
   /** What each of these cgroups uses, in their order. */
   async usage(paths: readonly string[]): Promise<Usage[]> {
     return this.usages.read(paths);
+  }
+
+  /** What there is to say of them beside that. */
+  async details(paths: readonly string[]): Promise<Details[]> {
+    return this.detailed.read(paths);
+  }
+
+  /** What each of these cgroups has read from disks and written to them. */
+  async io(paths: readonly string[]): Promise<DeviceIo[][]> {
+    return readIo(this.hierarchies, paths);
+  }
+
+  /** Pids in each of these cgroups, without those in cgroups that a container made below. */
+  async members(paths: readonly string[]): Promise<number[][]> {
+    return membersOf(this.hierarchies, paths);
   }
 
   /** The nearest cgroup above whose limit of memory was ever reached. */
