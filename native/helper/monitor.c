@@ -67,6 +67,8 @@ static struct {
         int starter_pid;
         int starter; /* pidfd of the program that starts it, or -1 */
     } oci;
+    uint32_t orphans; /* commands of a daemon that was gone when they ended, of which no daemon has heard */
+    uint64_t orphans_lost;
     sigset_t *while_polling; /* no signal is blocked but SIGCHLD, and that only outside of poll; or NULL */
 } m;
 
@@ -137,6 +139,13 @@ static void message_failed(uint32_t section, uint32_t step, int error, const cha
     wire_u32(&m.out, step);
     wire_u32(&m.out, (uint32_t)error);
     wire_str(&m.out, detail);
+}
+
+static void message_orphans(void)
+{
+    wire_begin(&m.out, MSG_ORPHANS);
+    wire_u32(&m.out, m.orphans);
+    wire_u64(&m.out, m.orphans_lost);
 }
 
 /* ---- records for a daemon that comes later ---- */
@@ -600,6 +609,15 @@ static void resize(const unsigned char *payload)
         ioctl(m.output[0], TIOCSWINSZ, &size);
 }
 
+static void add_orphan(const unsigned char *payload)
+{
+    for (int i = 0; i < 8; i++)
+        m.orphans_lost += (uint64_t)payload[i] << (8 * i);
+    m.orphans++;
+    message_orphans();
+    broadcast();
+}
+
 /* The connection is one of the container's streams from here on. */
 static void attach_client(struct client *client, uint32_t stream)
 {
@@ -631,6 +649,10 @@ static void serve(struct client *client)
             reopen_log(client);
         else if (type == MSG_RESIZE && length == 8)
             resize(payload);
+        else if (type == MSG_ORPHANED && length == 8)
+            add_orphan(payload);
+        else if (type == MSG_ORPHANS_HEARD)
+            m.orphans = 0, m.orphans_lost = 0;
         else if (type == MSG_ATTACH && length == 4)
             attach_client(client, payload[0]);
         else if (type < 0)
@@ -660,6 +682,10 @@ static void accept_client(void)
         }
         if (log_dropped() > 0) {
             message_dropped();
+            wire_send(fd, &m.out);
+        }
+        if (m.orphans > 0) {
+            message_orphans();
             wire_send(fd, &m.out);
         }
         return;

@@ -6,7 +6,8 @@ import { many, SESSIONS_WITHIN_MS } from '../support/many';
 import { refused, useNode } from '../support/node';
 import { connectRemote, type Remote, type Transport, type Wanted } from '../support/remote';
 import { SpdyClient } from '../support/spdy-client';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 const SUCCESS = '{"metadata":{},"status":"Success"}';
 
@@ -209,6 +210,38 @@ describe('Exec', function () {
     }
     await node().restart();
     assert.ok(runs(argument));
+  });
+
+  it('is told of when it has outlived its daemon, and what is lost of its output', async () => {
+    const id = await container();
+    const pid = await node().pidOf(id);
+    const told = async (since: number) => {
+      const pattern = /commands of an earlier daemon's have ended: (\d+) bytes/;
+      for (;;) {
+        const bytes = pattern.exec(node().daemon.log.slice(since))?.[1];
+        if (bytes !== undefined) return Number(bytes);
+        await sleep(10);
+      }
+    };
+    for (const isThere of [true, false]) {
+      const end = `/end-${isThere}`;
+      const script = `echo ready; while [ ! -e ${end} ]; do sleep 0.01; done; yes | head -c 300000; touch ${end}ed`;
+      const remote = await exec('spdy', id, ['sh', '-c', script]);
+      await remote.printed('ready');
+      await node().daemon.kill();
+      await remote.closed;
+      const since = node().daemon.log.length;
+      if (isThere) await node().restart();
+      writeFileSync(`/proc/${pid}/root${end}`, '');
+      while (!existsSync(`/proc/${pid}/root${end}ed`)) await sleep(5);
+      if (!isThere) await node().restart();
+      assert.equal(await told(since), 300_000);
+    }
+    // Told once.
+    const since = node().daemon.log.length;
+    await node().restart();
+    await node().exec(id, ['true']);
+    assert.doesNotMatch(node().daemon.log.slice(since), /earlier daemon/);
   });
 
   it('leaves nothing of hundreds of failed, aborted and resized execs (CVE-2022-23471, CVE-2025-64329)', async () => {
