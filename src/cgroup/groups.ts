@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BerthError, isAbsent, messageOf } from '../base/errors';
@@ -8,8 +8,14 @@ import { killAll, processesBelow } from './freeze';
 import { directories, homeOf, isUnified, type Hierarchies } from './hierarchies';
 import { limitWrites, type Limits } from './limits';
 import { oomEvents, type OomEvents } from './oom';
+import { cgroupfsParent } from './parent';
 import { emptied, removeCgroup } from './remove';
+import { containerPath, scopeOf, slicePath, sliceOf } from './systemd/names';
+import type { Units } from './systemd/units';
 import { changeLimits, limitError, type FileWrite } from './update';
+
+/** Who makes cgroups; the kubelet must use the same. */
+export type CgroupDriverName = 'cgroupfs' | 'systemd';
 
 /** Where a new process must be put to be in a cgroup. */
 export interface Placement {
@@ -26,12 +32,62 @@ export interface Placement {
 
 const CREATE_ATTEMPTS = 5;
 
+/** How long the processes of a scope may take to end, once killed, before systemd is asked to end it. */
+const EMPTY_WITHIN_MS = 5000;
+
 /**
- * The cgroups of one host, by path (`/kubepods/burstable/podX/ID`), the same in
- * each hierarchy. The cgroupfs driver: berth makes the directories itself.
+ * The cgroups of one host, by path (`/kubepods/burstable/podX/ID`), the same in each hierarchy. The driver cgroupfs makes
+ * the directories itself. The driver systemd, which there is with `units`, has systemd make a scope for each container and
+ * a slice for each pod of berth's own; the container's cgroup is below its scope, and in berth's hands as with cgroupfs.
  */
 export class Cgroups {
-  constructor(private readonly hierarchies: Hierarchies) {}
+  constructor(
+    private readonly hierarchies: Hierarchies,
+    private readonly units?: Units,
+  ) {}
+
+  get driver(): CgroupDriverName {
+    return this.units ? 'systemd' : 'cgroupfs';
+  }
+
+  /** The path of a request's cgroup_parent. Throws `invalid_argument` for one that this driver cannot use. */
+  parentPath(asked: string): string {
+    return this.units ? slicePath(asked) : cgroupfsParent(asked);
+  }
+
+  /** The cgroup of a pod of which no request says where it is to be. */
+  ownParentPath(podId: string): string {
+    return this.units ? slicePath(`berth-${podId}.slice`) : `/berth/${podId}`;
+  }
+
+  /** Where the processes of a container of a pod are. */
+  containerPath(parent: string, id: string): string {
+    return this.units ? containerPath(parent, id) : join(parent, id);
+  }
+
+  /** The pod's cgroup of a container's. */
+  podPath(path: string): string {
+    return dirname(scopeOf(path)?.path ?? path);
+  }
+
+  /** Makes a pod's cgroup with its limits; with none, one that is somebody else's: it may be there already. */
+  async makePod(path: string, limits: Limits | undefined): Promise<void> {
+    const slice = this.units && sliceOf(path);
+    // Somebody else's slice is there with the first scope that is put in it.
+    if (slice !== undefined && !limits) return;
+    if (slice !== undefined) await this.units?.startSlice(slice, limits ?? {});
+    await this.create(path);
+    if (limits) await this.limit(path, limits);
+  }
+
+  /** Makes a container's cgroup with its limits. */
+  async makeContainer(path: string, limits: Limits, devices: readonly DeviceRule[]): Promise<Placement> {
+    const scope = scopeOf(path);
+    if (this.units && scope) await this.units.startScope(scope, limits, devices);
+    const placement = await this.create(path);
+    await Promise.all([this.limit(path, limits), this.limitDevices(path, devices)]);
+    return placement;
+  }
 
   /** True when the controllers are v2's. */
   get unified(): boolean {
@@ -91,7 +147,18 @@ export class Cgroups {
    * values back.
    */
   async changeLimits(path: string, limits: Limits): Promise<() => Promise<void>> {
-    return changeLimits(this.writesFor(path, limits));
+    await this.units?.loosen(path, limits);
+    const undoFiles = await changeLimits(this.writesFor(path, limits));
+    try {
+      const undoUnit = await this.units?.change(path, limits);
+      return async () => {
+        await undoFiles();
+        await undoUnit?.();
+      };
+    } catch (error) {
+      await undoFiles();
+      throw error;
+    }
   }
 
   /** True when what a container may do with devices can be held to rules here. */
@@ -105,7 +172,10 @@ export class Cgroups {
 
   /** What the OOM killer did in the cgroup and below; nothing once the cgroup is gone. */
   oomEvents(path: string): OomEvents {
-    return oomEvents(this.hierarchies, path);
+    const events = oomEvents(this.hierarchies, path);
+    const scope = scopeOf(path)?.path;
+    // The scope has the same limit, and a little more in it.
+    return scope !== undefined && oomEvents(this.hierarchies, scope).atLimit ? { ...events, atLimit: true } : events;
   }
 
   /** Ends every process in the cgroup and below. Returns at once: the kernel finishes on its own. */
@@ -120,8 +190,14 @@ export class Cgroups {
 
   /** Kills what is left in the cgroup and removes it, and its parent `removeParent` when that is empty then. */
   async remove(path: string, removeParent?: string): Promise<void> {
-    await removeCgroup(this.hierarchies, path);
-    if (removeParent === undefined) return;
+    const whole = scopeOf(path)?.path ?? path;
+    if (this.units && directories(this.hierarchies, whole).some(dir => existsSync(dir))) {
+      await killAll(this.hierarchies, whole);
+      if (await this.emptied(whole, AbortSignal.timeout(EMPTY_WITHIN_MS))) await this.units.stop(path);
+    }
+    await removeCgroup(this.hierarchies, whole);
+    // A slice stays for the next pod: systemd would not know that it is gone.
+    if (removeParent === undefined || sliceOf(removeParent) !== undefined) return;
     await Promise.allSettled(directories(this.hierarchies, removeParent).map(dir => rmdir(dir)));
   }
 

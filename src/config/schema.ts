@@ -115,7 +115,9 @@ export const schema = table({
   runtime: table({
     cgroup_driver: oneOf(['auto', 'cgroupfs', 'systemd'])
       .default('auto')
-      .describe('Who makes cgroups; this version has `cgroupfs`, which `auto` means, too.'),
+      .describe(
+        'Who makes cgroups: `systemd`, a scope for each container, or `cgroupfs`, berth itself; the kubelet must use the same. `auto` is `systemd` where that is the init of the host, but stays with the pods that live.',
+      ),
     pids_limit: wholeNumber(0, 4_194_304)
       .default(0)
       .describe('Processes and threads that one container may have; 0 is any number.'),

@@ -1,4 +1,3 @@
-import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { crashPoint } from '../base/crash-points';
 import { messageOf } from '../base/errors';
@@ -34,7 +33,7 @@ export async function recordExit(
   const limitBytes = container.config.linux?.resources?.memoryLimitInBytes ?? 0n;
   // Read before the cgroup goes: afterwards nobody can tell.
   const oomOf = (level: 'container' | 'pod') =>
-    containers.cgroups.oomEvents(level === 'pod' ? dirname(record.cgroupPath) : record.cgroupPath);
+    containers.cgroups.oomEvents(level === 'pod' ? containers.cgroups.podPath(record.cgroupPath) : record.cgroupPath);
   await finish(containers, container, {
     // An exit may be heard of before the start has been recorded.
     ...(startedAtNs === undefined ? {} : { startedAtNs }),

@@ -17,7 +17,7 @@ import { selinuxLabels } from '../oci/selinux';
 import { podUserNamespace } from '../oci/user-namespace';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmount } from '../process/pin';
-import { cgroupParentOf, makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
+import { makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
 import { selinuxHost } from './security-modules';
 import { watchInit } from './watch';
 import type { Owner, Sandbox, Sandboxes, SandboxPaths, SandboxRecord } from './sandboxes';
@@ -47,7 +47,7 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
 async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
   const { config } = request;
   const watch = new Stopwatch();
-  const fresh = newRecord(request);
+  const fresh = newRecord(sandboxes, request);
   const network = fresh.ownNetwork ? await sandboxes.network.plan(fresh.id, config) : undefined;
   const record = network ? { ...fresh, network } : fresh;
   const limits = podLimits(config, sandboxes.podPidsLimit);
@@ -135,13 +135,13 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
   return metadata;
 }
 
-function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
+function newRecord({ cgroups }: Sandboxes, { config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
   const id = randomHexId() as SandboxId;
   const options = config.linux?.securityContext?.namespaceOptions;
   const { network, ipc } = podNamespaces(options);
   const userns = podUserNamespace(options);
   const ownNetwork = network === 'pod';
-  const cgroupParent = cgroupParentOf(config);
+  const cgroupParent = config.linux?.cgroupParent ?? '';
   return {
     version: 1,
     id,
@@ -154,7 +154,8 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
     ownNetwork,
     ownIpc: ipc === 'pod',
     ...(userns ? { userns } : {}),
-    cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
+    cgroupDriver: cgroups.driver,
+    cgroupParent: cgroupParent === '' ? cgroups.ownParentPath(id) : cgroups.parentPath(cgroupParent),
     ownsCgroupParent: cgroupParent === '',
   };
 }

@@ -209,7 +209,9 @@ class World {
     const bares = bare.map(at => `mount --bind /dev/null ${join(at, 'cgroup.controllers')}`);
     const loopback = ownNetwork ? ['ip link set lo up'] : [];
     // Private so far, as unshare(1) makes it: nothing of this is seen outside.
-    const setUp = [...hidden, 'mount --make-rshared /', ...binds, ...bares, ...loopback];
+    // Its cgroups are a part of the tree, where systemd makes none: `auto` is cgroupfs there.
+    const noSystemd = existsSync('/run/systemd') ? ['mount -t tmpfs none /run/systemd'] : [];
+    const setUp = [...hidden, 'mount --make-rshared /', ...binds, ...bares, ...noSystemd, ...loopback];
     const script = ['set -e', ...setUp, 'echo ready', 'exec cat'].join('\n');
     // It ends with its standard input, so also when the tests are killed.
     const holder = spawn('unshare', [ownNetwork ? '-mn' : '-m', 'sh', '-c', script], {
