@@ -34,6 +34,8 @@ export class FakeSystemd {
   /** Members of calls as they came. */
   readonly calls: string[] = [];
   readonly units = new Map<string, Unit>();
+  /** How often it has looked for scopes without processes. */
+  looks = 0;
   /** What goes wrong; each may be set at any time. */
   readonly faults = {
     /** Jobs end and no signal says so. */
@@ -259,6 +261,7 @@ export class FakeSystemd {
   }
 
   private endEmptyScopes(): void {
+    this.looks++;
     for (const [name, unit] of this.units) {
       if (name.endsWith('.scope') && unit.state === 'active' && !this.isPopulated(unit)) this.end(name, unit);
     }

@@ -44,7 +44,10 @@ export class Systemd {
   private session: Promise<Session> | undefined;
   private readonly waiters = new Set<Waiter>();
 
-  constructor(private readonly from: readonly Address[]) {}
+  constructor(
+    private readonly from: readonly Address[],
+    private readonly lookAfterMs = LOOK_AFTER_MS,
+  ) {}
 
   /** Its version, as a number. Throws `failed_precondition` for one that is too old. */
   async version(): Promise<number> {
@@ -161,7 +164,7 @@ export class Systemd {
       const result = waiter.results.get(job);
       if (result === 'done') return;
       if (result !== undefined) throw new BerthError('internal', `its job ended with "${result}"`);
-      const wasWoken = await this.woken(waiter, job === '' ? 0 : Math.min(LOOK_AFTER_MS, until - Date.now()));
+      const wasWoken = await this.woken(waiter, job === '' ? 0 : Math.min(this.lookAfterMs, until - Date.now()));
       if (wasWoken && waiter.results.has(job)) continue;
       const state = await this.retried(until, session => stateOf(session, waiter.unit));
       if (isReached(state, wanted)) return;
