@@ -6,11 +6,15 @@ import type { Logger } from './base/log';
 import { hasSystemd, openCgroups } from './cgroup/open';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
+import { Names } from './container/names';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
 import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
+import { ContainersService } from './cri/generated/berth/v1/containers';
+import { EventsService } from './cri/generated/berth/v1/events';
+import { Events } from './events/events';
 import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
 import { openMetrics } from './metrics/open';
@@ -18,7 +22,8 @@ import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import { PodNetwork } from './network/pod-network';
-import { berthService } from './rpc/berth-service';
+import { eventsService } from './rpc/berth-events';
+import { berthService, containersService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
@@ -65,6 +70,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     mkdirSync(home, { recursive: true, mode: 0o700 });
     return new OciRuntime(name, { path, args, annotations, root: home });
   });
+  const events = new Events();
   const sandboxes = new Sandboxes(
     sandboxTable,
     state,
@@ -73,6 +79,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     log,
     limitOf(config.runtime.podPidsLimit),
     runtimes.map(({ name }) => name),
+    events,
   );
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
@@ -91,6 +98,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     keepLayerBlobs: config.registry.keepLayerBlobs,
     layersInUse: () => layersInUse(),
     book: new PullBook(measured.metrics),
+    events,
   });
   const containers = new Containers(
     containerTable,
@@ -129,11 +137,16 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       measured.metrics,
     ),
   );
-  const berth = berthService({ log, version, images, sandboxes, containers, metrics: measured.metrics });
+  const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
+  const names = new Names(containers);
   servers.push(
     await serve(
       join(state, 'berth.sock'),
-      [{ definition: BerthService, implementation: berth }],
+      [
+        { definition: BerthService, implementation: berthService(parts, names) },
+        { definition: ContainersService, implementation: containersService(parts, names) },
+        { definition: EventsService, implementation: eventsService(parts) },
+      ],
       log,
       measured.metrics,
     ),
@@ -143,6 +156,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
+      // A server waits for its calls, and who listens to events never ends by itself.
+      events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();

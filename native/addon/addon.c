@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "../lib/vfork.h"
+#include "file_calls.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -705,5 +706,6 @@ NAPI_MODULE_INIT()
         napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].call, NULL, &function);
         napi_set_named_property(env, exports, functions[i].name, function);
     }
+    export_file_calls(env, exports);
     return exports;
 }

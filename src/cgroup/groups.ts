@@ -3,12 +3,14 @@ import { mkdir, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BerthError, isAbsent, messageOf } from '../base/errors';
 import { hasDeviceControl, limitDevices, type DeviceRule } from './devices';
-import { readIfThere, write } from './files';
+import { fileCallError, fileCalls } from '../native/file-calls';
+import { readIfThere } from './files';
 import { killAll, processesBelow } from './freeze';
 import { directories, homeOf, isUnified, type Hierarchies } from './hierarchies';
 import { limitWrites, type Limits } from './limits';
 import { oomEvents, type OomEvents } from './oom';
 import { cgroupfsParent } from './parent';
+import { isPaused, pause, unpause } from './pause';
 import { emptied, removeCgroup } from './remove';
 import { containerPath, scopeOf, slicePath, sliceOf } from './systemd/names';
 import type { Units } from './systemd/units';
@@ -101,9 +103,13 @@ export class Cgroups {
 
   /** Makes the cgroup, with its parents, in every hierarchy. Being there already is fine. */
   async create(path: string): Promise<Placement> {
+    const dirs = directories(this.hierarchies, path);
+    // Mostly the parents are there.
+    const failures = await fileCalls(dirs.map(dir => ({ call: 'mkdir', path: dir, mode: 0o755 })));
+    const missing = new Set(failures.filter(({ code }) => code !== 'EEXIST').map(({ call }) => call.path));
     for (let attempt = 1; ; attempt++) {
       const made = await Promise.allSettled(
-        directories(this.hierarchies, path).map(dir => this.makeDirectory(dir, path)),
+        dirs.map(dir => this.makeDirectory(dir, path, attempt === 1 && !missing.has(dir))),
       );
       const failed = made.find(result => result.status === 'rejected');
       if (!failed) return this.placement(path);
@@ -134,11 +140,14 @@ export class Cgroups {
 
   /** Sets limits on a new cgroup. A controller that this host lacks is an error that names it. */
   async limit(path: string, limits: Limits): Promise<void> {
-    const byController = new Map<string, FileWrite[]>();
-    for (const limit of this.writesFor(path, limits)) {
-      byController.set(limit.controller, [...(byController.get(limit.controller) ?? []), limit]);
+    const writes = this.writesFor(path, limits);
+    const failures = await fileCalls(
+      writes.map(({ path: file, value }) => ({ call: 'write', path: file, data: value })),
+    );
+    for (const failure of failures) {
+      const limit = writes[failure.index];
+      if (limit && !(limit.ifThere && failure.code === 'ENOENT')) throw limitError(limit, fileCallError(failure));
     }
-    await Promise.all([...byController.values()].map(writeLimits));
   }
 
   /**
@@ -183,6 +192,19 @@ export class Cgroups {
     await killAll(this.hierarchies, path);
   }
 
+  /** Holds every process in the cgroup and below still; see pause.ts. */
+  async pause(path: string, signal: AbortSignal): Promise<boolean | undefined> {
+    return pause(this.hierarchies, path, signal);
+  }
+
+  async unpause(path: string): Promise<void> {
+    await unpause(this.hierarchies, path);
+  }
+
+  isPaused(path: string): boolean {
+    return isPaused(this.hierarchies, path);
+  }
+
   /** True once no process is in the cgroup any more; false when `signal` aborts before. */
   async emptied(path: string, signal: AbortSignal): Promise<boolean> {
     return emptied(this.hierarchies, path, signal);
@@ -219,10 +241,10 @@ export class Cgroups {
     });
   }
 
-  private async makeDirectory(dir: string, path: string): Promise<void> {
+  private async makeDirectory(dir: string, path: string, isThere: boolean): Promise<void> {
     const root = dir.slice(0, dir.length - path.length) || '/';
     try {
-      await mkdir(dir, { recursive: true });
+      if (!isThere) await mkdir(dir, { recursive: true });
       if (root === this.hierarchies.v2) await enableControllers(root, dir);
       else if (this.isCpuset(root)) await inheritCpuset(root, dir);
     } catch (error) {
@@ -241,16 +263,6 @@ function below(path: string, pid: number): string {
   // This process may see the cgroup's path with more before it.
   const at = own.lastIndexOf(`${path}/`);
   return at < 0 ? '' : own.slice(at + path.length + 1);
-}
-
-/** The directories from below `root` down to `dir`. */
-function* pathDown(root: string, dir: string): Generator<string> {
-  let at = root;
-  for (const part of dir.slice(root.length).split('/')) {
-    if (part === '') continue;
-    at = join(at, part);
-    yield at;
-  }
 }
 
 /** A v2 cgroup has the controllers that its parents pass on. */
@@ -272,12 +284,18 @@ async function enableControllers(root: string, dir: string): Promise<void> {
   }
 }
 
-/** A v1 cpuset takes no process before it has CPUs and memory nodes. */
+/** A v1 cpuset takes no process before it has CPUs and memory nodes: those of the next one above that has them. */
 async function inheritCpuset(root: string, dir: string): Promise<void> {
-  for (const at of pathDown(root, dir)) {
-    const missing = ['cpuset.cpus', 'cpuset.mems'].filter(file => readWord(join(at, file)) === '');
-    await Promise.all(missing.map(file => writeFile(join(at, file), readWord(join(dirname(at), file)))));
-  }
+  const writes = ['cpuset.cpus', 'cpuset.mems'].flatMap(file => {
+    const missing: string[] = [];
+    let value = '';
+    for (let at = dir; at.length >= root.length && value === ''; at = dirname(at)) {
+      value = readWord(join(at, file));
+      if (value === '') missing.unshift(join(at, file));
+    }
+    return missing.map(path => ({ call: 'write', path, data: value }) as const);
+  });
+  for (const failure of await fileCalls(writes)) throw fileCallError(failure);
 }
 
 /**
@@ -286,15 +304,4 @@ async function inheritCpuset(root: string, dir: string): Promise<void> {
  */
 function readWord(path: string): string {
   return readFileSync(path, 'utf8').trim();
-}
-
-/** The limits of one controller, in order. */
-async function writeLimits(writes: readonly FileWrite[]): Promise<void> {
-  for (const limit of writes) {
-    try {
-      await write(limit.path, limit.value);
-    } catch (error) {
-      if (!limit.ifThere || !isAbsent(error)) throw limitError(limit, error);
-    }
-  }
 }

@@ -53,12 +53,28 @@ const systemVerbs: Readonly<Record<string, Verb>> = {
 /** In the order of the help. For `run`, 1 is a code that the container's command may well have. */
 export const verbs: Readonly<Record<string, Verb | Group>> = {
   run: { summary: 'Create a container from an image and start it', errorCode: 125, load: () => import('./run.js') },
+  create: { summary: 'Create a container, ready to start', errorCode: 1, load: () => import('./create.js') },
+  start: {
+    summary: 'Start containers that wait for it or have exited',
+    errorCode: 1,
+    load: () => import('./start.js'),
+  },
   exec: { summary: 'Run one more command in a running container', errorCode: 1, load: () => import('./exec.js') },
   attach: { summary: 'Sit down before a running container', errorCode: 1, load: () => import('./attach.js') },
   ps: { summary: "List containers, the kubelet's too", errorCode: 1, load: () => import('./ps.js') },
   logs: { summary: 'Show what a container has written', errorCode: 1, load: () => import('./logs.js') },
+  events: {
+    summary: 'Show what happens to containers, pods and images',
+    errorCode: 1,
+    load: () => import('./events.js'),
+  },
   stop: { summary: 'Stop running containers', errorCode: 1, load: () => import('./stop.js') },
+  restart: { summary: 'Stop containers and start them again', errorCode: 1, load: () => import('./restart.js') },
   kill: { summary: 'Send a signal to running containers', errorCode: 1, load: () => import('./kill.js') },
+  pause: { summary: 'Hold all processes of containers still', errorCode: 1, load: () => import('./pause.js') },
+  unpause: { summary: 'Let paused containers go on', errorCode: 1, load: () => import('./unpause.js') },
+  wait: { summary: 'Wait until containers have exited', errorCode: 1, load: () => import('./wait.js') },
+  rename: { summary: 'Give a container another name', errorCode: 1, load: () => import('./rename.js') },
   rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
   pulls: { summary: "Show the pulls that run, the kubelet's too", errorCode: 1, load: () => import('./pulls.js') },

@@ -32,6 +32,8 @@ export interface Addon {
    * directory, on a pool thread. It goes with the cgroup.
    */
   attachDeviceProgram(cgroupDirectory: string, instructions: Buffer): Promise<void>;
+  /** Many small calls on files in one turn of a pool thread; see file-calls.ts. An errno for each, 0 for none. */
+  fileCalls(calls: Buffer): Promise<Int32Array>;
   pidfdOpen(pid: number): number;
   pidfdSignal(pidfd: number, signal: number): void;
   /** Exit code (128 + signal when killed) of a child that has ended; null while it runs or when it is not ours. */

@@ -3,6 +3,8 @@ import { BerthError } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Config } from '../config';
 import {
+  Container as CriContainer,
+  PodSandbox,
   RuntimeServiceService,
   type CreateContainerRequest,
   type ContainerFilter,
@@ -17,6 +19,7 @@ import { removePod, stopPod } from '../container/pods';
 import { removeContainer } from '../container/remove';
 import { startContainer } from '../container/start';
 import { stopContainer } from '../container/stop';
+import { tell } from '../container/tell';
 import { timingRows } from '../container/timings';
 import { updateContainer } from '../container/update';
 import { planSteps } from '../process/plan-steps';
@@ -26,8 +29,10 @@ import { podCidrs } from '../network/pod-cidrs';
 import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 import { updateSandbox } from '../sandbox/update';
 import type { StreamingServer } from '../streaming/server';
+import { batches } from './batches';
+import { eventRpcs } from './container-events';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
-import { complete, unary } from './handler';
+import { complete, serverStream, unary } from './handler';
 import { jsonText } from './json';
 import * as info from './runtime-info';
 import { streamingRpcs } from './runtime-streaming';
@@ -51,6 +56,7 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
     ...infoRpcs(parts),
     ...sandboxRpcs(parts),
     ...containerRpcs(parts),
+    ...eventRpcs(parts),
     ...streamingRpcs(parts),
   } satisfies Built;
   return complete(RuntimeServiceService, built);
@@ -104,13 +110,11 @@ function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
         return {};
       },
     ),
-    listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) => ({
-      items: sandboxes
-        .list()
-        .filter(isOurs)
-        .map(podSandbox)
-        .filter(item => matchesSandbox(filter, item)),
-    })),
+    listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) => ({ items: listedSandboxes(sandboxes, filter) })),
+    streamPodSandboxes: serverStream(log, 'StreamPodSandboxes', async ({ filter }, _ctx, send) => {
+      const bytesOf = (item: PodSandbox) => PodSandbox.encode(item).finish().length;
+      for (const podSandboxes of batches(listedSandboxes(sandboxes, filter), bytesOf)) await send({ podSandboxes });
+    }),
   } satisfies Built;
 }
 
@@ -128,7 +132,9 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
     }),
     stopContainer: unary(log, 'StopContainer', async ({ containerId, timeout }, ctx) => {
       const container = findContainer(containers, containerId);
+      const isRunning = container?.record.state === 'running';
       if (container) await stopContainer(containers, ctx, container, seconds(timeout, 'timeout'));
+      if (container && isRunning) tell(containers, container, 'stop');
       return {};
     }),
     removeContainer: unary(log, 'RemoveContainer', async ({ containerId }, ctx) => {
@@ -137,12 +143,12 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       return {};
     }),
     listContainers: unary(log, 'ListContainers', ({ filter }) => ({
-      containers: containers
-        .list()
-        .filter(isOurs)
-        .map(criContainer)
-        .filter(item => matchesContainer(filter, item)),
+      containers: listedContainers(containers, filter),
     })),
+    streamContainers: serverStream(log, 'StreamContainers', async ({ filter }, _ctx, send) => {
+      const bytesOf = (item: CriContainer) => CriContainer.encode(item).finish().length;
+      for (const batch of batches(listedContainers(containers, filter), bytesOf)) await send({ containers: batch });
+    }),
     containerStatus: unary(log, 'ContainerStatus', ({ containerId, verbose }) => {
       const container = getContainer(containers, containerId);
       return {
@@ -153,6 +159,7 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
     updateContainerResources: unary(log, 'UpdateContainerResources', async ({ containerId, linux, windows }, ctx) => {
       const container = getContainer(containers, containerId);
       await updateContainer(containers, ctx, container, linuxOf(linux, windows));
+      tell(containers, container, 'update');
       return {};
     }),
     execSync: unary(log, 'ExecSync', async ({ containerId, cmd, timeout }, ctx) =>
@@ -177,6 +184,22 @@ function linuxOf(linux: LinuxContainerResources | undefined, windows: object | u
   if (windows) throw new BerthError('unimplemented', 'windows resources: this runtime runs Linux containers only');
   if (linux) return linux;
   throw new BerthError('invalid_argument', 'UpdateContainerResources needs linux resources');
+}
+
+function listedSandboxes(sandboxes: Sandboxes, filter: PodSandboxFilter | undefined): PodSandbox[] {
+  return sandboxes
+    .list()
+    .filter(isOurs)
+    .map(podSandbox)
+    .filter(item => matchesSandbox(filter, item));
+}
+
+function listedContainers(containers: Containers, filter: ContainerFilter | undefined): CriContainer[] {
+  return containers
+    .list()
+    .filter(isOurs)
+    .map(criContainer)
+    .filter(item => matchesContainer(filter, item));
 }
 
 /** What people made is not the kubelet's: it would collect it. */

@@ -180,6 +180,14 @@ export class CriClient implements Disposable {
     return messages;
   }
 
+  /** A server-streaming RPC, open; the caller reads and cancels it. */
+  open(name: string, request: object, deadlineMs = 60_000): ClientReadableStream<unknown> {
+    const client = IMAGE_RPCS.has(name) ? this.image : this.runtime;
+    const method = (client as unknown as Record<string, Streaming>)[name];
+    if (!method) throw new Error(`api.proto has no RPC ${name}`);
+    return method.call(client, request, { deadline: new Date(Date.now() + deadlineMs) });
+  }
+
   close(): void {
     this.runtime.close();
     this.image.close();

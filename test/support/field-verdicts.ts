@@ -43,6 +43,7 @@ const container = (config: object, says: RegExp, code: Refusal['code'] = 'UNIMPL
 const refused = (...refusals: Refusal[]): Verdict => ({ refused: refusals });
 
 const LIFECYCLE = 'cri/lifecycle.test.ts';
+const EVENTS = 'cri/events.test.ts';
 const LIFE = 'cri/life.test.ts';
 const API = 'cri/api.test.ts';
 const ENVIRONMENT = 'cri/environment.test.ts';
@@ -153,6 +154,7 @@ export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
   'PodSandboxStatusRequest.pod_sandbox_id': test(API, 'take a prefix of an id for the id'),
   'PodSandboxStatusRequest.verbose': test(API, 'tell more when asked, as JSON'),
   'ListPodSandboxRequest.filter': test(API, 'list pods by id, state and labels'),
+  'StreamPodSandboxesRequest.filter': test(EVENTS, 'streams pods and containers, each once, filtered as in lists'),
   'PodSandboxFilter.id': partOf('ListPodSandboxRequest.filter'),
   'PodSandboxFilter.state': partOf('ListPodSandboxRequest.filter'),
   'PodSandboxFilter.label_selector': partOf('ListPodSandboxRequest.filter'),
@@ -367,6 +369,7 @@ export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
     'stops and removes twice, and what was never there, without an error',
   ),
   'ListContainersRequest.filter': test(API, 'list containers by id, state, labels and pod, and by all together'),
+  'StreamContainersRequest.filter': test(EVENTS, 'streams pods and containers, each once, filtered as in lists'),
   'ContainerFilter.id': partOf('ListContainersRequest.filter'),
   'ContainerFilter.state': partOf('ListContainersRequest.filter'),
   'ContainerFilter.pod_sandbox_id': partOf('ListContainersRequest.filter'),
