@@ -98,7 +98,9 @@ export const schema = table({
       path: absolutePath().meta({ description: 'The program of an OCI runtime, such as `/usr/bin/crun`.' }),
       args: listOf(z.string('a text'), 'a list of texts')
         .default([])
-        .describe('Its options before the command, such as `["--systemd-cgroup"]`.'),
+        .describe(
+          'Its options before the command, such as `["--debug"]`; cgroups are made by berth, whatever its driver.',
+        ),
       annotations: listOf(z.string('a text'), 'a list of texts')
         .default([])
         .describe(
