@@ -2,7 +2,7 @@ import { Reader } from './reader';
 import type { Value, Variant } from './values';
 import { Writer } from './writer';
 
-export type MessageType = 'call' | 'reply' | 'error' | 'signal';
+type MessageType = 'call' | 'reply' | 'error' | 'signal';
 
 const TYPES: readonly MessageType[] = ['call', 'reply', 'error', 'signal'];
 
