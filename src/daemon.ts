@@ -9,7 +9,6 @@ import { Containers, type ContainerRecord } from './container/containers';
 import { Names } from './container/names';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
-import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
@@ -32,6 +31,7 @@ import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { UserNamespaceSupport } from './sandbox/user-namespaces';
+import { Readings } from './stats/readings';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
 
@@ -49,8 +49,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   }
   lockDirectory(root);
 
-  const store = openStore(join(root, 'db'), log);
-  const sandboxTable = store.table<SandboxRecord>('sandboxes', 1);
+  const store = openStore(join(root, 'db'), log, join(state, 'journal'));
+  const sandboxTable = store.quickTable<SandboxRecord>('sandboxes', 1);
   const { driver, stays } = chooseCgroupDriver(sandboxTable.list(), {
     configured: config.runtime.cgroupDriver,
     hasSystemd: hasSystemd(),
@@ -81,7 +81,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     runtimes.map(({ name }) => name),
     events,
   );
-  const containerTable = store.table<ContainerRecord>('containers', 1);
+  const containerTable = store.quickTable<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
   const measured = await openMetrics(config.metrics.address, version, { images: () => readingsOf(images) }, log);
@@ -123,8 +123,9 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const streaming = await StreamingServer.start(config.streaming, log);
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming });
-  const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
+  const readings = new Readings(sandboxes, containers, cgroups, log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming, readings });
+  const image = imageService({ log, images, root, layers: readings.layers });
   const servers: RpcServer[] = [];
   servers.push(
     await serve(

@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "../lib/vfork.h"
+#include "batch.h"
 #include "file_calls.h"
 
 #include <signal.h>
@@ -699,7 +700,7 @@ NAPI_MODULE_INIT()
         {"memfd", memfd},   {"spawn", spawn},  {"spawnPath", spawn_path},  {"umount", unmount},         {"pidfdOpen", pidfd_open_},
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
         {"pipe", pipe_},    {"lock", lock},    {"attachDeviceProgram", attach_device_program},
-        {"receive", receive},
+        {"receive", receive}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         napi_value function;

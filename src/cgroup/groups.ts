@@ -15,6 +15,7 @@ import { emptied, removeCgroup } from './remove';
 import { containerPath, scopeOf, slicePath, sliceOf } from './systemd/names';
 import type { Units } from './systemd/units';
 import { changeLimits, limitError, type FileWrite } from './update';
+import { UsageReader, type Usage } from './usage';
 
 /** Who makes cgroups; the kubelet must use the same. */
 export type CgroupDriverName = 'cgroupfs' | 'systemd';
@@ -43,10 +44,14 @@ const EMPTY_WITHIN_MS = 5000;
  * a slice for each pod of berth's own; the container's cgroup is below its scope, and in berth's hands as with cgroupfs.
  */
 export class Cgroups {
+  private readonly usages: UsageReader;
+
   constructor(
     private readonly hierarchies: Hierarchies,
     private readonly units?: Units,
-  ) {}
+  ) {
+    this.usages = new UsageReader(hierarchies);
+  }
 
   get driver(): CgroupDriverName {
     return this.units ? 'systemd' : 'cgroupfs';
@@ -185,6 +190,11 @@ export class Cgroups {
     const scope = scopeOf(path)?.path;
     // The scope has the same limit, and a little more in it.
     return scope !== undefined && oomEvents(this.hierarchies, scope).atLimit ? { ...events, atLimit: true } : events;
+  }
+
+  /** What each of these cgroups uses, in their order. */
+  async usage(paths: readonly string[]): Promise<Usage[]> {
+    return this.usages.read(paths);
   }
 
   /** Ends every process in the cgroup and below. Returns at once: the kernel finishes on its own. */

@@ -34,6 +34,7 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
   import: { summary: 'Make an image of a file system in a tar', errorCode: 1, load: () => import('./image-import.js') },
   inspect: { summary: 'Show all that is known of images', errorCode: 1, load: () => import('./image-inspect.js') },
   tag: { summary: 'Give an image one more name', errorCode: 1, load: () => import('./tag.js') },
+  history: { summary: 'Show what an image was built of', errorCode: 1, load: () => import('./history.js') },
   rm: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
   prune: { summary: 'Remove images that no container uses', errorCode: 1, load: () => import('./prune.js') },
 };
@@ -74,6 +75,12 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   pause: { summary: 'Hold all processes of containers still', errorCode: 1, load: () => import('./pause.js') },
   unpause: { summary: 'Let paused containers go on', errorCode: 1, load: () => import('./unpause.js') },
   wait: { summary: 'Wait until containers have exited', errorCode: 1, load: () => import('./wait.js') },
+  diff: {
+    summary: "Show what a container has changed in its image's files",
+    errorCode: 1,
+    load: () => import('./diff.js'),
+  },
+  cp: { summary: 'Copy files between containers and the node', errorCode: 1, load: () => import('./cp.js') },
   rename: { summary: 'Give a container another name', errorCode: 1, load: () => import('./rename.js') },
   rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
@@ -87,6 +94,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   save: { summary: 'Write images as an archive', errorCode: 1, load: () => import('./save.js') },
   images: { summary: 'List images', errorCode: 1, load: () => import('./images.js') },
   tag: { summary: 'Give an image one more name', errorCode: 1, load: () => import('./tag.js') },
+  history: { summary: 'Show what an image was built of', errorCode: 1, load: () => import('./history.js') },
   rmi: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
   inspect: {
     summary: 'Show all that is known of containers and images',

@@ -13,7 +13,9 @@ import { attachRpc } from './berth-attach';
 import { archiveRpcs } from './berth-archives';
 import { checkRpc } from './berth-check';
 import { containerRpcs } from './berth-containers';
+import { copyRpcs } from './berth-copy';
 import { createRpc } from './berth-create';
+import { diffRpc } from './berth-diff';
 import { execRpc } from './berth-exec';
 import { explainRpc } from './berth-explain';
 import { imageRpcs } from './berth-images';
@@ -55,7 +57,11 @@ export function berthService(parts: BerthParts, names: Names): UntypedServiceImp
 
 /** berth.v1: what people do with containers beyond that. */
 export function containersService(parts: BerthParts, names: Names): UntypedServiceImplementation {
-  const built = { ...lifeRpcs(parts, names) } satisfies Partial<ContainersServer>;
+  const built = {
+    ...lifeRpcs(parts, names),
+    ...copyRpcs(parts),
+    ...diffRpc(parts),
+  } satisfies Partial<ContainersServer>;
   return complete(ContainersService, built);
 }
 

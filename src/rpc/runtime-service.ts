@@ -3,13 +3,9 @@ import { BerthError } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Config } from '../config';
 import {
-  Container as CriContainer,
-  PodSandbox,
   RuntimeServiceService,
   type CreateContainerRequest,
-  type ContainerFilter,
   type LinuxContainerResources,
-  type PodSandboxFilter,
   type RuntimeServiceServer,
 } from '../cri';
 import type { Container, Containers } from '../container/containers';
@@ -28,15 +24,19 @@ import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
 import { podCidrs } from '../network/pod-cidrs';
 import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 import { updateSandbox } from '../sandbox/update';
+import type { Readings } from '../stats/readings';
 import type { StreamingServer } from '../streaming/server';
 import { batches } from './batches';
 import { eventRpcs } from './container-events';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
+import { encoded } from './encoded';
 import { complete, serverStream, unary } from './handler';
 import { jsonText } from './json';
 import * as info from './runtime-info';
+import { containerItem, listedContainers, listedSandboxes, podItem } from './runtime-lists';
+import { statsRpcs } from './runtime-stats';
 import { streamingRpcs } from './runtime-streaming';
-import { containerStatus, criContainer, podSandbox, podSandboxStatus } from './to-cri';
+import { containerStatus, podSandboxStatus } from './to-cri';
 
 export interface RuntimeServiceParts {
   log: Logger;
@@ -46,6 +46,7 @@ export interface RuntimeServiceParts {
   containers: Containers;
   userNamespaces: UserNamespaceSupport;
   streaming: StreamingServer;
+  readings: Readings;
 }
 
 type Built = Partial<{ [Name in keyof RuntimeServiceServer]: RuntimeServiceServer[Name] }>;
@@ -58,6 +59,7 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
     ...containerRpcs(parts),
     ...eventRpcs(parts),
     ...streamingRpcs(parts),
+    ...statsRpcs({ ...parts, root: parts.config.root }),
   } satisfies Built;
   return complete(RuntimeServiceService, built);
 }
@@ -110,10 +112,12 @@ function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
         return {};
       },
     ),
-    listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) => ({ items: listedSandboxes(sandboxes, filter) })),
+    listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) =>
+      encoded(Buffer.concat(listedSandboxes(sandboxes.list(), filter).map(podItem))),
+    ),
     streamPodSandboxes: serverStream(log, 'StreamPodSandboxes', async ({ filter }, _ctx, send) => {
-      const bytesOf = (item: PodSandbox) => PodSandbox.encode(item).finish().length;
-      for (const podSandboxes of batches(listedSandboxes(sandboxes, filter), bytesOf)) await send({ podSandboxes });
+      const items = listedSandboxes(sandboxes.list(), filter).map(podItem);
+      for (const some of batches(items, ({ length }) => length)) await send(encoded(Buffer.concat(some)));
     }),
   } satisfies Built;
 }
@@ -142,12 +146,12 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       if (container) await removeContainer(containers, ctx, container);
       return {};
     }),
-    listContainers: unary(log, 'ListContainers', ({ filter }) => ({
-      containers: listedContainers(containers, filter),
-    })),
+    listContainers: unary(log, 'ListContainers', ({ filter }) =>
+      encoded(Buffer.concat(listedContainers(containers.list(), filter).map(containerItem))),
+    ),
     streamContainers: serverStream(log, 'StreamContainers', async ({ filter }, _ctx, send) => {
-      const bytesOf = (item: CriContainer) => CriContainer.encode(item).finish().length;
-      for (const batch of batches(listedContainers(containers, filter), bytesOf)) await send({ containers: batch });
+      const items = listedContainers(containers.list(), filter).map(containerItem);
+      for (const some of batches(items, ({ length }) => length)) await send(encoded(Buffer.concat(some)));
     }),
     containerStatus: unary(log, 'ContainerStatus', ({ containerId, verbose }) => {
       const container = getContainer(containers, containerId);
@@ -184,46 +188,6 @@ function linuxOf(linux: LinuxContainerResources | undefined, windows: object | u
   if (windows) throw new BerthError('unimplemented', 'windows resources: this runtime runs Linux containers only');
   if (linux) return linux;
   throw new BerthError('invalid_argument', 'UpdateContainerResources needs linux resources');
-}
-
-function listedSandboxes(sandboxes: Sandboxes, filter: PodSandboxFilter | undefined): PodSandbox[] {
-  return sandboxes
-    .list()
-    .filter(isOurs)
-    .map(podSandbox)
-    .filter(item => matchesSandbox(filter, item));
-}
-
-function listedContainers(containers: Containers, filter: ContainerFilter | undefined): CriContainer[] {
-  return containers
-    .list()
-    .filter(isOurs)
-    .map(criContainer)
-    .filter(item => matchesContainer(filter, item));
-}
-
-/** What people made is not the kubelet's: it would collect it. */
-function isOurs({ record }: Sandbox | Container): boolean {
-  return record.owner === 'cri' && record.state !== 'creating';
-}
-
-function matchesSandbox(filter: PodSandboxFilter | undefined, item: ReturnType<typeof podSandbox>): boolean {
-  if (!filter) return true;
-  if (filter.id !== '' && !item.id.startsWith(filter.id)) return false;
-  if (filter.state && filter.state.state !== item.state) return false;
-  return hasLabels(item.labels, filter.labelSelector);
-}
-
-function matchesContainer(filter: ContainerFilter | undefined, item: ReturnType<typeof criContainer>): boolean {
-  if (!filter) return true;
-  if (filter.id !== '' && !item.id.startsWith(filter.id)) return false;
-  if (filter.podSandboxId !== '' && !item.podSandboxId.startsWith(filter.podSandboxId)) return false;
-  if (filter.state && filter.state.state !== item.state) return false;
-  return hasLabels(item.labels, filter.labelSelector);
-}
-
-function hasLabels(labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean {
-  return Object.entries(wanted).every(([key, value]) => labels[key] === value);
 }
 
 /** setTimeout's limit: longer waits are as good as this one, 24 days. */

@@ -62,6 +62,7 @@ const ATTACH = 'cri/attach.test.ts';
 const FORWARD = 'cri/port-forward.test.ts';
 const MODULES = 'cri/security-modules.test.ts';
 const POD = 'cri/pod-security.test.ts';
+const STATS = 'cri/stats.test.ts';
 
 /** By message and field, in the CRI's words. */
 export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
@@ -424,6 +425,20 @@ export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
   'PortForwardRequest.pod_sandbox_id': test(FORWARD, 'is refused for a pod that is not ready'),
   'PortForwardRequest.port': test(FORWARD, 'a port that the request does not name is refused'),
   'ReopenContainerLogRequest.container_id': test(LIFECYCLE, 'opens the log anew where its path points now'),
+
+  /* ---- stats ---- */
+  'ContainerStatsRequest.container_id': test(STATS, 'are of one container, by a prefix of its id, or none'),
+  'ListContainerStatsRequest.filter': test(STATS, 'are listed by id, pod and labels, and streamed, each once'),
+  'StreamContainerStatsRequest.filter': partOf('ListContainerStatsRequest.filter'),
+  'ContainerStatsFilter.id': partOf('ListContainerStatsRequest.filter'),
+  'ContainerStatsFilter.pod_sandbox_id': partOf('ListContainerStatsRequest.filter'),
+  'ContainerStatsFilter.label_selector': partOf('ListContainerStatsRequest.filter'),
+  'PodSandboxStatsRequest.pod_sandbox_id': test(STATS, 'are of one pod, by a prefix of its id, or none'),
+  'ListPodSandboxStatsRequest.filter': test(STATS, 'are listed by id and labels while they are ready, and streamed'),
+  'StreamPodSandboxStatsRequest.filter': partOf('ListPodSandboxStatsRequest.filter'),
+  'PodSandboxStatsFilter.id': partOf('ListPodSandboxStatsRequest.filter'),
+  'PodSandboxStatsFilter.label_selector': partOf('ListPodSandboxStatsRequest.filter'),
+
   'ExecSyncRequest.container_id': test(
     'cri/exec-sync.test.ts',
     'refuses a container that does not run, and a negative time-out',

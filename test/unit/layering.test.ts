@@ -22,7 +22,7 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   sandbox: ['base', 'cri', 'config', 'events', 'store', 'cgroup', 'oci', 'network', 'process'],
   container: ['base', 'cri', 'config', 'events', 'store', 'cgroup', 'oci', 'image', 'process', 'sandbox'],
   streaming: ['base', 'config'],
-  stats: ['base', 'cri', 'cgroup', 'image', 'sandbox', 'container'],
+  stats: ['base', 'cri', 'native', 'cgroup', 'image', 'sandbox', 'container'],
   build: ['base', 'cri', 'config', 'events', 'image', 'sandbox', 'container'],
   rpc: [
     ...['base', 'cri', 'config', 'metrics', 'store', 'cgroup', 'oci', 'network', 'image', 'process'],

@@ -175,7 +175,7 @@ describe('the life of containers, with a real daemon', () => {
       stderr: 'berth: no container is called "nobody"\n',
     });
   });
-});
+}).timeout(120_000);
 
 /** True when a busy process uses no processor. */
 async function isStill(pid: number): Promise<boolean> {
