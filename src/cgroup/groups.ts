@@ -161,18 +161,8 @@ export class Cgroups {
    * values back.
    */
   async changeLimits(path: string, limits: Limits): Promise<() => Promise<void>> {
-    await this.units?.loosen(path, limits);
-    const undoFiles = await changeLimits(this.writesFor(path, limits));
-    try {
-      const undoUnit = await this.units?.change(path, limits);
-      return async () => {
-        await undoFiles();
-        await undoUnit?.();
-      };
-    } catch (error) {
-      await undoFiles();
-      throw error;
-    }
+    const changeFiles = () => changeLimits(this.writesFor(path, limits));
+    return this.units ? this.units.change(path, limits, changeFiles) : changeFiles();
   }
 
   /** True when what a container may do with devices can be held to rules here. */
@@ -223,11 +213,13 @@ export class Cgroups {
   /** Kills what is left in the cgroup and removes it, and its parent `removeParent` when that is empty then. */
   async remove(path: string, removeParent?: string): Promise<void> {
     const whole = scopeOf(path)?.path ?? path;
-    if (this.units && directories(this.hierarchies, whole).some(dir => existsSync(dir))) {
-      await killAll(this.hierarchies, whole);
-      if (await this.emptied(whole, AbortSignal.timeout(EMPTY_WITHIN_MS))) await this.units.stop(path);
+    try {
+      if (this.units && directories(this.hierarchies, whole).some(dir => existsSync(dir))) {
+        await this.endUnit(this.units, path, whole);
+      }
+    } finally {
+      await removeCgroup(this.hierarchies, whole);
     }
-    await removeCgroup(this.hierarchies, whole);
     // A slice stays for the next pod: systemd would not know that it is gone.
     if (removeParent === undefined || sliceOf(removeParent) !== undefined) return;
     await Promise.allSettled(directories(this.hierarchies, removeParent).map(dir => rmdir(dir)));
@@ -236,6 +228,12 @@ export class Cgroups {
   /** Pids in the cgroup and below. */
   processes(path: string): number[] {
     return processesBelow(this.hierarchies, path);
+  }
+
+  /** Before its cgroup goes, so that systemd hears of the end from itself. */
+  private async endUnit(units: Units, path: string, whole: string): Promise<void> {
+    await killAll(this.hierarchies, whole);
+    if (await this.emptied(whole, AbortSignal.timeout(EMPTY_WITHIN_MS))) await units.stop(path);
   }
 
   private writesFor(path: string, limits: Limits): FileWrite[] {

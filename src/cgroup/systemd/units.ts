@@ -44,28 +44,49 @@ export class Units {
     await this.systemd.start(slice, [text('Description', 'a pod of berth'), ...common(), ...limitProperties(limits)]);
   }
 
-  /** Gives changed limits to the unit of a cgroup; resolves with what takes them back. */
-  async change(path: string, limits: Limits): Promise<() => Promise<void>> {
+  /**
+   * Changes limits of a cgroup and of its unit, both or neither; resolves with what puts the former ones back.
+   *
+   * @param changeFiles changes those of the cgroup, and resolves with its own way back
+   */
+  async change(
+    path: string,
+    limits: Limits,
+    changeFiles: () => Promise<() => Promise<void>>,
+  ): Promise<() => Promise<void>> {
     const unit = unitOf(path);
-    if (unit === undefined) return () => Promise.resolve();
+    if (unit === undefined) return changeFiles();
     const properties = limitProperties(limits, scopeOf(path) ? BESIDE : 0n);
     const before = await this.systemd.properties(
       unit,
       properties.map(([name]) => name),
     );
-    await this.systemd.setProperties(unit, properties);
-    return () => this.systemd.setProperties(unit, before);
+    const isLoosened = await this.loosen(unit, limits);
+    const undone: (() => Promise<void>)[] = isLoosened ? [() => this.systemd.setProperties(unit, before)] : [];
+    try {
+      undone.unshift(await changeFiles());
+      await this.systemd.setProperties(unit, properties);
+    } catch (error) {
+      for (const undo of undone) await undo().catch(() => undefined);
+      throw error;
+    }
+    const [undoFiles = () => Promise.resolve()] = undone;
+    return async () => {
+      await this.loosen(unit, limits);
+      await undoFiles();
+      await this.systemd.setProperties(unit, before);
+    };
   }
 
   /**
-   * Lets a v1 quota below be changed to any value: it may never be a larger share of its period than the one above. The
-   * container's own holds meanwhile, and `change` comes after.
+   * Lets a v1 quota below be changed to any value, where it may never be a larger share of its period than the one above. The
+   * cgroup's own holds meanwhile.
    */
-  async loosen(path: string, { cpu = {} }: Limits): Promise<void> {
+  private async loosen(unit: string, { cpu = {} }: Limits): Promise<boolean> {
     const isBound = homeOf(this.hierarchies, 'cpu')?.version === 1 && (cpu.quota ?? cpu.period) !== undefined;
-    const scope = scopeOf(path)?.scope;
-    if (isBound && scope !== undefined)
-      await this.systemd.setProperties(scope, limitProperties({ cpu: { quota: -1n } }));
+    if (!isBound || !unit.endsWith('.scope')) return false;
+    await this.systemd.setProperties(unit, limitProperties({ cpu: { quota: -1n } }));
+    return true;
   }
 
   /** Ends the unit of a cgroup whose processes have been killed. Without systemd the cgroup goes all the same, and the unit with it. */
