@@ -16,7 +16,11 @@ import { containerPath, scopeOf, slicePath, sliceOf } from './systemd/names';
 import type { Units } from './systemd/units';
 import { assertDomain, passControllersOn } from './v2';
 import { changeLimits, limitError, type FileWrite } from './update';
-import { UsageReader, type Usage } from './usage';
+import type { CgroupTable } from './table';
+import { usageTable, type Usage } from './usage';
+import { detailsTable, type Details } from './details';
+import { readIo, type DeviceIo } from './io';
+import { membersOf } from './members';
 
 /** Who makes cgroups; the kubelet must use the same. */
 export type CgroupDriverName = 'cgroupfs' | 'systemd';
@@ -45,13 +49,15 @@ const EMPTY_WITHIN_MS = 5000;
  * a slice for each pod of berth's own; the container's cgroup is below its scope, and in berth's hands as with cgroupfs.
  */
 export class Cgroups {
-  private readonly usages: UsageReader;
+  private readonly usages: CgroupTable<Usage>;
+  private readonly detailed: CgroupTable<Details>;
 
   constructor(
     private readonly hierarchies: Hierarchies,
     private readonly units?: Units,
   ) {
-    this.usages = new UsageReader(hierarchies);
+    this.usages = usageTable(hierarchies);
+    this.detailed = detailsTable(hierarchies);
   }
 
   get driver(): CgroupDriverName {
@@ -186,6 +192,21 @@ export class Cgroups {
   /** What each of these cgroups uses, in their order. */
   async usage(paths: readonly string[]): Promise<Usage[]> {
     return this.usages.read(paths);
+  }
+
+  /** What there is to say of them beside that. */
+  async details(paths: readonly string[]): Promise<Details[]> {
+    return this.detailed.read(paths);
+  }
+
+  /** What each of these cgroups has read from disks and written to them. */
+  async io(paths: readonly string[]): Promise<DeviceIo[][]> {
+    return readIo(this.hierarchies, paths);
+  }
+
+  /** Pids in each of these cgroups, without those in cgroups that a container made below. */
+  async members(paths: readonly string[]): Promise<number[][]> {
+    return membersOf(this.hierarchies, paths);
   }
 
   /** The nearest cgroup above whose limit of memory was ever reached. */

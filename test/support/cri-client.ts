@@ -108,6 +108,20 @@ export interface PodSandboxStats {
   };
 }
 
+export interface Metric {
+  name: string;
+  timestamp: string;
+  metricType: string;
+  labelValues: string[];
+  value: Amount;
+}
+
+export interface PodSandboxMetrics {
+  podSandboxId: string;
+  metrics: Metric[];
+  containerMetrics: { containerId: string; metrics: Metric[] }[];
+}
+
 export interface Answers {
   Version: { version: string; runtimeName: string; runtimeVersion: string; runtimeApiVersion: string };
   Status: {
@@ -155,6 +169,8 @@ export interface Answers {
   ListContainerStats: { stats: ContainerStats[] };
   PodSandboxStats: { stats: PodSandboxStats };
   ListPodSandboxStats: { stats: PodSandboxStats[] };
+  ListMetricDescriptors: { descriptors: { name: string; help: string; labelKeys: string[] }[] };
+  ListPodSandboxMetrics: { podMetrics: PodSandboxMetrics[] };
   PullImage: { imageRef: string };
   ImageStatus: {
     info: Record<string, string>;
