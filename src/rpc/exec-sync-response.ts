@@ -1,6 +1,6 @@
 import type { ExecSyncResult } from '../container/exec-sync';
 import { ExecSyncResponse } from '../cri';
-import { encoded } from './encoded';
+import { encodedPieces } from './encoded';
 
 /** Numbers of the message's fields. */
 const FIELD = { stdout: 1, stderr: 2 } as const;
@@ -8,7 +8,7 @@ const FIELD = { stdout: 1, stderr: 2 } as const;
 /** The bytes of an ExecSyncResponse, to which output of many megabytes is copied once. */
 export function execSyncResponse({ stdout, stderr, exitCode }: ExecSyncResult): ExecSyncResponse {
   const rest = ExecSyncResponse.encode(ExecSyncResponse.fromPartial({ exitCode })).finish();
-  return encoded(Buffer.concat([...bytesField(FIELD.stdout, stdout), ...bytesField(FIELD.stderr, stderr), rest]));
+  return encodedPieces([...bytesField(FIELD.stdout, stdout), ...bytesField(FIELD.stderr, stderr), rest]);
 }
 
 /** A field of type `bytes` (wire type 2): tag, length, and the bytes; an empty one is left out. */
