@@ -7,7 +7,9 @@ import { Cgroups } from './cgroup/groups';
 import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
+import { HealthChecks } from './container/health';
 import { Names } from './container/names';
+import { RestartPolicies } from './container/restart-policy';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
 import { ImageServiceService, RuntimeServiceService } from './cri';
@@ -107,6 +109,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     new Runtimes(runtimes),
   );
   layersInUse = () => containers.layersInUse();
+  const restarts = new RestartPolicies(containers);
+  const health = new HealthChecks(containers);
 
   const ctx = Context.of(log);
   const restoring = performance.now();
@@ -147,10 +151,14 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     ),
   );
   const endpoint = await measured.listen();
+  restarts.begin();
+  health.begin();
   void removeOldCgroups(containers, ctx);
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
+      restarts.close();
+      health.close();
       // A server waits for its calls, and who listens to events never ends by itself.
       events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);

@@ -105,6 +105,7 @@ async function finish(containers: Containers, container: Container, end: Partial
     containers.log.warn(`left for the container's removal: ${messageOf(error)}`, { container: id });
   }
   if (container.record.autoRemove) removeOnceUnheld(containers, container);
+  containers.onExited(container);
 }
 
 /** An exit happens once: when it cannot be written down (a full disk), that is tried again until it can. */

@@ -22,6 +22,7 @@ import { imageRpcs } from './berth-images';
 import { lifeRpcs } from './berth-life';
 import { logRpcs } from './berth-logs';
 import { pullRpcs } from './berth-pulls';
+import { sizesRpc } from './berth-sizes';
 import { complete, unary } from './handler';
 
 export interface BerthParts {
@@ -61,6 +62,7 @@ export function containersService(parts: BerthParts, names: Names): UntypedServi
     ...lifeRpcs(parts, names),
     ...copyRpcs(parts),
     ...diffRpc(parts),
+    ...sizesRpc(parts),
   } satisfies Partial<ContainersServer>;
   return complete(ContainersService, built);
 }

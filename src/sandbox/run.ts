@@ -27,6 +27,10 @@ export interface RunSandboxRequest {
   config: PodSandboxConfig;
   runtimeHandler: string;
   owner: Owner;
+  /** Bytes of /dev/shm; absent: 64 MiB. */
+  shmBytes?: bigint;
+  /** Lines of /etc/hosts beside the pod's own. */
+  extraHosts?: readonly { name: string; address: string }[];
 }
 
 const SHM_BYTES = 64n * 1024n * 1024n;
@@ -131,7 +135,7 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
   return metadata;
 }
 
-function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
+function newRecord({ config, runtimeHandler, owner, shmBytes, extraHosts }: RunSandboxRequest): SandboxRecord {
   const id = randomHexId() as SandboxId;
   const options = config.linux?.securityContext?.namespaceOptions;
   const { network, ipc } = podNamespaces(options);
@@ -150,6 +154,8 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
     ownNetwork,
     ownIpc: ipc === 'pod',
     ...(userns ? { userns } : {}),
+    ...(shmBytes === undefined ? {} : { shmBytes }),
+    ...(extraHosts && extraHosts.length > 0 ? { extraHosts } : {}),
     cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
     ownsCgroupParent: cgroupParent === '',
   };
@@ -214,7 +220,7 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
       utsPath: record.ownNetwork ? paths.uts : undefined,
       pidPath: pid === 'shared' ? paths.pid : undefined,
       shmPath: paths.shm,
-      shmBytes: SHM_BYTES,
+      shmBytes: record.shmBytes ?? SHM_BYTES,
       fileLabel: await fileLabel(record, config),
       sysctls: config.linux?.sysctls ?? {},
       userns: record.userns && { ...record.userns, path: paths.user },
@@ -230,12 +236,12 @@ async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Pr
 
 /** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */
 export async function writePodFiles(
-  { userns, ownIpc, hostname }: SandboxRecord,
+  { userns, ownIpc, hostname, extraHosts }: SandboxRecord,
   config: PodSandboxConfig,
   paths: SandboxPaths,
   ips: readonly string[],
 ): Promise<void> {
-  const files = Object.entries(await podFiles(config, hostname, ips));
+  const files = Object.entries(await podFiles(config, hostname, ips, extraHosts));
   const made = files.map(([name, data]): FileCall => ({
     call: 'create',
     path: join(paths.dir, name),

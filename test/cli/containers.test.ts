@@ -30,6 +30,10 @@ const web: Container = {
   reason: '',
   labels: {},
   pod: undefined,
+  health: '',
+  mounts: [],
+  network: 'none',
+  restarts: 0,
 };
 
 const job: Container = {
