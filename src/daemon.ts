@@ -23,6 +23,7 @@ import { openMetrics } from './metrics/open';
 import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
+import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
 import { eventsService } from './rpc/berth-events';
 import { berthService, containersService } from './rpc/berth-service';
@@ -33,6 +34,7 @@ import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { UserNamespaceSupport } from './sandbox/user-namespaces';
+import { Facts } from './stats/metrics/facts';
 import { Readings } from './stats/readings';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
@@ -59,6 +61,9 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     binDirs: config.network.cniBinDirs,
     timeoutMs: config.network.cniTimeoutSeconds * 1000,
     run: runProgram,
+    netlink: (protocol, namespacePath, request) => addon().netlink(protocol, namespacePath, request),
+    owner: root,
+    byDefault: { ...config.network, settings: store.table<NetworkSettings>('network', 1) },
     log,
   });
   const runtimes = Object.entries(config.runtimes).map(([name, { path, args, annotations, root: dir }]) => {
@@ -122,7 +127,18 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const streaming = await StreamingServer.start(config.streaming, log);
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
   const readings = new Readings(sandboxes, containers, cgroups, log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming, readings });
+  const facts = new Facts(readings, cgroups, root);
+  const runtime = runtimeService({
+    log,
+    config,
+    version,
+    sandboxes,
+    containers,
+    userNamespaces,
+    streaming,
+    readings,
+    facts,
+  });
   const image = imageService({ log, images, root, layers: readings.layers });
   const servers: RpcServer[] = [];
   servers.push(
@@ -153,7 +169,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const endpoint = await measured.listen();
   restarts.begin();
   health.begin();
-  void removeOldCgroups(containers, ctx);
+  void removeOldCgroups(containers);
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {

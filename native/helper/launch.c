@@ -44,6 +44,8 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields)
         return step_userns(launch, op, fields);
     if (op == OP_FIRST_PROCESS)
         return step_first_process(launch);
+    if (op == OP_HOOK)
+        return step_hook(launch, fields);
     if (op == OP_COPY_STAT)
         return step_copy_stat(launch, fields);
     if (op == OP_COPY_OUT)
@@ -120,6 +122,16 @@ uint64_t process_start_time(int pid)
     return at ? strtoull(at + 1, NULL, 10) : 0;
 }
 
+/* CLONE_CLEAR_SIGHAND leaves what is ignored: SIGPIPE by a monitor, and whatever the daemon's parent ignored. */
+static void default_signals(void)
+{
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL); /* SIGKILL and SIGSTOP have nothing else */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 int clone_child(uint64_t namespaces, int cgroup, int *pidfd)
 {
     struct clone3_args args = {
@@ -132,11 +144,8 @@ int clone_child(uint64_t namespaces, int cgroup, int *pidfd)
         args.cgroup = (uint64_t)cgroup;
     }
     int pid = sys_fork3(&args);
-    if (pid == 0) {
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-    }
+    if (pid == 0)
+        default_signals();
     return pid;
 }
 

@@ -15,6 +15,7 @@ import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import type { Health } from './health';
 import { Holds } from './holds';
+import { LogDrops } from './log-drops';
 import type { ImageVolume } from './image-volumes';
 import { Runtimes } from './runtimes';
 import type { ContainerSeccomp } from './seccomp';
@@ -123,6 +124,8 @@ export class Containers {
   private readonly writes = new KeyedLock();
   /** Who waits for a container or reads its log; by id. */
   readonly holds = new Holds();
+  /** Output that no log has. */
+  readonly logDrops: LogDrops;
   private readonly byId = new Map<ContainerId, Container>();
   private readonly exitWaiters = new Map<ContainerId, Set<() => void>>();
 
@@ -141,6 +144,7 @@ export class Containers {
     readonly runtimes: Runtimes = new Runtimes(),
   ) {
     this.volumes = new Volumes(join(rootDir, 'volumes'));
+    this.logDrops = new LogDrops(log);
     for (const record of table.list()) {
       this.byId.set(record.id, containerOf(record, ContainerConfig.decode(record.config)));
     }
@@ -214,6 +218,7 @@ export class Containers {
       await this.table.remove(id);
       const container = this.byId.get(id);
       this.byId.delete(id);
+      this.logDrops.forget(id);
       this.announceExit(id);
       if (container) tellForgotten(this, container);
     });

@@ -47,6 +47,8 @@ export interface Addon {
   readFiles(paths: string, networks: string): Promise<string>;
   /** Bytes on the disk and inodes of each of these trees (joined by NUL); NaN for one that cannot be read. On a pool thread. */
   treeUsage(directories: string): Promise<Float64Array>;
+  /** How many descriptors are in each of these `/proc/PID/fd` (joined by NUL), and how many of them are sockets; NaN, too. */
+  descriptorCounts(directories: string): Promise<Float64Array>;
   /** Many small calls on files in one turn of a pool thread; see file-calls.ts. An errno for each, 0 for none. */
   fileCalls(calls: Buffer): Promise<Int32Array>;
   pidfdOpen(pid: number): number;
@@ -63,6 +65,12 @@ export interface Addon {
    * there now.
    */
   receive(socketFd: number): [data: Buffer, fd: number] | null;
+  /**
+   * Sends netlink messages as one datagram, on a pool thread, from a socket of the network namespace at `namespacePath`
+   * ("": this process's own); resolves with all that the kernel answered. What a message asked for may have failed: the
+   * answer says so.
+   */
+  netlink(protocol: number, namespacePath: string, request: Buffer): Promise<Buffer>;
   /** Takes an exclusive flock(2): false when another process holds it. */
   lock(fd: number): boolean;
 }

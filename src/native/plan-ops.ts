@@ -99,6 +99,10 @@ export const INNER_OPS = {
   RELABEL: { code: 74, fields: { target: 'str', label: 'str' } },
   MOUNT_ATTR: { code: 75, fields: { path: 'str', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32' } },
   SHARE: { code: 76, fields: { target: 'str' } },
+  HOOK: {
+    code: 77,
+    fields: { path: 'str', argv: 'strs', envp: 'strs', before: 'str', after: 'str', timeout: 'u32' },
+  },
   HELD_ATTRS: {
     code: 83,
     fields: { number: 'u32', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32', idmap: 'u32' },
@@ -142,6 +146,7 @@ export const HELPER_MESSAGES = {
   FAILED: { code: 3, fields: { section: 'u32', step: 'u32', errno: 'u32', detail: 'str' } },
   EXITED: { code: 4, fields: { exitCode: 'u32', signal: 'u32', finishedAtNs: 'u64', droppedBytes: 'u64' } },
   LOG_REOPENED: { code: 5, fields: { errno: 'u32' } },
+  LOG_DROPPED: { code: 130, fields: { bytes: 'u64', errno: 'u32' } },
   TIMES: {
     code: 7,
     fields: { beganNs: 'u64', outer: 'bytes', clonedNs: 'u64', initNs: 'u64', inner: 'bytes', readyNs: 'u64' },

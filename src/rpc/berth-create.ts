@@ -87,6 +87,8 @@ async function bringImage(
   return found;
 }
 
+const ofPerson = { runtimeHandler: '', owner: 'person' } as const;
+
 /** Takes a fraction of a second, so it is not broken off when the caller goes: it is undone as a whole then. */
 async function make(
   { log, sandboxes, containers }: BerthParts,
@@ -103,11 +105,13 @@ async function make(
       'pod',
       () =>
         runSandbox(sandboxes, ctx, {
+          ...ofPerson,
           config: podConfig(request, name, ids),
           runtimeHandler: '',
           owner: 'person',
           ...(options.shmBytes === 0n ? {} : { shmBytes: options.shmBytes }),
           extraHosts: options.extraHosts,
+          isOffline: request.network === 'none',
         }),
       made => made && removePod(containers, Context.of(log), made),
     );

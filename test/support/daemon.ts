@@ -16,9 +16,16 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startTimeOf } from '../../src/process/identity';
 import { testCgroupParent } from './cgroup-parent';
+import { patience } from './patience';
 import { repoRoot } from './repo';
 
-const READY_WITHIN_MS = 20_000;
+const READY_WITHIN_MS = 20_000 * patience;
+
+/** In a guest, what is shipped, which starts much sooner; else what was compiled, whose traces have the sources' lines. */
+const PROGRAM =
+  process.env['BERTH_TEST_BUNDLE'] === undefined
+    ? [process.execPath, '--enable-source-maps', join(repoRoot, 'dist/src/main.js')]
+    : [process.execPath, join(repoRoot, 'bin/berthd')];
 
 export interface DaemonOptions {
   /** TOML text of its configuration file. */
@@ -72,7 +79,10 @@ export class TestDaemon implements AsyncDisposable {
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
     const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'));
     const daemon = new TestDaemon(dir, await World.make(basename(dir), options));
-    writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${options.config ?? ''}`);
+    const { config = '' } = options;
+    // The machine's own network is left alone, unless a test with a network of its own says what it wants there.
+    const network = config.includes('[network]') ? '' : '\n[network]\nembedded = "none"\n';
+    writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${config}${network}`);
     return daemon;
   }
 
@@ -163,10 +173,9 @@ export class TestDaemon implements AsyncDisposable {
 
   private spawn(more: string[], env: Record<string, string> = {}): { ended: Promise<number> } {
     if (this.child) throw new Error('the daemon runs already');
-    const program = [process.execPath, '--enable-source-maps', join(repoRoot, 'dist/src/main.js')];
     const flags = ['--root', this.root, '--state', this.state, '--config', this.configFile, ...more];
     const namespaces = ['mnt', 'net'].map((ns, i) => `--${['mount', 'net'][i]}=/proc/${this.holderPid}/ns/${ns}`);
-    const child = spawn('nsenter', [...namespaces, ...program, ...flags], {
+    const child = spawn('nsenter', [...namespaces, ...PROGRAM, ...flags], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { PATH: process.env['PATH'], ...env },
     });

@@ -14,6 +14,7 @@ import { runtimeService } from '../../../src/rpc/runtime-service';
 import { serve, type RpcServer } from '../../../src/rpc/server';
 import { Sandboxes, type RecordTable, type SandboxRecord } from '../../../src/sandbox/sandboxes';
 import { UserNamespaceSupport } from '../../../src/sandbox/user-namespaces';
+import { Facts } from '../../../src/stats/metrics/facts';
 import { Readings } from '../../../src/stats/readings';
 import { StreamingServer } from '../../../src/streaming/server';
 import { CriClient } from '../../support/cri-client';
@@ -121,7 +122,19 @@ async function assertRefused(service: Service, key: string, { rpc, request, code
 /** Without a configuration, no plugin is run. */
 function noNetwork(log: Logger): PodNetwork {
   const run = () => Promise.reject(new Error('no plugin is run here'));
-  return new PodNetwork({ configDir: '/no/cni', binDirs: [], timeoutMs: 1000, run, log });
+  const netlink = () => Promise.reject(new Error('no kernel is asked here'));
+  const settings = { get: () => undefined, put: () => Promise.resolve() };
+  const byDefault = { embedded: 'none', bridge: 'berth0', ranges: [], masquerade: true, mtu: 0, settings } as const;
+  return new PodNetwork({
+    configDir: '/no/cni',
+    binDirs: [],
+    timeoutMs: 1000,
+    run,
+    netlink,
+    owner: '/',
+    byDefault,
+    log,
+  });
 }
 
 /** The service as the daemon has it, with a ready pod and an image, on a host that makes nothing. */
@@ -162,6 +175,7 @@ class Service {
     const config = loadConfig({ root: dir, state: dir });
     const streaming = await StreamingServer.start(config.streaming, log);
     const userNamespaces = new UserNamespaceSupport(dir, dir, log);
+    const readings = new Readings(sandboxes, containers, cgroups, log);
     const implementation = runtimeService({
       log,
       config,
@@ -170,7 +184,8 @@ class Service {
       containers,
       userNamespaces,
       streaming,
-      readings: new Readings(sandboxes, containers, cgroups, log),
+      readings,
+      facts: new Facts(readings, cgroups, dir),
     });
     const socket = join(dir, 'cri.sock');
     const server = await serve(socket, [{ definition: RuntimeServiceService, implementation }], log);
