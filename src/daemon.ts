@@ -152,7 +152,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       measured.metrics,
     ),
   );
-  const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
+  const parts = { log, version, config, images, sandboxes, containers, metrics: measured.metrics };
   const names = new Names(containers);
   servers.push(
     await serve(

@@ -16,6 +16,7 @@ import {
 } from '../cri/generated/berth/v1/berth';
 import { signalName, signalNumber } from '../oci/signals';
 import type { BerthParts } from './berth-service';
+import { dockerContainer, type ProcessView } from './docker-view';
 import { unary } from './handler';
 import { jsonText } from './json';
 
@@ -179,8 +180,8 @@ function commandOf(container: Container): readonly string[] {
   return args;
 }
 
-function specOf({ record }: Container): { process: { args: string[] } } | undefined {
-  return record.spec === undefined ? undefined : (JSON.parse(record.spec) as { process: { args: string[] } });
+function specOf({ record }: Container): { process: ProcessView } | undefined {
+  return record.spec === undefined ? undefined : (JSON.parse(record.spec) as { process: ProcessView });
 }
 
 function podOf(containers: Containers, { record }: Container): { name: string; namespace: string } | undefined {
@@ -192,6 +193,7 @@ function podOf(containers: Containers, { record }: Container): { name: string; n
 function inspected(containers: Containers, container: Container): object {
   const { record, config } = container;
   return {
+    ...dockerContainer(containers, container, nameOf(container), specOf(container)?.process),
     id: record.id,
     name: nameOf(container),
     state: record.state,

@@ -4,7 +4,9 @@ import { RealDaemon } from './harness';
 
 const image = 'localhost/busybox:1';
 
-describe('restart policies and health, with a real daemon', () => {
+describe('restart policies and health, with a real daemon', function () {
+  this.timeout(240_000);
+
   let daemon: RealDaemon;
 
   before(async () => {
@@ -110,4 +112,4 @@ describe('restart policies and health, with a real daemon', () => {
     await daemon.eventually('it is healthy', async () => (await inspected('own')).health?.status === 'healthy', 60_000);
     assert.equal((await inspected('none')).health, null);
   });
-}).timeout(240_000);
+});

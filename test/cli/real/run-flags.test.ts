@@ -4,7 +4,9 @@ import { RealDaemon } from './harness';
 
 const image = 'localhost/busybox:1';
 
-describe('the flags of run, with a real daemon', () => {
+describe('the flags of run, with a real daemon', function () {
+  this.timeout(240_000);
+
   let daemon: RealDaemon;
 
   before(async () => {
@@ -193,4 +195,4 @@ describe('the flags of run, with a real daemon', () => {
     );
     await refused(/cannot be a volume's name/, '-v', 'x:/data');
   });
-}).timeout(120_000);
+});
