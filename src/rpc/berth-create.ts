@@ -3,6 +3,7 @@ import { isAbsolute } from 'node:path';
 import { Context } from '../base/context';
 import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { Rollback } from '../base/rollback';
+import type { Steps } from '../base/steps';
 import { createContainer } from '../container/create';
 import type { Container, Containers } from '../container/containers';
 import type { Names } from '../container/names';
@@ -34,7 +35,7 @@ export function createRpc(parts: BerthParts, names: Names) {
       const { name } = reserved;
       const image = await bringImage(parts, ctx, request, send);
       await using undo = new Rollback(ctx.log);
-      const container = await make(parts, undo, request, name, image);
+      const container = await make(parts, ctx.steps, undo, request, name, image);
       await send({ created: { id: container.record.id, name } });
       undo.commit();
     }),
@@ -92,12 +93,13 @@ const ofPerson = { runtimeHandler: '', owner: 'person' } as const;
 /** Takes a fraction of a second, so it is not broken off when the caller goes: it is undone as a whole then. */
 async function make(
   { log, sandboxes, containers }: BerthParts,
+  steps: Steps | undefined,
   undo: Rollback,
   request: CreateRequest,
   name: string,
   image: Image,
 ): Promise<Container> {
-  const ctx = Context.of(log);
+  const ctx = Context.of(log, { steps });
   const options = optionsOf(request);
   try {
     const ids = freeIds(sandboxes, options.usernsMode);
@@ -107,8 +109,6 @@ async function make(
         runSandbox(sandboxes, ctx, {
           ...ofPerson,
           config: podConfig(request, name, ids),
-          runtimeHandler: '',
-          owner: 'person',
           ...(options.shmBytes === 0n ? {} : { shmBytes: options.shmBytes }),
           extraHosts: options.extraHosts,
           isOffline: request.network === 'none',
