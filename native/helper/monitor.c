@@ -33,8 +33,9 @@ enum phase { PHASE_CREATING, PHASE_CREATED, PHASE_STARTING, PHASE_RUNNING, PHASE
 
 struct client {
     int fd;
-    struct wire_in in;
+    struct wire_in *in;
 };
+static struct wire_in inputs[CLIENTS]; /* a page each, and most are never touched */
 
 static struct {
     enum phase phase;
@@ -621,7 +622,7 @@ static void add_orphan(const unsigned char *payload)
 /* The connection is one of the container's streams from here on. */
 static void attach_client(struct client *client, uint32_t stream)
 {
-    int failure = client->in.length > 0 ? EPROTO : attach_add(client->fd, stream);
+    int failure = client->in->length > 0 ? EPROTO : attach_add(client->fd, stream);
     wire_begin(&m.out, MSG_ATTACHED);
     wire_u32(&m.out, (uint32_t)failure);
     wire_send(client->fd, &m.out);
@@ -634,11 +635,11 @@ static void serve(struct client *client)
 {
     unsigned char payload[WIRE_MAX_PAYLOAD];
     size_t length;
-    if (wire_fill(&client->in, client->fd) <= 0) {
+    if (wire_fill(client->in, client->fd) <= 0) {
         drop_client(client);
         return;
     }
-    for (int type; client->fd >= 0 && (type = wire_take(&client->in, payload, &length)) != 0;) {
+    for (int type; client->fd >= 0 && (type = wire_take(client->in, payload, &length)) != 0;) {
         if (type == MSG_START)
             go();
         else if (type == MSG_PROCEED)
@@ -671,7 +672,7 @@ static void accept_client(void)
         if (client->fd >= 0)
             continue;
         client->fd = fd;
-        client->in.length = 0;
+        client->in->length = 0;
         if (m.phase >= PHASE_CREATED) {
             message_created();
             wire_send(fd, &m.out);
@@ -899,7 +900,7 @@ int role_monitor(void)
     m.oci.starter = -1;
     m.sync = m.listener = m.terminal = m.pidfd = m.output[0] = m.output[1] = -1;
     for (int i = 0; i < CLIENTS; i++)
-        m.clients[i].fd = -1;
+        m.clients[i] = (struct client){.fd = -1, .in = &inputs[i]};
     m.clients[0].fd = FD_CONTROL;
     return begin() || loop();
 }
