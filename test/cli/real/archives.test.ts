@@ -118,8 +118,7 @@ describe('archives, with a real daemon', () => {
   });
 
   it('of images whose layers nobody has any more are not written, and the reason is said', async () => {
-    const { image, layers } = smallImage('gone');
-    await daemon.ok('load', '-q', write('gone.tar', dockerArchive(image, layers, ['gone:1'])));
+    await daemon.import(smallImage('gone').image, 'gone:1');
     writeFileSync(daemon.path('before.tar'), 'what was there');
     const { code, stderr } = await daemon.berth('save', 'gone:1', '-o', daemon.path('before.tar'));
     assert.equal(code, 1);

@@ -183,6 +183,7 @@ describe('registry', () => {
       prefix: '/v2',
       canPull: true,
       canResolve: true,
+      canPush: true,
       skipVerify: false,
       why: 'the default',
     };
