@@ -7,6 +7,7 @@ import { Cgroups } from './cgroup/groups';
 import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
+import { LogGrowth } from './container/log-growth';
 import { Names } from './container/names';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
@@ -15,10 +16,13 @@ import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
 import { RegistryService } from './cri/generated/berth/v1/registry';
 import { EventsService } from './cri/generated/berth/v1/events';
+import { StatsService } from './cri/generated/berth/v1/stats';
 import { Events } from './events/events';
-import { openImages, type Images } from './image/images';
+import { openImages } from './image/images';
 import { PullBook } from './image/pulls';
+import { measure, readingsOf, timedPlugins } from './measure';
 import { openMetrics } from './metrics/open';
+import { openTraces } from './metrics/traces';
 import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
@@ -27,6 +31,7 @@ import { PodNetwork } from './network/pod-network';
 import { registryService } from './rpc/berth-registry';
 import { eventsService } from './rpc/berth-events';
 import { berthService, containersService } from './rpc/berth-service';
+import { statsService } from './rpc/berth-stats';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
@@ -55,12 +60,19 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   refuseSystemdDriver(config);
 
   const store = openStore(join(root, 'db'), log, join(state, 'journal'));
+  const measured = await openMetrics(
+    config.metrics.address,
+    version,
+    readingsOf(() => ({ images, containers, growth })),
+    log,
+  );
+  const traces = await openTraces(config.tracing, version, log);
   const cgroups = new Cgroups(readHierarchies());
   const network = new PodNetwork({
     configDir: config.network.cniConfigDir,
     binDirs: config.network.cniBinDirs,
     timeoutMs: config.network.cniTimeoutSeconds * 1000,
-    run: runProgram,
+    run: measured.isOn ? timedPlugins(runProgram, measured.metrics) : runProgram,
     netlink: (protocol, namespacePath, request) => addon().netlink(protocol, namespacePath, request),
     owner: root,
     byDefault: { ...config.network, settings: store.table<NetworkSettings>('network', 1) },
@@ -85,7 +97,6 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const containerTable = store.quickTable<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
-  const measured = await openMetrics(config.metrics.address, version, { images: () => readingsOf(images) }, log);
   const images = await openImages({
     root,
     store,
@@ -114,6 +125,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     new Runtimes(runtimes),
   );
   layersInUse = () => containers.layersInUse();
+  const growth = new LogGrowth(containers);
+  if (measured.isOn) measure(measured.metrics, cgroups, containers, growth);
 
   const ctx = Context.of(log);
   const restoring = performance.now();
@@ -138,6 +151,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     facts,
   });
   const image = imageService({ log, images, root, layers: readings.layers });
+  const observers = { metrics: measured.isOn ? measured.metrics : undefined, traces };
   const servers: RpcServer[] = [];
   servers.push(
     await serve(
@@ -147,7 +161,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: ImageServiceService, implementation: image },
       ],
       log,
-      measured.metrics,
+      observers,
     ),
   );
   const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
@@ -160,9 +174,10 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
         { definition: RegistryService, implementation: registryService(parts) },
+        { definition: StatsService, implementation: statsService({ ...parts, readings, cgroups }) },
       ],
       log,
-      measured.metrics,
+      observers,
     ),
   );
   const endpoint = await measured.listen();
@@ -175,6 +190,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();
+      await traces?.close();
     },
   };
 }
@@ -182,11 +198,6 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 /** 0 in the configuration is no limit. */
 function limitOf(configured: number): bigint | undefined {
   return configured === 0 ? undefined : BigInt(configured);
-}
-
-function readingsOf(images: Images) {
-  const { usedBytes, inodesUsed } = images.usage();
-  return { count: images.list().length, usedBytes, inodes: inodesUsed };
 }
 
 /** Two daemons over one store would undo each other's work. The lock goes with the process, however it ends. */

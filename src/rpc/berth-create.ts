@@ -4,6 +4,7 @@ import { isAbsolute } from 'node:path';
 import { Context } from '../base/context';
 import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { Rollback } from '../base/rollback';
+import type { Steps } from '../base/steps';
 import { createContainer } from '../container/create';
 import type { Container } from '../container/containers';
 import type { Names } from '../container/names';
@@ -34,7 +35,7 @@ export function createRpc(parts: BerthParts, names: Names) {
       const { name } = reserved;
       const image = await bringImage(parts, ctx, request, send);
       await using undo = new Rollback(ctx.log);
-      const container = await make(parts, undo, request, name, image);
+      const container = await make(parts, ctx.steps, undo, request, name, image);
       await send({ created: { id: container.record.id, name } });
       undo.commit();
     }),
@@ -90,12 +91,13 @@ const ofPerson = { runtimeHandler: '', owner: 'person' } as const;
 /** Takes a fraction of a second, so it is not broken off when the caller goes: it is undone as a whole then. */
 async function make(
   { log, sandboxes, containers }: BerthParts,
+  steps: Steps | undefined,
   undo: Rollback,
   request: CreateRequest,
   name: string,
   image: Image,
 ): Promise<Container> {
-  const ctx = Context.of(log);
+  const ctx = Context.of(log, { steps });
   try {
     const sandbox = await undo.step(
       'pod',
