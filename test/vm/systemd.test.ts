@@ -54,6 +54,7 @@ describe('containers whose cgroups systemd makes', function () {
     assert.equal(shown(scope(id), 'ControlGroup'), scopePath(id));
     assert.equal(shown(scope(id), 'Delegate'), 'yes');
     assert.equal(shown(scope(id), 'ActiveState'), 'active');
+    assert.equal(shown(scope(id), 'TasksMax'), 'infinity');
     assert.deepEqual(pidsIn(scopePath(id)), []);
     assert.equal(pidsIn(`${scopePath(id)}/hold`).length, 1);
     assert.ok(pidsIn(`${scopePath(id)}/container`).includes(await node().pidOf(id)));
