@@ -110,7 +110,7 @@ describe('containers whose cgroups systemd makes', function () {
     const command = [
       'sh',
       '-c',
-      ': < /dev/kmsg && echo kmsg; mknod /m c 1 1 && echo made; : < /m || echo closed; : < /dev/null && : > /dev/ptmx && echo usual',
+      ': < /dev/kmsg && echo kmsg; mknod /m c 1 1 && echo made; (: < /m) || echo closed; : < /dev/null && : > /dev/ptmx && echo usual',
     ];
     const { stdout } = await node().run(command, { pod, devices, security });
     assert.equal(stdout, 'kmsg\nmade\nclosed\nusual\n');
