@@ -12,7 +12,7 @@ export interface ExecSyncResult {
 }
 
 /** Of each stream; what is more is read and thrown away, so that the command goes on (CVE-2022-1708, CVE-2022-31030). */
-export const EXEC_SYNC_MAX_BYTES = 16 * 1024 * 1024;
+const EXEC_SYNC_MAX_BYTES = 16 * 1024 * 1024;
 
 /** ExecSync: runs a command to its end, at most `timeoutSeconds` (0: no limit); a time-out kills it and is `deadline_exceeded`. */
 export async function execSync(
