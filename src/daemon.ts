@@ -14,6 +14,7 @@ import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
 import { EventsService } from './cri/generated/berth/v1/events';
+import { NetworksService } from './cri/generated/berth/v1/network';
 import { Events } from './events/events';
 import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
@@ -24,6 +25,7 @@ import { runProgram } from './native/run-program';
 import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
 import { eventsService } from './rpc/berth-events';
+import { networksService } from './rpc/berth-network';
 import { berthService, containersService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
@@ -145,6 +147,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: BerthService, implementation: berthService(parts, names) },
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
+        { definition: NetworksService, implementation: networksService(parts) },
       ],
       log,
       measured.metrics,
@@ -158,6 +161,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       // A server waits for its calls, and who listens to events never ends by itself.
       events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
+      await network.close();
       await images.close();
       await store.close();
     },

@@ -1,12 +1,19 @@
 import type { Command } from 'commander';
 import { BerthError } from '../base/errors';
-import { BerthService, PullPolicy, type Created, type CreateRequest } from '../cri/generated/berth/v1/berth';
+import {
+  BerthService,
+  PullPolicy,
+  type Created,
+  type CreateRequest,
+  type PublishedPort,
+} from '../cri/generated/berth/v1/berth';
 import type { Daemon } from './client';
 import { progressDisplay } from './format/progress';
 import { collect } from './parse/collect';
 import { ownEnviron, parseEnv } from './parse/env';
 import { parseLabels } from './parse/labels';
 import { parseMount } from './parse/mount';
+import { parsePublish } from './parse/publish';
 
 /** What `run` and `create` have in common. */
 export interface CreateFlags {
@@ -19,6 +26,8 @@ export interface CreateFlags {
   volume: string[];
   entrypoint?: string;
   network: string;
+  publish: PublishedPort[];
+  publishAll: boolean;
   hostname: string;
   label: string[];
   pull: PullPolicy;
@@ -42,7 +51,14 @@ export function addCreateFlags(command: Command): Command {
     .option('-u, --user <user[:group]>', 'whom the command runs as, by name or number', '')
     .option('-v, --volume <source:target[:ro]>', 'mount a path of the node', collect, [])
     .option('--entrypoint <command>', "instead of the image's entrypoint")
-    .option('--network <mode>', 'none or host', '')
+    .option('--network <mode>', "bridge, none or host (default: bridge, the node's network for containers)", '')
+    .option(
+      '-p, --publish <[[ip:]port:]port[/protocol]>',
+      "let a port of the node lead to one of the container's; ranges of ports, too",
+      (text: string, before: PublishedPort[]) => [...before, ...parsePublish(text)],
+      [],
+    )
+    .option('-P, --publish-all', 'the same for all ports that the image exposes, from any that are free', false)
     .option('--hostname <name>', "the container's host name", '')
     .option('-l, --label <key[=value]>', 'set a label', collect, [])
     .option(
@@ -70,6 +86,8 @@ export function createRequest(image: string, args: string[], flags: CreateFlags,
     mounts: flags.volume.map(parseMount),
     hostname: flags.hostname,
     network: flags.network,
+    ports: flags.publish,
+    publishAll: flags.publishAll,
     labels: parseLabels(flags.label),
     autoRemove: flags.rm,
     tty: flags.tty,

@@ -39,6 +39,11 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
   prune: { summary: 'Remove images that no container uses', errorCode: 1, load: () => import('./prune.js') },
 };
 
+const networkVerbs: Readonly<Record<string, Verb>> = {
+  ls: { summary: 'List networks', errorCode: 1, load: () => import('./network-ls.js') },
+  inspect: { summary: 'Show all that is known of networks', errorCode: 1, load: () => import('./network-inspect.js') },
+};
+
 const registryVerbs: Readonly<Record<string, Verb>> = {
   explain: {
     summary: 'Show which registries a pull would ask, and what they answer',
@@ -69,6 +74,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     errorCode: 1,
     load: () => import('./events.js'),
   },
+  port: { summary: 'Show which ports of the node lead to a container', errorCode: 1, load: () => import('./port.js') },
   stop: { summary: 'Stop running containers', errorCode: 1, load: () => import('./stop.js') },
   restart: { summary: 'Stop containers and start them again', errorCode: 1, load: () => import('./restart.js') },
   kill: { summary: 'Send a signal to running containers', errorCode: 1, load: () => import('./kill.js') },
@@ -107,6 +113,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     load: () => import('./check.js'),
   },
   image: { summary: 'Work with images', example: 'berth image ls alpine', verbs: imageVerbs },
+  network: { summary: 'Look at networks', example: 'berth network inspect berth', verbs: networkVerbs },
   registry: {
     summary: 'Look at registries',
     example: 'berth registry explain registry.example/app:1',

@@ -8,7 +8,13 @@ import { createContainer } from '../container/create';
 import type { Container } from '../container/containers';
 import type { Names } from '../container/names';
 import { removePod } from '../container/pods';
-import { ContainerConfig, NamespaceMode, PodSandboxConfig, SecurityProfile_ProfileType } from '../cri';
+import {
+  ContainerConfig,
+  NamespaceMode,
+  PodSandboxConfig,
+  SecurityProfile_ProfileType,
+  type PortMapping,
+} from '../cri';
 import {
   PullPolicy,
   type BerthServer,
@@ -17,24 +23,28 @@ import {
   type Mount,
 } from '../cri/generated/berth/v1/berth';
 import type { Image } from '../image/images';
+import { HostPorts } from '../network/host-ports';
 import { parseUser } from '../oci/user';
 import { runSandbox } from '../sandbox/run';
 import { imageByName, pullForPerson } from './berth-images';
 import type { BerthParts } from './berth-service';
 import { serverStream } from './handler';
+import { assertNetwork, publishedPorts } from './published-ports';
 
 type Send = (response: CreateResponse) => Promise<void>;
 
 /** Create: a person's container is a pod of its own with one container, made by the code that makes the kubelet's. */
 export function createRpc(parts: BerthParts, names: Names) {
+  const hostPorts = new HostPorts();
   return {
     create: serverStream<CreateRequest, CreateResponse>(parts.log, 'Create', async (request, ctx, send) => {
-      await assertValid(request);
+      await assertValid(parts, request);
       using reserved = names.reserve(request.name);
       const { name } = reserved;
       const image = await bringImage(parts, ctx, request, send);
       await using undo = new Rollback(ctx.log);
-      const container = await make(parts, undo, request, name, image);
+      const ports = await publishedPorts(hostPorts, parts.sandboxes.network, request, image);
+      const container = await make(parts, undo, request, { name, image, ports });
       await send({ created: { id: container.record.id, name } });
       undo.commit();
     }),
@@ -42,12 +52,9 @@ export function createRpc(parts: BerthParts, names: Names) {
 }
 
 /** Everything that can be known to be wrong before an image is pulled for it. */
-async function assertValid({ network, user, mounts }: CreateRequest): Promise<void> {
-  if (!['', 'none', 'host'].includes(network)) {
-    throw new BerthError('invalid_argument', `network ${JSON.stringify(network)} is not known`, {
-      hint: 'it is none or host',
-    });
-  }
+async function assertValid({ sandboxes }: BerthParts, request: CreateRequest): Promise<void> {
+  const { user, mounts } = request;
+  await assertNetwork(sandboxes.network, request);
   if (user !== '') parseUser(user);
   await Promise.all(mounts.map(assertMountable));
 }
@@ -92,8 +99,7 @@ async function make(
   { log, sandboxes, containers }: BerthParts,
   undo: Rollback,
   request: CreateRequest,
-  name: string,
-  image: Image,
+  { name, image, ports }: { name: string; image: Image; ports: PortMapping[] },
 ): Promise<Container> {
   const ctx = Context.of(log);
   try {
@@ -102,7 +108,7 @@ async function make(
       () =>
         runSandbox(sandboxes, ctx, {
           ...ofPerson,
-          config: podConfig(request, name),
+          config: { ...podConfig(request, name), portMappings: ports },
           isOffline: request.network === 'none',
         }),
       made => made && removePod(containers, Context.of(log), made),

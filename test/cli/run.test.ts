@@ -121,6 +121,8 @@ describe('berth run', () => {
       ],
       hostname: 'ship',
       network: 'host',
+      ports: [],
+      publishAll: false,
       labels: { k: 'v' },
       autoRemove: true,
       tty: false,
