@@ -34,6 +34,7 @@ import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { UserNamespaceSupport } from './sandbox/user-namespaces';
+import { Facts } from './stats/metrics/facts';
 import { Readings } from './stats/readings';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
@@ -124,7 +125,18 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const streaming = await StreamingServer.start(config.streaming, log);
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
   const readings = new Readings(sandboxes, containers, cgroups, log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming, readings });
+  const facts = new Facts(readings, cgroups, root);
+  const runtime = runtimeService({
+    log,
+    config,
+    version,
+    sandboxes,
+    containers,
+    userNamespaces,
+    streaming,
+    readings,
+    facts,
+  });
   const image = imageService({ log, images, root, layers: readings.layers });
   const servers: RpcServer[] = [];
   servers.push(
@@ -154,7 +166,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     ),
   );
   const endpoint = await measured.listen();
-  void removeOldCgroups(containers, ctx);
+  void removeOldCgroups(containers);
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {

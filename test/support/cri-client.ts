@@ -7,6 +7,7 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
+import { patience } from './patience';
 import { repoRoot } from './repo';
 
 /** The parts of the answers that tests look at; protobufjs decodes them, not the product's codec. */
@@ -107,6 +108,20 @@ export interface PodSandboxStats {
   };
 }
 
+export interface Metric {
+  name: string;
+  timestamp: string;
+  metricType: string;
+  labelValues: string[];
+  value: Amount;
+}
+
+export interface PodSandboxMetrics {
+  podSandboxId: string;
+  metrics: Metric[];
+  containerMetrics: { containerId: string; metrics: Metric[] }[];
+}
+
 export interface Answers {
   Version: { version: string; runtimeName: string; runtimeVersion: string; runtimeApiVersion: string };
   Status: {
@@ -154,6 +169,8 @@ export interface Answers {
   ListContainerStats: { stats: ContainerStats[] };
   PodSandboxStats: { stats: PodSandboxStats };
   ListPodSandboxStats: { stats: PodSandboxStats[] };
+  ListMetricDescriptors: { descriptors: { name: string; help: string; labelKeys: string[] }[] };
+  ListPodSandboxMetrics: { podMetrics: PodSandboxMetrics[] };
   PullImage: { imageRef: string };
   ImageStatus: {
     info: Record<string, string>;
@@ -213,13 +230,13 @@ export class CriClient implements Disposable {
   async call<Name extends keyof Answers>(
     name: Name,
     request: object = {},
-    deadlineMs = 30_000,
+    deadlineMs = 30_000 * patience,
   ): Promise<Answers[Name]> {
     return (await this.callAny(name, request, deadlineMs)) as Answers[Name];
   }
 
   /** Any unary RPC by its name. */
-  async callAny(name: string, request: object, deadlineMs = 30_000): Promise<unknown> {
+  async callAny(name: string, request: object, deadlineMs = 30_000 * patience): Promise<unknown> {
     const client = IMAGE_RPCS.has(name) ? this.image : this.runtime;
     const method = (client as unknown as Record<string, Unary>)[name];
     if (!method) throw new Error(`api.proto has no RPC ${name}`);
@@ -244,7 +261,7 @@ export class CriClient implements Disposable {
   }
 
   /** All messages of a server-streaming RPC that ends by itself. */
-  async allOf(name: string, request: object, deadlineMs = 30_000): Promise<unknown[]> {
+  async allOf(name: string, request: object, deadlineMs = 30_000 * patience): Promise<unknown[]> {
     const client = IMAGE_RPCS.has(name) ? this.image : this.runtime;
     const method = (client as unknown as Record<string, Streaming>)[name];
     if (!method) throw new Error(`api.proto has no RPC ${name}`);
