@@ -7,6 +7,7 @@ import { Cgroups } from './cgroup/groups';
 import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
+import { LogGrowth } from './container/log-growth';
 import { Names } from './container/names';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
@@ -16,9 +17,11 @@ import { ContainersService } from './cri/generated/berth/v1/containers';
 import { EventsService } from './cri/generated/berth/v1/events';
 import { NetworksService } from './cri/generated/berth/v1/network';
 import { Events } from './events/events';
-import { openImages, type Images } from './image/images';
+import { openImages } from './image/images';
 import { PullBook } from './image/pulls';
+import { measure, readingsOf, timedPlugins } from './measure';
 import { openMetrics } from './metrics/open';
+import { openTraces } from './metrics/traces';
 import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
@@ -55,12 +58,19 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   refuseSystemdDriver(config);
 
   const store = openStore(join(root, 'db'), log, join(state, 'journal'));
+  const measured = await openMetrics(
+    config.metrics.address,
+    version,
+    readingsOf(() => ({ images, containers, growth })),
+    log,
+  );
+  const traces = await openTraces(config.tracing, version, log);
   const cgroups = new Cgroups(readHierarchies());
   const network = new PodNetwork({
     configDir: config.network.cniConfigDir,
     binDirs: config.network.cniBinDirs,
     timeoutMs: config.network.cniTimeoutSeconds * 1000,
-    run: runProgram,
+    run: measured.isOn ? timedPlugins(runProgram, measured.metrics) : runProgram,
     netlink: (protocol, namespacePath, request) => addon().netlink(protocol, namespacePath, request),
     owner: root,
     byDefault: { ...config.network, settings: store.table<NetworkSettings>('network', 1) },
@@ -85,7 +95,6 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const containerTable = store.quickTable<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
-  const measured = await openMetrics(config.metrics.address, version, { images: () => readingsOf(images) }, log);
   const images = await openImages({
     root,
     store,
@@ -114,6 +123,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     new Runtimes(runtimes),
   );
   layersInUse = () => containers.layersInUse();
+  const growth = new LogGrowth(containers);
+  if (measured.isOn) measure(measured.metrics, cgroups, containers, growth);
 
   const ctx = Context.of(log);
   const restoring = performance.now();
@@ -138,6 +149,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     facts,
   });
   const image = imageService({ log, images, root, layers: readings.layers });
+  const observers = { metrics: measured.isOn ? measured.metrics : undefined, traces };
   const servers: RpcServer[] = [];
   servers.push(
     await serve(
@@ -147,7 +159,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: ImageServiceService, implementation: image },
       ],
       log,
-      measured.metrics,
+      observers,
     ),
   );
   const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
@@ -162,7 +174,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: NetworksService, implementation: networksService(parts) },
       ],
       log,
-      measured.metrics,
+      observers,
     ),
   );
   const endpoint = await measured.listen();
@@ -176,6 +188,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       await network.close();
       await images.close();
       await store.close();
+      await traces?.close();
     },
   };
 }
@@ -183,11 +196,6 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 /** 0 in the configuration is no limit. */
 function limitOf(configured: number): bigint | undefined {
   return configured === 0 ? undefined : BigInt(configured);
-}
-
-function readingsOf(images: Images) {
-  const { usedBytes, inodesUsed } = images.usage();
-  return { count: images.list().length, usedBytes, inodes: inodesUsed };
 }
 
 /** Two daemons over one store would undo each other's work. The lock goes with the process, however it ends. */

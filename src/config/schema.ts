@@ -57,7 +57,19 @@ export const schema = table({
   metrics: table({
     address: metricsAddress()
       .default('')
-      .describe('Where Prometheus reads `/metrics` over plain HTTP; `""` is nowhere.'),
+      .describe(
+        'Where Prometheus reads `/metrics` over plain HTTP; without a host it is 127.0.0.1, and `""` is nowhere.',
+      ),
+  }),
+  tracing: table({
+    endpoint: collectorUrl()
+      .default('')
+      .describe(
+        'A collector that takes traces of calls as OTLP over HTTP, such as `http://127.0.0.1:4318`; `""` is none.',
+      ),
+    samples_per_million: wholeNumber(0, 1_000_000)
+      .default(1_000_000)
+      .describe('Calls that are traced, of those whose caller has no trace; a caller that has one decides itself.'),
   }),
   streaming: table({
     address: ipAddress()
@@ -175,7 +187,7 @@ function pathOrNone() {
 }
 
 function interfaceNameOrNone() {
-  const expected = '"" or a name of at most 15 letters, digits, "-", "_" and "."';
+  const expected = '"" or a name for an interface, of 15 letters at most';
   return z
     .string(expected)
     .regex(/^[A-Za-z0-9_.-]{0,15}$/, expected)
@@ -199,10 +211,18 @@ function ipAddress() {
 }
 
 function metricsAddress() {
-  const expected = '"", "host:port" or "unix:/path"';
+  const expected = '"", ":port", "host:port" or "unix:/path"';
   return z
     .string(expected)
-    .regex(/^(?:|unix:\/[^\0]+|(?:[a-z0-9._-]+|\[[0-9a-f:.]+\]):\d{1,5})$/i, expected)
+    .regex(/^(?:|unix:\/[^\0]+|(?:[a-z0-9._-]*|\[[0-9a-f:.]+\]):\d{1,5})$/i, expected)
+    .meta({ title: expected });
+}
+
+function collectorUrl() {
+  const expected = '"" or an http or https URL';
+  return z
+    .string(expected)
+    .regex(/^(?:|https?:\/\/(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?(?:\/[^\s?#@]*)?)$/i, expected)
     .meta({ title: expected });
 }
 

@@ -4,7 +4,6 @@ import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { randomHexId, type ContainerId } from '../base/ids';
-import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig } from '../cri';
@@ -28,7 +27,7 @@ import { imageVolumes, volumeImages } from './image-volumes';
 import { provideBundle, refuseForRuntime } from './runtimes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 import { confine } from './confine';
-import { launchLaps } from './timings';
+import { launchLaps, tellLaunch } from './timings';
 
 export interface CreateContainerRequest {
   sandbox: Sandbox;
@@ -65,14 +64,18 @@ export async function createContainer(
     other.metadata.attempt === attempt;
   const key = `${sandbox.record.id}/${name}/${attempt}`;
   return ctx.race(
-    containers.creates.run(key, async () => containers.list().find(isSame) ?? make(containers, ctx.log, request)),
+    containers.creates.run(key, async () => containers.list().find(isSame) ?? make(containers, ctx, request)),
   );
 }
 
 /** Nobody's call ends it: who asked first may go away while others wait. The pod's end does, and the time. */
-async function make(containers: Containers, log: Logger, request: CreateContainerRequest): Promise<Container> {
+async function make(
+  containers: Containers,
+  { log, steps }: Pick<Context, 'log' | 'steps'>,
+  request: CreateContainerRequest,
+): Promise<Container> {
   const { sandbox, config } = request;
-  const watch = new Stopwatch();
+  const watch = new Stopwatch('CreateContainer', steps);
   const ctx = Context.of(log, { timeoutMs: CREATE_WITHIN_MS, signal: sandbox.closing.signal });
   if (sandbox.record.state !== 'ready') {
     throw new BerthError('failed_precondition', `pod sandbox ${sandbox.record.id} is not ready`, {
@@ -162,6 +165,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     throw runtime ? await runtime.explained(error, paths.stateDir) : error;
   });
   watch.lap('wait until init is ready');
+  if (steps && monitor.times) tellLaunch(steps, monitor.times);
   if (hookState) await runHostHooks(ctx, spec, hookState, created.pid);
   crashPoint('create.created');
   assertStillTarget(pid);

@@ -20,7 +20,7 @@ export async function startContainer(containers: Containers, ctx: Context, conta
       });
     }
     ctx.stage('start the command');
-    const watch = new Stopwatch();
+    const watch = new Stopwatch('StartContainer', ctx.steps);
     const startedAtNs = await started(containers, container, container.monitor, watch);
     const timings = { create: [], ...container.record.timings, start: watch.laps };
     // It may have exited meanwhile: that record stands.

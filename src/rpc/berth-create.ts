@@ -4,6 +4,7 @@ import { isAbsolute } from 'node:path';
 import { Context } from '../base/context';
 import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { Rollback } from '../base/rollback';
+import type { Steps } from '../base/steps';
 import { createContainer } from '../container/create';
 import type { Container } from '../container/containers';
 import type { Names } from '../container/names';
@@ -44,7 +45,7 @@ export function createRpc(parts: BerthParts, names: Names) {
       const image = await bringImage(parts, ctx, request, send);
       await using undo = new Rollback(ctx.log);
       const ports = await publishedPorts(hostPorts, parts.sandboxes.network, request, image);
-      const container = await make(parts, undo, request, { name, image, ports });
+      const container = await make(parts, ctx.steps, undo, request, { name, image, ports });
       await send({ created: { id: container.record.id, name } });
       undo.commit();
     }),
@@ -97,11 +98,12 @@ const ofPerson = { runtimeHandler: '', owner: 'person' } as const;
 /** Takes a fraction of a second, so it is not broken off when the caller goes: it is undone as a whole then. */
 async function make(
   { log, sandboxes, containers }: BerthParts,
+  steps: Steps | undefined,
   undo: Rollback,
   request: CreateRequest,
   { name, image, ports }: { name: string; image: Image; ports: PortMapping[] },
 ): Promise<Container> {
-  const ctx = Context.of(log);
+  const ctx = Context.of(log, { steps });
   try {
     const sandbox = await undo.step(
       'pod',

@@ -4,7 +4,6 @@ import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { randomHexId, type SandboxId } from '../base/ids';
-import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { PodSandboxConfig, type PodSandboxMetadata } from '../cri';
 import { Stopwatch } from '../base/stopwatch';
@@ -41,15 +40,17 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
   const metadata = checked(sandboxes, request);
   const key = `${request.owner}/${metadata.namespace}/${metadata.name}/${metadata.uid}/${metadata.attempt}`;
   const isSame = (sandbox: Sandbox) => sandbox.record.state === 'ready' && keyOf(sandbox) === key;
-  return ctx.race(
-    sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx.log, request)),
-  );
+  return ctx.race(sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx, request)));
 }
 
 /** Nobody's call ends it: who asked first may go away while others wait. */
-async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
+async function make(
+  sandboxes: Sandboxes,
+  { log, steps }: Pick<Context, 'log' | 'steps'>,
+  request: RunSandboxRequest,
+): Promise<Sandbox> {
   const { config, owner } = request;
-  const watch = new Stopwatch();
+  const watch = new Stopwatch('RunPodSandbox', steps);
   const fresh = newRecord(request);
   const hasNetwork = fresh.ownNetwork && !fresh.isOffline;
   const planned = hasNetwork ? await sandboxes.network.plan(fresh.id, config, owner) : undefined;

@@ -31,7 +31,7 @@ const layers: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Wiring and argv. */
-const mayImportAll = ['daemon.ts', 'main.ts'];
+const mayImportAll = ['daemon.ts', 'main.ts', 'measure.ts'];
 /** Folders whose sub-folders are composed by the files directly in them, and by nobody else. */
 const composedFolders = ['image'];
 /** Programs are started by the addon (or by a person's command line, which is not the daemon). */
