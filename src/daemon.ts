@@ -16,6 +16,7 @@ import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
 import { EventsService } from './cri/generated/berth/v1/events';
 import { NetworksService } from './cri/generated/berth/v1/network';
+import { StatsService } from './cri/generated/berth/v1/stats';
 import { Events } from './events/events';
 import { openImages } from './image/images';
 import { PullBook } from './image/pulls';
@@ -30,6 +31,7 @@ import { PodNetwork } from './network/pod-network';
 import { eventsService } from './rpc/berth-events';
 import { networksService } from './rpc/berth-network';
 import { berthService, containersService } from './rpc/berth-service';
+import { statsService } from './rpc/berth-stats';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
@@ -172,6 +174,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
         { definition: NetworksService, implementation: networksService(parts) },
+        { definition: StatsService, implementation: statsService({ ...parts, readings, cgroups }) },
       ],
       log,
       observers,
