@@ -52,8 +52,10 @@ export class Cgroups {
   }
 
   /** What containers are shown: see oci/host-facts.ts. */
-  get trees(): { isUnified: boolean; v1: readonly (readonly string[])[] } {
-    return { isUnified: this.unified, v1: this.hierarchies.v1.map(({ controllers }) => controllers) };
+  get trees(): { isUnified: boolean; v1: readonly (readonly string[])[]; v2?: string } {
+    const { v1, v2 } = this.hierarchies;
+    const names = v1.map(({ controllers }) => controllers);
+    return { isUnified: this.unified, v1: names, ...(v2 === undefined ? {} : { v2 }) };
   }
 
   /** Makes the cgroup, with its parents, in every hierarchy. Being there already is fine. */
