@@ -15,6 +15,7 @@ import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
 import { EventsService } from './cri/generated/berth/v1/events';
+import { StatsService } from './cri/generated/berth/v1/stats';
 import { Events } from './events/events';
 import { openImages } from './image/images';
 import { PullBook } from './image/pulls';
@@ -28,6 +29,7 @@ import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
 import { eventsService } from './rpc/berth-events';
 import { berthService, containersService } from './rpc/berth-service';
+import { statsService } from './rpc/berth-stats';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
@@ -169,6 +171,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: BerthService, implementation: berthService(parts, names) },
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
+        { definition: StatsService, implementation: statsService({ ...parts, readings, cgroups }) },
       ],
       log,
       observers,

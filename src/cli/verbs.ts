@@ -64,6 +64,8 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   attach: { summary: 'Sit down before a running container', errorCode: 1, load: () => import('./attach.js') },
   ps: { summary: "List containers, the kubelet's too", errorCode: 1, load: () => import('./ps.js') },
   logs: { summary: 'Show what a container has written', errorCode: 1, load: () => import('./logs.js') },
+  stats: { summary: 'Show what containers use', errorCode: 1, load: () => import('./stats.js') },
+  top: { summary: 'Show the processes of a container', errorCode: 1, load: () => import('./top.js') },
   events: {
     summary: 'Show what happens to containers, pods and images',
     errorCode: 1,
