@@ -60,10 +60,10 @@ inScratch(async scratch => {
     const image = await pushTask(registry, scratch);
     daemons.push(await startBerth(scratch), ...(await peers(scratch, image)));
     const candidates = daemons.flatMap(candidateOf);
+    const points = new Map(candidates.map(candidate => [candidate, [pointWithout(candidate)]]));
     for (const { runtime } of candidates) await pull(runtime, image);
     console.log(`\n${rounds} rounds, one container a pod, on the host's network; ${machine()}`);
 
-    const points = new Map(candidates.map(candidate => [candidate, [pointWithout(candidate)]]));
     for (const pods of steps) {
       for (const candidate of candidates) {
         scratch.throwIfInterrupted();
@@ -330,6 +330,8 @@ async function writeRecords(scratch: Scratch, count: number): Promise<void> {
   });
   const puts = Array.from({ length: count }, (_, i) => {
     const id = i.toString(16).padStart(64, '0') as ContainerId;
+    // One whose writable layer is gone would be removed.
+    mkdirSync(join(root, 'containers', id, 'upper'), { recursive: true });
     return containers.put(id, {
       ...base,
       id,
