@@ -61,6 +61,9 @@ const bundleOf = async (source, outfile) => {
     // import() becomes require(): code that comes from a cache has lost Node's hook for import().
     supported: { 'dynamic-import': false },
     // What Node's loader would put around it, so that load.cjs does not need to: that would be one more copy of it all.
+    // The source stays in memory; names stay as they are, and lines short enough to be found by a stack's numbers.
+    minifyWhitespace: true,
+    lineLimit: 160,
     banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
     footer: { js: '})' },
     logLevel: 'warning',
