@@ -3,17 +3,19 @@ import { join } from 'node:path';
 import { Context } from './base/context';
 import { BerthError } from './base/errors';
 import type { Logger } from './base/log';
-import { Cgroups } from './cgroup/groups';
-import { readHierarchies } from './cgroup/hierarchies';
+import { hasSystemd, openCgroups } from './cgroup/open';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
+import { HealthChecks } from './container/health';
 import { LogGrowth } from './container/log-growth';
 import { Names } from './container/names';
+import { RestartPolicies } from './container/restart-policy';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
+import { RegistryService } from './cri/generated/berth/v1/registry';
 import { EventsService } from './cri/generated/berth/v1/events';
 import { StatsService } from './cri/generated/berth/v1/stats';
 import { Events } from './events/events';
@@ -27,12 +29,14 @@ import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
+import { registryService } from './rpc/berth-registry';
 import { eventsService } from './rpc/berth-events';
 import { berthService, containersService } from './rpc/berth-service';
 import { statsService } from './rpc/berth-stats';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
+import { chooseCgroupDriver } from './sandbox/cgroup-driver';
 import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
@@ -55,7 +59,6 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     mkdirSync(dir, { recursive: true, mode: 0o700 });
   }
   lockDirectory(root);
-  refuseSystemdDriver(config);
 
   const store = openStore(join(root, 'db'), log, join(state, 'journal'));
   const measured = await openMetrics(
@@ -65,7 +68,14 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     log,
   );
   const traces = await openTraces(config.tracing, version, log);
-  const cgroups = new Cgroups(readHierarchies());
+  const sandboxTable = store.quickTable<SandboxRecord>('sandboxes', 1);
+  const { driver, stays } = chooseCgroupDriver(sandboxTable.list(), {
+    configured: config.runtime.cgroupDriver,
+    hasSystemd: hasSystemd(),
+    stateDir: state,
+  });
+  if (stays) log.warn(stays);
+  const cgroups = await openCgroups(driver, log);
   const network = new PodNetwork({
     configDir: config.network.cniConfigDir,
     binDirs: config.network.cniBinDirs,
@@ -83,7 +93,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   });
   const events = new Events();
   const sandboxes = new Sandboxes(
-    store.quickTable<SandboxRecord>('sandboxes', 1),
+    sandboxTable,
     state,
     cgroups,
     network,
@@ -123,6 +133,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     new Runtimes(runtimes),
   );
   layersInUse = () => containers.layersInUse();
+  const restarts = new RestartPolicies(containers);
+  const health = new HealthChecks(containers);
   const growth = new LogGrowth(containers);
   if (measured.isOn) measure(measured.metrics, cgroups, containers, growth);
 
@@ -162,7 +174,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       observers,
     ),
   );
-  const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
+  const parts = { log, version, config, images, sandboxes, containers, metrics: measured.metrics };
   const names = new Names(containers);
   servers.push(
     await serve(
@@ -171,6 +183,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: BerthService, implementation: berthService(parts, names) },
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
+        { definition: RegistryService, implementation: registryService(parts) },
         { definition: StatsService, implementation: statsService({ ...parts, readings, cgroups }) },
       ],
       log,
@@ -178,10 +191,14 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     ),
   );
   const endpoint = await measured.listen();
+  restarts.begin();
+  health.begin();
   void removeOldCgroups(containers);
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
+      restarts.close();
+      health.close();
       // A server waits for its calls, and who listens to events never ends by itself.
       events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
@@ -220,11 +237,4 @@ function refuseLongPaths({ root, state }: Config): void {
       hint: 'choose a shorter one',
     });
   }
-}
-
-function refuseSystemdDriver({ runtime }: Config): void {
-  if (runtime.cgroupDriver !== 'systemd') return;
-  throw new BerthError('unimplemented', 'runtime.cgroup_driver = "systemd" is not in this version of berth', {
-    hint: 'use "cgroupfs", here and in the kubelet',
-  });
 }

@@ -7,11 +7,13 @@ import { randomHexId, type ContainerId } from '../base/ids';
 import { Rollback, together } from '../base/rollback';
 import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig } from '../cri';
+import { RunOptions } from '../cri/generated/berth/v1/run';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
 import { externalPlan } from '../oci/external-plan';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
+import { withRunOptions } from '../oci/run-options';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
 import { specToJson, type LinuxSpec, type Spec } from '../oci/spec';
 import { assertPodsUserNamespace, hostIds } from '../oci/user-namespace';
@@ -35,6 +37,7 @@ export interface CreateContainerRequest {
   /** For a person's container. */
   name?: string;
   autoRemove?: boolean;
+  options?: RunOptions;
 }
 
 const SIGTERM = 15;
@@ -99,6 +102,8 @@ async function make(
   const pid = pidNamespace(containers, sandbox, config);
   const host = hostFacts(containers, devices, image, volumes, paths.dir);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  if (request.options) withRunOptions(spec, request.options);
+  await fillVolumes(containers, spec);
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
@@ -186,6 +191,12 @@ async function make(
   return container;
 }
 
+/** A volume that is new has what the image has in its place. */
+async function fillVolumes({ volumes }: Containers, spec: Spec): Promise<void> {
+  const named = spec.mounts.filter(({ source }) => volumes.nameOf(source) !== undefined);
+  for (const mount of named) if (await volumes.isFresh(mount.source)) mount.copyUp = true;
+}
+
 /** The CRI: a pod in which a container shall be privileged says so itself. */
 function refuseMorePrivilege(sandbox: Sandbox, config: ContainerConfig): void {
   if (!config.linux?.securityContext?.privileged || sandbox.config.linux?.securityContext?.privileged) return;
@@ -219,11 +230,12 @@ function newRecord(
     config: Buffer.from(ContainerConfig.encode(config).finish()),
     ...(request.name === undefined ? {} : { name: request.name }),
     ...(request.autoRemove ? { autoRemove: true } : {}),
+    ...(request.options ? { options: Buffer.from(RunOptions.encode(request.options).finish()) } : {}),
     imageId: image.id,
     imageRef: image.digests[0] ?? image.id,
     layerKeys: [...new Set([image, ...volumes.values()].flatMap(({ layers }) => layers.map(layer => layer.key)))],
     ...(volumes.size === 0 ? {} : { imageVolumes: imageVolumes(config.mounts, volumes) }),
-    cgroupPath: join(sandbox.record.cgroupParent, id),
+    cgroupPath: containers.cgroups.containerPath(sandbox.record.cgroupParent, id),
     logPath: logPathOf(containers, sandbox, config, id),
     stopSignal: numberOfCriSignal(config.stopSignal) ?? signalNumber(image.config.stopSignal ?? '') ?? SIGTERM,
     createdAtNs: BigInt(Date.now()) * 1_000_000n,
@@ -315,9 +327,7 @@ export async function removeDirectories(containers: Containers, id: ContainerId)
 }
 
 export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {
-  const placement = await cgroups.create(cgroupPath);
-  await Promise.all([cgroups.limit(cgroupPath, resources), cgroups.limitDevices(cgroupPath, resources.devices)]);
-  return placement;
+  return cgroups.makeContainer(cgroupPath, resources, resources.devices);
 }
 
 export async function makeLogDirectory(logPath: string): Promise<void> {
