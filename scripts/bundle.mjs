@@ -40,10 +40,11 @@ copyFileSync(scripts('load.cjs'), join(root, 'dist/bundle/load.cjs'));
 
 /**
  * V8 keeps a source with a letter beyond Latin-1 in it at two bytes a letter, and all of it as long as the process lives.
- * esbuild escapes such letters but in comments, where nobody misses them.
+ * esbuild escapes such letters in strings; what is left is in regular expressions, where the same escapes are good.
  */
 function makeAscii(bundle) {
-  writeFileSync(bundle, readFileSync(bundle, 'utf8').replace(/[^\0-\x7f]/g, '?'));
+  const escape = letter => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  writeFileSync(bundle, readFileSync(bundle, 'utf8').replace(/[^\0-\x7f]/g, escape));
 }
 
 const bundleOf = async (source, outfile) => {
@@ -60,10 +61,10 @@ const bundleOf = async (source, outfile) => {
     define: { BERTH_GIT_COMMIT: JSON.stringify(gitCommit()) },
     // import() becomes require(): code that comes from a cache has lost Node's hook for import().
     supported: { 'dynamic-import': false },
-    // What Node's loader would put around it, so that load.cjs does not need to: that would be one more copy of it all.
     // The source stays in memory; names stay as they are, and lines short enough to be found by a stack's numbers.
     minifyWhitespace: true,
     lineLimit: 160,
+    // What Node's loader would put around it, so that load.cjs does not need to: that would be one more copy of it all.
     banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
     footer: { js: '})' },
     logLevel: 'warning',
