@@ -29,6 +29,7 @@ export interface Group {
 const imageVerbs: Readonly<Record<string, Verb>> = {
   ls: { summary: 'List images', errorCode: 1, load: () => import('./images.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
+  push: { summary: 'Bring an image to a registry', errorCode: 1, load: () => import('./push.js') },
   load: { summary: 'Take images out of an archive', errorCode: 1, load: () => import('./load.js') },
   save: { summary: 'Write images as an archive', errorCode: 1, load: () => import('./save.js') },
   import: { summary: 'Make an image of a file system in a tar', errorCode: 1, load: () => import('./image-import.js') },
@@ -37,6 +38,11 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
   history: { summary: 'Show what an image was built of', errorCode: 1, load: () => import('./history.js') },
   rm: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
   prune: { summary: 'Remove images that no container uses', errorCode: 1, load: () => import('./prune.js') },
+};
+
+const networkVerbs: Readonly<Record<string, Verb>> = {
+  ls: { summary: 'List networks', errorCode: 1, load: () => import('./network-ls.js') },
+  inspect: { summary: 'Show all that is known of networks', errorCode: 1, load: () => import('./network-inspect.js') },
 };
 
 /** What people's scripts call `docker container …`, beside the same verbs without the word. */
@@ -110,6 +116,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     errorCode: 1,
     load: () => import('./events.js'),
   },
+  port: { summary: 'Show which ports of the node lead to a container', errorCode: 1, load: () => import('./port.js') },
   stop: { summary: 'Stop running containers', errorCode: 1, load: () => import('./stop.js') },
   restart: { summary: 'Stop containers and start them again', errorCode: 1, load: () => import('./restart.js') },
   kill: { summary: 'Send a signal to running containers', errorCode: 1, load: () => import('./kill.js') },
@@ -125,6 +132,9 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   rename: { summary: 'Give a container another name', errorCode: 1, load: () => import('./rename.js') },
   rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
+  push: { summary: 'Bring an image to a registry', errorCode: 1, load: () => import('./push.js') },
+  login: { summary: 'Log in to a registry', errorCode: 1, load: () => import('./login.js') },
+  logout: { summary: 'Forget the login to a registry', errorCode: 1, load: () => import('./logout.js') },
   pulls: { summary: "Show the pulls that run, the kubelet's too", errorCode: 1, load: () => import('./pulls.js') },
   import: {
     summary: 'Take an image from a directory in the OCI layout',
@@ -157,6 +167,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     verbs: volumeVerbs,
   },
   image: { summary: 'Work with images', example: 'berth image ls alpine', verbs: imageVerbs },
+  network: { summary: 'Look at networks', example: 'berth network inspect berth', verbs: networkVerbs },
   registry: {
     summary: 'Look at registries',
     example: 'berth registry explain registry.example/app:1',
