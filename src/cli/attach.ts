@@ -8,7 +8,7 @@ import { forwardSignals } from './signals';
 import { sizeOf, takeTerminal } from './terminal';
 
 export function define(command: Command, daemon: () => Daemon): void {
-  command
+  addAttachFlags(command)
     .usage('[OPTIONS] CONTAINER')
     .argument('<container>', 'a name, an id, or the first digits of one')
     .option('--no-stdin', 'only watch')
@@ -17,9 +17,22 @@ export function define(command: Command, daemon: () => Daemon): void {
       '\nWhat it wrote before is in its log. At a terminal, Ctrl-P Ctrl-Q leaves, and the container runs on.' +
         '\nExample: berth attach web',
     )
-    .action(async (container: string, { stdin }: { stdin: boolean }) => {
-      process.exitCode = await attach(daemon(), container, stdin);
+    .action(async (container: string, { stdin, ...how }: { stdin: boolean } & AttachFlags) => {
+      process.exitCode = await attach(daemon(), container, stdin, how);
     });
+}
+
+/** How a person sits before a container. */
+export interface AttachFlags {
+  sigProxy: boolean;
+  detachKeys: string;
+}
+
+/** The flags of everything that attaches. */
+export function addAttachFlags(command: Command): Command {
+  return command
+    .option('--sig-proxy <bool>', 'hand signals on to the container (default: true)', text => text !== 'false', true)
+    .option('--detach-keys <keys>', 'what leaves the terminal (default: ctrl-p,ctrl-q)', 'ctrl-p,ctrl-q');
 }
 
 type Talk = Conversation<AttachRequest, AttachResponse>;
@@ -32,16 +45,19 @@ export async function attach(
   daemon: Daemon,
   container: string,
   stdin: boolean,
+  { sigProxy, detachKeys }: AttachFlags,
   start: () => Promise<unknown> = () => Promise.resolve(),
 ): Promise<number> {
+  const keys = new DetachKeys(detachKeys);
   const talk = daemon.converse(BerthService.attach);
   void talk.say({ start: { container, stdin } });
   const starting = talk.watching.then(start);
   starting.catch(() => talk.cancel());
-  using _signals = forwardSignals(async signal => {
+  const forward = async (signal: string) => {
     await starting;
     await daemon.ask(BerthService.kill, { container, signal });
-  });
+  };
+  using _signals = sigProxy ? forwardSignals(forward) : undefined;
   let terminal: Disposable | undefined;
   let hasLeft = false;
   const leave = () => {
@@ -53,7 +69,7 @@ export async function attach(
       if (tty) terminal = takeTerminal(stdin && process.stdin.isTTY, resize => void talk.say({ resize }));
       const resize = sizeOf(process.stdout);
       if (tty && resize) void talk.say({ resize });
-      if (stdin) void sendStdin(talk, tty && process.stdin.isTTY ? new DetachKeys() : undefined, leave);
+      if (stdin) void sendStdin(talk, tty && process.stdin.isTTY ? keys : undefined, leave);
     });
   } catch (error) {
     if (hasLeft) return 0;
