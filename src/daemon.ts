@@ -15,6 +15,7 @@ import { Runtimes } from './container/runtimes';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
+import { RegistryService } from './cri/generated/berth/v1/registry';
 import { EventsService } from './cri/generated/berth/v1/events';
 import { StatsService } from './cri/generated/berth/v1/stats';
 import { Events } from './events/events';
@@ -28,6 +29,7 @@ import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
+import { registryService } from './rpc/berth-registry';
 import { eventsService } from './rpc/berth-events';
 import { berthService, containersService } from './rpc/berth-service';
 import { statsService } from './rpc/berth-stats';
@@ -181,6 +183,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: BerthService, implementation: berthService(parts, names) },
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
+        { definition: RegistryService, implementation: registryService(parts) },
         { definition: StatsService, implementation: statsService({ ...parts, readings, cgroups }) },
       ],
       log,

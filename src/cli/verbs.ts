@@ -31,6 +31,7 @@ export interface Group {
 const imageVerbs: Readonly<Record<string, Verb>> = {
   ls: { summary: 'List images', errorCode: 1, load: () => import('./images.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
+  push: { summary: 'Bring an image to a registry', errorCode: 1, load: () => import('./push.js') },
   load: { summary: 'Take images out of an archive', errorCode: 1, load: () => import('./load.js') },
   save: { summary: 'Write images as an archive', errorCode: 1, load: () => import('./save.js') },
   import: { summary: 'Make an image of a file system in a tar', errorCode: 1, load: () => import('./image-import.js') },
@@ -127,6 +128,9 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   rename: { summary: 'Give a container another name', errorCode: 1, load: () => import('./rename.js') },
   rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
+  push: { summary: 'Bring an image to a registry', errorCode: 1, load: () => import('./push.js') },
+  login: { summary: 'Log in to a registry', errorCode: 1, load: () => import('./login.js') },
+  logout: { summary: 'Forget the login to a registry', errorCode: 1, load: () => import('./logout.js') },
   pulls: { summary: "Show the pulls that run, the kubelet's too", errorCode: 1, load: () => import('./pulls.js') },
   import: {
     summary: 'Take an image from a directory in the OCI layout',
