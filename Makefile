@@ -148,6 +148,10 @@ bench-stream: deps build bench-peers ## measure logs, streaming execs and ExecSy
 bench-pull: deps build bench-peers ## measure pulling an image beside containerd, skopeo and umoci (as root)
 	@node dist/bench/pull.js
 
+.PHONY: bench-network
+bench-network: deps build bench-peers ## measure a pod's network beside the plugins alone and containerd (as root)
+	@node dist/bench/network.js
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf build dist bin coverage src/cri/generated
