@@ -146,6 +146,18 @@ bench-stream: deps build bench-peers ## measure logs, streaming execs and ExecSy
 bench-pull: deps build bench-peers ## measure pulling an image beside containerd, skopeo and umoci (as root)
 	@node dist/bench/pull.js
 
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: install
+install: build ## below PREFIX (/usr/local), with a systemd unit; DESTDIR=dir for packages
+	@node scripts/install.mjs '$(PREFIX)' '$(DESTDIR)'
+
+.PHONY: uninstall
+uninstall: ## what install has put there; images and containers stay
+	rm -rf '$(DESTDIR)$(PREFIX)/lib/berth' '$(DESTDIR)$(PREFIX)/bin/berthd' '$(DESTDIR)$(PREFIX)/bin/berth' \
+	  '$(DESTDIR)$(PREFIX)/lib/systemd/system/berthd.service'
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf build dist bin coverage src/cri/generated
