@@ -3,8 +3,7 @@ import { join } from 'node:path';
 import { Context } from './base/context';
 import { BerthError } from './base/errors';
 import type { Logger } from './base/log';
-import { Cgroups } from './cgroup/groups';
-import { readHierarchies } from './cgroup/hierarchies';
+import { hasSystemd, openCgroups } from './cgroup/open';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
 import { LogGrowth } from './container/log-growth';
@@ -33,6 +32,7 @@ import { statsService } from './rpc/berth-stats';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
+import { chooseCgroupDriver } from './sandbox/cgroup-driver';
 import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
@@ -55,7 +55,6 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     mkdirSync(dir, { recursive: true, mode: 0o700 });
   }
   lockDirectory(root);
-  refuseSystemdDriver(config);
 
   const store = openStore(join(root, 'db'), log, join(state, 'journal'));
   const measured = await openMetrics(
@@ -65,7 +64,14 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     log,
   );
   const traces = await openTraces(config.tracing, version, log);
-  const cgroups = new Cgroups(readHierarchies());
+  const sandboxTable = store.quickTable<SandboxRecord>('sandboxes', 1);
+  const { driver, stays } = chooseCgroupDriver(sandboxTable.list(), {
+    configured: config.runtime.cgroupDriver,
+    hasSystemd: hasSystemd(),
+    stateDir: state,
+  });
+  if (stays) log.warn(stays);
+  const cgroups = await openCgroups(driver, log);
   const network = new PodNetwork({
     configDir: config.network.cniConfigDir,
     binDirs: config.network.cniBinDirs,
@@ -83,7 +89,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   });
   const events = new Events();
   const sandboxes = new Sandboxes(
-    store.quickTable<SandboxRecord>('sandboxes', 1),
+    sandboxTable,
     state,
     cgroups,
     network,
@@ -220,11 +226,4 @@ function refuseLongPaths({ root, state }: Config): void {
       hint: 'choose a shorter one',
     });
   }
-}
-
-function refuseSystemdDriver({ runtime }: Config): void {
-  if (runtime.cgroupDriver !== 'systemd') return;
-  throw new BerthError('unimplemented', 'runtime.cgroup_driver = "systemd" is not in this version of berth', {
-    hint: 'use "cgroupfs", here and in the kubelet',
-  });
 }

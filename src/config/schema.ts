@@ -125,7 +125,9 @@ export const schema = table({
       path: absolutePath().meta({ description: 'The program of an OCI runtime, such as `/usr/bin/crun`.' }),
       args: listOf(z.string('a text'), 'a list of texts')
         .default([])
-        .describe('Its options before the command, such as `["--systemd-cgroup"]`.'),
+        .describe(
+          'Its options before the command, such as `["--debug"]`; cgroups are made by berth, whatever its driver.',
+        ),
       annotations: listOf(z.string('a text'), 'a list of texts')
         .default([])
         .describe(
@@ -142,7 +144,9 @@ export const schema = table({
   runtime: table({
     cgroup_driver: oneOf(['auto', 'cgroupfs', 'systemd'])
       .default('auto')
-      .describe('Who makes cgroups; this version has `cgroupfs`, which `auto` means, too.'),
+      .describe(
+        'Who makes cgroups: `systemd`, a scope for each container, or `cgroupfs`, berth itself; the kubelet must use the same. `auto` is `systemd` where that is the init of the host, but stays with the pods that live.',
+      ),
     pids_limit: wholeNumber(0, 4_194_304)
       .default(0)
       .describe('Processes and threads that one container may have; 0 is any number.'),

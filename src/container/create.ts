@@ -223,7 +223,7 @@ function newRecord(
     imageRef: image.digests[0] ?? image.id,
     layerKeys: [...new Set([image, ...volumes.values()].flatMap(({ layers }) => layers.map(layer => layer.key)))],
     ...(volumes.size === 0 ? {} : { imageVolumes: imageVolumes(config.mounts, volumes) }),
-    cgroupPath: join(sandbox.record.cgroupParent, id),
+    cgroupPath: containers.cgroups.containerPath(sandbox.record.cgroupParent, id),
     logPath: logPathOf(containers, sandbox, config, id),
     stopSignal: numberOfCriSignal(config.stopSignal) ?? signalNumber(image.config.stopSignal ?? '') ?? SIGTERM,
     createdAtNs: BigInt(Date.now()) * 1_000_000n,
@@ -315,9 +315,7 @@ export async function removeDirectories(containers: Containers, id: ContainerId)
 }
 
 export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {
-  const placement = await cgroups.create(cgroupPath);
-  await Promise.all([cgroups.limit(cgroupPath, resources), cgroups.limitDevices(cgroupPath, resources.devices)]);
-  return placement;
+  return cgroups.makeContainer(cgroupPath, resources, resources.devices);
 }
 
 export async function makeLogDirectory(logPath: string): Promise<void> {

@@ -74,7 +74,7 @@ function infoRpcs({ log, config, version, containers, sandboxes: { network }, us
     status: unary(log, 'Status', request =>
       info.status(config, network, userNamespaces, request.verbose, containers.runtimes.list()),
     ),
-    runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
+    runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig(containers.cgroups.driver)),
     updateRuntimeConfig: unary(log, 'UpdateRuntimeConfig', async ({ runtimeConfig }) => {
       await network.setPodCidrs(podCidrs(runtimeConfig?.networkConfig?.podCidr ?? ''));
       return {};

@@ -17,7 +17,7 @@ import { podUserNamespace } from '../oci/user-namespace';
 import { makeFiles, mkdirs, removeTree, type FileCall } from '../process/files';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmountAll } from '../process/pin';
-import { cgroupParentOf, makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
+import { makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
 import { selinuxHost } from './security-modules';
 import { watchInit } from './watch';
 import type { Owner, Sandbox, Sandboxes, SandboxPaths, SandboxRecord } from './sandboxes';
@@ -51,7 +51,7 @@ async function make(
 ): Promise<Sandbox> {
   const { config, owner } = request;
   const watch = new Stopwatch('RunPodSandbox', steps);
-  const fresh = newRecord(request);
+  const fresh = newRecord(sandboxes, request);
   const hasNetwork = fresh.ownNetwork && !fresh.isOffline;
   const planned = hasNetwork ? await sandboxes.network.plan(fresh.id, config, owner) : undefined;
   const limits = podLimits(config, sandboxes.podPidsLimit);
@@ -136,13 +136,16 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
   return metadata;
 }
 
-function newRecord({ config, runtimeHandler, owner, isOffline }: RunSandboxRequest): SandboxRecord {
+function newRecord(
+  { cgroups }: Sandboxes,
+  { config, runtimeHandler, owner, isOffline }: RunSandboxRequest,
+): SandboxRecord {
   const id = randomHexId() as SandboxId;
   const options = config.linux?.securityContext?.namespaceOptions;
   const { network, ipc } = podNamespaces(options);
   const userns = podUserNamespace(options);
   const ownNetwork = network === 'pod';
-  const cgroupParent = cgroupParentOf(config);
+  const cgroupParent = config.linux?.cgroupParent ?? '';
   return {
     version: 1,
     id,
@@ -156,7 +159,8 @@ function newRecord({ config, runtimeHandler, owner, isOffline }: RunSandboxReque
     ...(isOffline ? { isOffline } : {}),
     ownIpc: ipc === 'pod',
     ...(userns ? { userns } : {}),
-    cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
+    cgroupDriver: cgroups.driver,
+    cgroupParent: cgroupParent === '' ? cgroups.ownParentPath(id) : cgroups.parentPath(cgroupParent),
     ownsCgroupParent: cgroupParent === '',
   };
 }

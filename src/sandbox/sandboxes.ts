@@ -7,7 +7,7 @@ import type { Leftover } from '../base/rollback';
 import type { Lap } from '../base/stopwatch';
 import { SingleFlight } from '../base/single-flight';
 import { assertMove, type Moves } from '../base/state-machine';
-import type { Cgroups } from '../cgroup/groups';
+import type { CgroupDriverName, Cgroups } from '../cgroup/groups';
 import { PodSandboxConfig } from '../cri';
 import { Events } from '../events/events';
 import { POD_FILES } from '../network/pod-files';
@@ -47,6 +47,8 @@ export interface SandboxRecord {
   userns?: IdMappings;
   /** The init of a shared PID namespace. */
   pause?: { pid: number; pidStartTime: bigint } | undefined;
+  /** Who made its cgroups; absent: cgroupfs. */
+  cgroupDriver?: CgroupDriverName;
   /** Cgroup under which the pod's containers lie. */
   cgroupParent: string;
   /** True when berth made `cgroupParent` and removes it. */
