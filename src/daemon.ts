@@ -6,13 +6,16 @@ import type { Logger } from './base/log';
 import { hasSystemd, openCgroups } from './cgroup/open';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
+import { HealthChecks } from './container/health';
 import { LogGrowth } from './container/log-growth';
 import { Names } from './container/names';
+import { RestartPolicies } from './container/restart-policy';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
+import { RegistryService } from './cri/generated/berth/v1/registry';
 import { EventsService } from './cri/generated/berth/v1/events';
 import { StatsService } from './cri/generated/berth/v1/stats';
 import { Events } from './events/events';
@@ -26,6 +29,7 @@ import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
+import { registryService } from './rpc/berth-registry';
 import { eventsService } from './rpc/berth-events';
 import { berthService, containersService } from './rpc/berth-service';
 import { statsService } from './rpc/berth-stats';
@@ -129,6 +133,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     new Runtimes(runtimes),
   );
   layersInUse = () => containers.layersInUse();
+  const restarts = new RestartPolicies(containers);
+  const health = new HealthChecks(containers);
   const growth = new LogGrowth(containers);
   if (measured.isOn) measure(measured.metrics, cgroups, containers, growth);
 
@@ -168,7 +174,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       observers,
     ),
   );
-  const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
+  const parts = { log, version, config, images, sandboxes, containers, metrics: measured.metrics };
   const names = new Names(containers);
   servers.push(
     await serve(
@@ -177,6 +183,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: BerthService, implementation: berthService(parts, names) },
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
+        { definition: RegistryService, implementation: registryService(parts) },
         { definition: StatsService, implementation: statsService({ ...parts, readings, cgroups }) },
       ],
       log,
@@ -184,10 +191,14 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     ),
   );
   const endpoint = await measured.listen();
+  restarts.begin();
+  health.begin();
   void removeOldCgroups(containers);
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
+      restarts.close();
+      health.close();
       // A server waits for its calls, and who listens to events never ends by itself.
       events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);

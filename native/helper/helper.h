@@ -110,6 +110,8 @@ int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_label(struct launch *launch, struct fields *fields);
 int step_hook(struct launch *launch, struct fields *fields);
 int step_exec(struct launch *launch, struct fields *fields);
+/* Returns in a child, whose parent stays. */
+int step_first_process(struct launch *launch);
 /* Copies; these do not return. */
 int step_copy_stat(struct launch *launch, struct fields *fields);
 int step_copy_out(struct launch *launch, struct fields *fields);

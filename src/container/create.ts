@@ -7,11 +7,13 @@ import { randomHexId, type ContainerId } from '../base/ids';
 import { Rollback, together } from '../base/rollback';
 import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig } from '../cri';
+import { RunOptions } from '../cri/generated/berth/v1/run';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
 import { externalPlan } from '../oci/external-plan';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
+import { withRunOptions } from '../oci/run-options';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
 import { specToJson, type LinuxSpec, type Spec } from '../oci/spec';
 import { assertPodsUserNamespace, hostIds } from '../oci/user-namespace';
@@ -35,6 +37,7 @@ export interface CreateContainerRequest {
   /** For a person's container. */
   name?: string;
   autoRemove?: boolean;
+  options?: RunOptions;
 }
 
 const SIGTERM = 15;
@@ -99,6 +102,8 @@ async function make(
   const pid = pidNamespace(containers, sandbox, config);
   const host = hostFacts(containers, devices, image, volumes, paths.dir);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  if (request.options) withRunOptions(spec, request.options);
+  await fillVolumes(containers, spec);
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
@@ -186,6 +191,12 @@ async function make(
   return container;
 }
 
+/** A volume that is new has what the image has in its place. */
+async function fillVolumes({ volumes }: Containers, spec: Spec): Promise<void> {
+  const named = spec.mounts.filter(({ source }) => volumes.nameOf(source) !== undefined);
+  for (const mount of named) if (await volumes.isFresh(mount.source)) mount.copyUp = true;
+}
+
 /** The CRI: a pod in which a container shall be privileged says so itself. */
 function refuseMorePrivilege(sandbox: Sandbox, config: ContainerConfig): void {
   if (!config.linux?.securityContext?.privileged || sandbox.config.linux?.securityContext?.privileged) return;
@@ -219,6 +230,7 @@ function newRecord(
     config: Buffer.from(ContainerConfig.encode(config).finish()),
     ...(request.name === undefined ? {} : { name: request.name }),
     ...(request.autoRemove ? { autoRemove: true } : {}),
+    ...(request.options ? { options: Buffer.from(RunOptions.encode(request.options).finish()) } : {}),
     imageId: image.id,
     imageRef: image.digests[0] ?? image.id,
     layerKeys: [...new Set([image, ...volumes.values()].flatMap(({ layers }) => layers.map(layer => layer.key)))],

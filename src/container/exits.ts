@@ -111,6 +111,7 @@ async function finish(containers: Containers, container: Container, end: Partial
   await removeOldCgroup(containers, container);
   crashPoint('exit.cgroup-removed');
   if (container.record.autoRemove) removeOnceUnheld(containers, container);
+  containers.onExited(container);
 }
 
 /** An exit happens once: when it cannot be written down (a full disk), that is tried again until it can. */

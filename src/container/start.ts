@@ -27,6 +27,7 @@ export async function startContainer(containers: Containers, ctx: Context, conta
     await containers.updateFrom('created', container, { state: 'running', startedAtNs, timings });
     watch.lap('write the record: running');
     crashPoint('start.recorded');
+    containers.onStarted(container);
     ctx.log.info('container is started', { container: id });
   });
 }

@@ -40,20 +40,25 @@ import { isFull, Reserve } from './reserve';
 import {
   canonicalForm,
   digestForm,
+  parseHost,
   parseReference,
+  type Reference,
   repositoryForm,
   tagForm,
   wanted,
-  type Reference,
 } from './reference';
 import type { RegistryAuth } from './registry/auth';
 import { collectUnused, findImage, withoutName, type Collected } from './remove';
 import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
-import { saveImages, type Saved } from './save';
+import type { Saved } from './exported';
+import { pushImage, type PushedImage, type PushProgress } from './push';
+import { saveImages } from './save';
 import { RegistryClient, type RegistryOptions } from './registry/client';
 import { storedAuth, storesCredentials, type DockerConfigOptions } from './registry/docker-config';
+import { forgetLogin, keepLogin, type Login } from './registry/docker-login';
 import { explainPull, type EndpointReport } from './registry/explain';
 import { Transport, type TransportOptions } from './registry/transport';
+import { Uploads } from './registry/uploads';
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
 import { Layers, upgradeLayer, type LayerRecord, type LayerState } from './snapshot/layers';
@@ -62,6 +67,7 @@ import { removeDirectory, syncFileSystem } from './unpack/unpack';
 export type { RegistryAuth } from './registry/auth';
 export type { ImageConfig } from './documents';
 export type { EndpointReport } from './registry/explain';
+export type { PushProgress } from './push';
 export type { LayerProgress, OnProgress } from './pull';
 
 export interface ImageOptions {
@@ -352,6 +358,66 @@ export class Images {
     });
   }
 
+  /**
+   * Brings an image to the registry of its name, a tag: with the request's credentials, else the node's own for that host.
+   * The image then has the registry's digest as one more name.
+   */
+  async push(
+    ctx: Context,
+    text: string,
+    auth?: RegistryAuth,
+    onProgress: (event: PushProgress) => void = () => undefined,
+  ): Promise<PushedImage & { reference: string }> {
+    const target = givenName(text);
+    const reference = canonicalForm(target);
+    return this.pins.during(async pin => {
+      const record = findImage(this.records.list(), reference);
+      if (!record) throw new BerthError('not_found', `no image is called ${reference}`, { hint: 'tag it first' });
+      for (const { digest } of record.content) pin(digest);
+      return this.incoming.during(async dir => {
+        const client = await RegistryClient.open(target, auth, this.registryOptions(), 'push');
+        const uploads = new Uploads(client, this.options.retryDelayMs);
+        const registryOf = (place: string) => this.registry(parseReference(place), undefined);
+        const parts = { content: this.content, registryOf };
+        const pushed = await pushImage(parts, ctx, { record, tags: [reference] }, target, uploads, dir, onProgress);
+        await this.addDigest(record.id, digestForm(target, pushed.digest));
+        this.tell(record.id, 'push', [reference]);
+        return { ...pushed, reference };
+      });
+    });
+  }
+
+  /** Asks a registry whether it knows a login, and keeps it for this node's people. Says where it is kept. */
+  async login(ctx: Context, server: string, login: Login): Promise<string> {
+    const host = parseHost(server);
+    ctx.stage(`log in to ${host}`);
+    const client = await RegistryClient.open(
+      { host, repository: 'login' },
+      login,
+      this.registryOptions(false),
+      'login',
+    );
+    await client.checkLogin(ctx);
+    return keepLogin(host, login, this.keptLogins());
+  }
+
+  /** Forgets a login; false when none was kept. */
+  async logout(server: string): Promise<boolean> {
+    return forgetLogin(parseHost(server), this.keptLogins());
+  }
+
+  private keptLogins(): DockerConfigOptions {
+    return this.options.dockerConfig ?? { file: 'none', helperDirs: [] };
+  }
+
+  private async addDigest(id: Digest, digest: string): Promise<void> {
+    await this.options.store.transaction(() => {
+      const found = this.records.get(id);
+      if (!found || found.digests.includes(digest)) return;
+      void this.records.put(id, { ...found, digests: [...found.digests, digest] });
+    });
+  }
+
   /** Gives an image one more name; another image that had it loses it. Returns the name in full. */
   async tag(refOrId: string, name: string): Promise<string> {
     const tag = canonicalForm(givenName(name));
@@ -589,8 +655,9 @@ export class Images {
             entry.take(event);
             onProgress(event);
           };
+          // No registry may have its layers: as they came they can be pushed and saved.
           const fetched = await fetchImage(
-            this.parts,
+            { ...this.parts, keepLayerBlobs: true },
             ctx,
             { source, repository: undefined, reference: own, which: digest },
             pin,

@@ -26,6 +26,10 @@ export interface RunSandboxRequest {
   config: PodSandboxConfig;
   runtimeHandler: string;
   owner: Owner;
+  /** Bytes of /dev/shm; absent: 64 MiB. */
+  shmBytes?: bigint;
+  /** Lines of /etc/hosts beside the pod's own. */
+  extraHosts?: readonly { name: string; address: string }[];
   /** A network of its own with the loopback device alone, whatever the node has for others. */
   isOffline?: boolean;
 }
@@ -138,7 +142,7 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
 
 function newRecord(
   { cgroups }: Sandboxes,
-  { config, runtimeHandler, owner, isOffline }: RunSandboxRequest,
+  { config, runtimeHandler, owner, isOffline, shmBytes, extraHosts }: RunSandboxRequest,
 ): SandboxRecord {
   const id = randomHexId() as SandboxId;
   const options = config.linux?.securityContext?.namespaceOptions;
@@ -159,6 +163,8 @@ function newRecord(
     ...(isOffline ? { isOffline } : {}),
     ownIpc: ipc === 'pod',
     ...(userns ? { userns } : {}),
+    ...(shmBytes === undefined ? {} : { shmBytes }),
+    ...(extraHosts && extraHosts.length > 0 ? { extraHosts } : {}),
     cgroupDriver: cgroups.driver,
     cgroupParent: cgroupParent === '' ? cgroups.ownParentPath(id) : cgroups.parentPath(cgroupParent),
     ownsCgroupParent: cgroupParent === '',
@@ -224,7 +230,7 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
       utsPath: record.ownNetwork ? paths.uts : undefined,
       pidPath: pid === 'shared' ? paths.pid : undefined,
       shmPath: paths.shm,
-      shmBytes: SHM_BYTES,
+      shmBytes: record.shmBytes ?? SHM_BYTES,
       fileLabel: await fileLabel(record, config),
       sysctls: config.linux?.sysctls ?? {},
       userns: record.userns && { ...record.userns, path: paths.user },
@@ -240,12 +246,12 @@ async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Pr
 
 /** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */
 export async function writePodFiles(
-  { userns, ownIpc, hostname }: SandboxRecord,
+  { userns, ownIpc, hostname, extraHosts }: SandboxRecord,
   config: PodSandboxConfig,
   paths: SandboxPaths,
   ips: readonly string[],
 ): Promise<void> {
-  const files = Object.entries(await podFiles(config, hostname, ips));
+  const files = Object.entries(await podFiles(config, hostname, ips, extraHosts));
   const made = files.map(([name, data]): FileCall => ({
     call: 'create',
     path: join(paths.dir, name),

@@ -45,6 +45,10 @@ export interface SandboxRecord {
   ownIpc: boolean;
   /** The user namespace that owns the pod's other namespaces; absent: the host's. */
   userns?: IdMappings;
+  /** Of its /dev/shm; absent: 64 MiB. */
+  shmBytes?: bigint;
+  /** Lines of /etc/hosts that a person has asked for. */
+  extraHosts?: readonly { name: string; address: string }[];
   /** The init of a shared PID namespace. */
   pause?: { pid: number; pidStartTime: bigint } | undefined;
   /** Who made its cgroups; absent: cgroupfs. */

@@ -81,11 +81,16 @@ describe('cgroups made by systemd', function () {
     assert.equal(path, `/kubepods.slice/kubepods-burstable.slice/${slice}/berth-c${counter}.scope/container`);
     assert.equal(placement.v2Directory, hierarchies.v2 && join(hierarchies.v2, path));
     assert.ok(directories(hierarchies, path).every(existsSync));
-    const { properties } = fake.units.get(`berth-c${counter}.scope`) ?? assert.fail('no unit');
+    const { properties } = fake.units.get(scopeOf(path)?.scope ?? '') ?? assert.fail('no unit');
     assert.equal(properties.get('Delegate')?.value, true);
     assert.equal(properties.get('Slice')?.value, slice);
     assert.equal(properties.get('TasksMax')?.value, 6n);
     assert.deepEqual(cgroups.processes(path), []);
+    const other = newPath();
+    await cgroups.makeContainer(other, {}, []);
+    const unlimited = fake.units.get(scopeOf(other)?.scope ?? '')?.properties.get('TasksMax')?.value;
+    assert.equal(unlimited, 2n ** 64n - 1n);
+    await cgroups.remove(other);
     await cgroups.remove(path);
     assert.deepEqual(scopeDirs(path).filter(existsSync), []);
     assert.equal(fake.units.size, 0);

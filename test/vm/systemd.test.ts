@@ -54,6 +54,7 @@ describe('containers whose cgroups systemd makes', function () {
     assert.equal(shown(scope(id), 'ControlGroup'), scopePath(id));
     assert.equal(shown(scope(id), 'Delegate'), 'yes');
     assert.equal(shown(scope(id), 'ActiveState'), 'active');
+    assert.equal(shown(scope(id), 'TasksMax'), 'infinity');
     assert.deepEqual(pidsIn(scopePath(id)), []);
     assert.equal(pidsIn(`${scopePath(id)}/hold`).length, 1);
     assert.ok(pidsIn(`${scopePath(id)}/container`).includes(await node().pidOf(id)));
@@ -109,7 +110,7 @@ describe('containers whose cgroups systemd makes', function () {
     const command = [
       'sh',
       '-c',
-      ': < /dev/kmsg && echo kmsg; mknod /m c 1 1 && echo made; : < /m || echo closed; : < /dev/null && : > /dev/ptmx && echo usual',
+      ': < /dev/kmsg && echo kmsg; mknod /m c 1 1 && echo made; (: < /m) || echo closed; : < /dev/null && : > /dev/ptmx && echo usual',
     ];
     const { stdout } = await node().run(command, { pod, devices, security });
     assert.equal(stdout, 'kmsg\nmade\nclosed\nusual\n');

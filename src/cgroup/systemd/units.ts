@@ -24,13 +24,18 @@ export class Units {
   ) {}
 
   /**
-   * Makes the scope of a container's cgroup, delegated: what is below it is berth's. The holder is what systemd makes it
+   * Makes the scope of a container's cgroup, delegated: what is below it is berth's. Without a limit of processes it has none,
+   * where systemd's default would be a share of the machine's. The holder is what systemd makes it
    * around, and is then moved aside, since v2 has no processes where controllers are passed on.
    */
   async startScope(parts: ScopeParts, limits: Limits, devices: readonly DeviceRule[]): Promise<void> {
     const holder = await startHolder(parts.scope);
     try {
-      await this.systemd.start(parts.scope, scopeProperties(parts, holder.pid, limits, devices));
+      await this.systemd.start(parts.scope, [
+        ...scopeProperties(parts, holder.pid),
+        ...limitProperties({ pids: { limit: -1n }, ...limits }, BESIDE),
+        ...(this.hasDeviceLists ? [] : deviceProperties(devices)),
+      ]);
       await this.moveAside(holder.pid, parts);
       holder.keep();
     } catch (error) {
@@ -100,6 +105,11 @@ export class Units {
     }
   }
 
+  /** v1 has no programs but a list, of which the container's own cgroup may have a part only; systemd keeps out of it. */
+  private get hasDeviceLists(): boolean {
+    return homeOf(this.hierarchies, 'devices') !== undefined;
+  }
+
   private async moveAside(pid: number, { scope, hold }: ScopeParts): Promise<void> {
     const { v2 } = this.hierarchies;
     if (v2 === undefined) return;
@@ -117,20 +127,13 @@ function unitOf(path: string): string | undefined {
   return scopeOf(path)?.scope ?? sliceOf(path);
 }
 
-function scopeProperties(
-  { scope, slice }: ScopeParts,
-  pid: number,
-  limits: Limits,
-  devices: readonly DeviceRule[],
-): Property[] {
+function scopeProperties({ scope, slice }: ScopeParts, pid: number): Property[] {
   return [
     text('Description', `container ${scope.slice('berth-'.length, -'.scope'.length)} of berth`),
     text('Slice', slice),
     flag('Delegate', true),
     ['PIDs', { signature: 'au', value: [pid] }],
     ...common(),
-    ...limitProperties(limits, BESIDE),
-    ...deviceProperties(devices),
   ];
 }
 
