@@ -160,6 +160,10 @@ uninstall: ## what install has put there; images and containers stay
 	rm -rf '$(DESTDIR)$(PREFIX)/lib/berth' '$(DESTDIR)$(PREFIX)/bin/berthd' '$(DESTDIR)$(PREFIX)/bin/berth' \
 	  '$(DESTDIR)$(PREFIX)/lib/systemd/system/berthd.service'
 
+.PHONY: bench-network
+bench-network: deps build bench-peers ## measure a pod's network beside the plugins alone and containerd (as root)
+	@node dist/bench/network.js
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf build dist bin coverage src/cri/generated

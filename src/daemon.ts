@@ -17,6 +17,7 @@ import { BerthService } from './cri/generated/berth/v1/berth';
 import { ContainersService } from './cri/generated/berth/v1/containers';
 import { RegistryService } from './cri/generated/berth/v1/registry';
 import { EventsService } from './cri/generated/berth/v1/events';
+import { NetworksService } from './cri/generated/berth/v1/network';
 import { StatsService } from './cri/generated/berth/v1/stats';
 import { Events } from './events/events';
 import { openImages } from './image/images';
@@ -31,6 +32,7 @@ import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
 import { registryService } from './rpc/berth-registry';
 import { eventsService } from './rpc/berth-events';
+import { networksService } from './rpc/berth-network';
 import { berthService, containersService } from './rpc/berth-service';
 import { statsService } from './rpc/berth-stats';
 import { imageService } from './rpc/image-service';
@@ -183,6 +185,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: BerthService, implementation: berthService(parts, names) },
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
+        { definition: NetworksService, implementation: networksService(parts) },
         { definition: RegistryService, implementation: registryService(parts) },
         { definition: StatsService, implementation: statsService({ ...parts, readings, cgroups }) },
       ],
@@ -202,6 +205,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       // A server waits for its calls, and who listens to events never ends by itself.
       events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
+      await network.close();
       await images.close();
       await store.close();
       await traces?.close();
