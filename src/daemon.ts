@@ -1,8 +1,10 @@
-import { mkdirSync, openSync } from 'node:fs';
+import { mkdirSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Context } from './base/context';
 import { BerthError } from './base/errors';
 import type { Logger } from './base/log';
+import { BuildCache, type CacheRecord } from './build/cache';
+import { CacheMounts } from './build/cache-mounts';
 import { Cgroups } from './cgroup/groups';
 import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
@@ -12,6 +14,7 @@ import { Runtimes } from './container/runtimes';
 import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
+import { BuilderService } from './cri/generated/berth/v1/build';
 import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
 import { openMetrics } from './metrics/open';
@@ -19,6 +22,7 @@ import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import { PodNetwork } from './network/pod-network';
+import { buildService } from './rpc/berth-build';
 import { berthService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
@@ -70,6 +74,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   );
   const containerTable = store.table<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
+  const buildCache = new BuildCache(store.table<CacheRecord>('build-cache', 1));
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
   const measured = await openMetrics(config.metrics.address, version, { images: () => readingsOf(images) }, log);
   const images = await openImages({
@@ -84,6 +89,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     allowForeignLayers: config.registry.allowForeignLayers,
     keepLayerBlobs: config.registry.keepLayerBlobs,
     layersInUse: () => layersInUse(),
+    keptByBuilds: buildCache,
     book: new PullBook(measured.metrics),
   });
   const containers = new Containers(
@@ -124,10 +130,18 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     ),
   );
   const berth = berthService({ log, version, images, sandboxes, containers, metrics: measured.metrics });
+  const builder = buildService(log, {
+    ...{ images, sandboxes, containers, cache: buildCache },
+    cacheMounts: new CacheMounts(join(root, 'build', 'mounts')),
+    secretsDir: freshDirectory(join(state, 'build-secrets')),
+  });
   servers.push(
     await serve(
       join(state, 'berth.sock'),
-      [{ definition: BerthService, implementation: berth }],
+      [
+        { definition: BerthService, implementation: berth },
+        { definition: BuilderService, implementation: builder },
+      ],
       log,
       measured.metrics,
     ),
@@ -142,6 +156,13 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       await store.close();
     },
   };
+}
+
+/** Made anew: what an earlier daemon left in it is gone. */
+function freshDirectory(path: string): string {
+  rmSync(path, { recursive: true, force: true });
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  return path;
 }
 
 /** 0 in the configuration is no limit. */

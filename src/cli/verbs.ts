@@ -28,6 +28,7 @@ export interface Group {
 /** What `berth image` does, under the names that docker has for it. */
 const imageVerbs: Readonly<Record<string, Verb>> = {
   ls: { summary: 'List images', errorCode: 1, load: () => import('./images.js') },
+  build: { summary: 'Build an image from a Dockerfile', errorCode: 1, load: () => import('./build.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
   load: { summary: 'Take images out of an archive', errorCode: 1, load: () => import('./load.js') },
   save: { summary: 'Write images as an archive', errorCode: 1, load: () => import('./save.js') },
@@ -60,6 +61,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   stop: { summary: 'Stop running containers', errorCode: 1, load: () => import('./stop.js') },
   kill: { summary: 'Send a signal to running containers', errorCode: 1, load: () => import('./kill.js') },
   rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
+  build: { summary: 'Build an image from a Dockerfile', errorCode: 1, load: () => import('./build.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
   pulls: { summary: "Show the pulls that run, the kubelet's too", errorCode: 1, load: () => import('./pulls.js') },
   import: {

@@ -14,7 +14,7 @@ import { externalPlan } from '../oci/external-plan';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
-import { specToJson, type LinuxSpec, type Spec } from '../oci/spec';
+import { specToJson, type LinuxSpec, type MountSpec, type Spec } from '../oci/spec';
 import { assertPodsUserNamespace, hostIds } from '../oci/user-namespace';
 import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
@@ -34,6 +34,10 @@ export interface CreateContainerRequest {
   /** For a person's container. */
   name?: string;
   autoRemove?: boolean;
+  /** Instead of the image that the config names. */
+  image?: Image;
+  /** After those of the config. */
+  mounts?: readonly MountSpec[];
 }
 
 const SIGTERM = 15;
@@ -81,7 +85,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const devices = await ctx.race(deviceFacts(config, containers.cdiDirs));
   watch.lap('look up devices');
   refuseMorePrivilege(sandbox, config);
-  const image = imageOf(containers, config);
+  const image = request.image ?? imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
   const volumes = await ctx.race(volumeImages(containers, ctx, config.mounts));
@@ -94,6 +98,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const pid = pidNamespace(containers, sandbox, config);
   const host = hostFacts(containers, devices, image, volumes, paths.dir);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  spec.mounts.push(...(request.mounts ?? []));
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
@@ -226,12 +231,12 @@ function newRecord(
 
 /** A person knows one id: the pod of the container has the same, and the host name is made of it. */
 function newId(sandbox: Sandbox): ContainerId {
-  return (sandbox.record.owner === 'person' ? sandbox.record.id : randomHexId()) as ContainerId;
+  return (sandbox.record.owner === 'cri' ? randomHexId() : sandbox.record.id) as ContainerId;
 }
 
 /** Where the kubelet wants it, or else beside the writable layer, with which it goes. */
 function logPathOf(containers: Containers, sandbox: Sandbox, config: ContainerConfig, id: ContainerId): string {
-  if (sandbox.record.owner === 'person') return join(containers.paths(id).dir, 'log');
+  if (sandbox.record.owner !== 'cri') return join(containers.paths(id).dir, 'log');
   const { logDirectory } = sandbox.config;
   return logDirectory === '' || config.logPath === '' ? '' : join(logDirectory, config.logPath);
 }
@@ -286,7 +291,7 @@ async function makeDirectories(
     await chmod(paths.upper, mode & 0o7777);
   }
   crashPoint('create.directories-made');
-  return { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: record.owner === 'cri' };
+  return { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: record.owner !== 'person' };
 }
 
 /** Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that. */

@@ -55,8 +55,9 @@ import { explainPull, type EndpointReport } from './registry/explain';
 import { Transport, type TransportOptions } from './registry/transport';
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
-import { Layers, upgradeLayer, type LayerRecord, type LayerState } from './snapshot/layers';
+import { Layers, upgradeLayer, type Layer, type LayerRecord, type LayerState } from './snapshot/layers';
 import { removeDirectory, syncFileSystem } from './unpack/unpack';
+import { Workshop, type BaseImage } from './workshop';
 
 export type { RegistryAuth } from './registry/auth';
 export type { ImageConfig } from './documents';
@@ -81,6 +82,8 @@ export interface ImageOptions {
   readonly allowForeignLayers?: boolean;
   /** Keys of layers that containers stand on; their images may be gone. */
   readonly layersInUse: () => Iterable<string>;
+  /** Has the layer keys and blob digests that the build cache keeps. */
+  readonly keptByBuilds?: { has(name: string): boolean };
   /** Where pulls are entered while they run. */
   readonly book?: PullBook;
   /** For tests. */
@@ -166,7 +169,7 @@ async function suspectAll(layers: Layers, log: Logger): Promise<void> {
 export class Images {
   /** The pulls that run, and those that have just ended. */
   readonly book: PullBook;
-  private readonly pins = new Pins();
+  private readonly pins: Pins;
   private readonly transport: Transport;
   private readonly pulls: SharedFlight<PulledImage, LayerProgress>;
   /** How far the layers of each pull under way are, for those who join it. */
@@ -187,6 +190,7 @@ export class Images {
     private readonly boot: BootMark,
     private readonly incoming: Incoming,
   ) {
+    this.pins = new Pins(options.keptByBuilds);
     this.reserve = new Reserve(options.root, options.log);
     this.healer = new Healer(layers, (ctx, layer) => this.refetchLayer(ctx, layer.key), options.log);
     this.book = options.book ?? new PullBook();
@@ -324,6 +328,37 @@ export class Images {
       const { layer, ...made } = await fileSystemImage(ctx, dir, chunks, what, about);
       return this.adopt(ctx, { ...made, names }, 'import', what, onProgress, layer);
     });
+  }
+
+  /** Lends what building needs. What is made with it, or found by it, stays as long as `work` is under way. */
+  async build<T>(work: (workshop: Workshop) => Promise<T>): Promise<T> {
+    return this.pins.during(pin =>
+      this.incoming.during(dir =>
+        work(
+          new Workshop({ ...this.parts, transport: this.transport }, dir, pin, (tags, image, others) =>
+            this.nameBuilt(tags, image, others),
+          ),
+        ),
+      ),
+    );
+  }
+
+  /** What a base image is made of, once all of its layers are sound. */
+  async base(ctx: Context, workshop: Workshop, image: Image): Promise<BaseImage> {
+    await this.ready(ctx, image);
+    return workshop.base(image.id, this.records.get(image.id)?.content ?? []);
+  }
+
+  /** A person's image: the kubelet does not collect it. */
+  private async nameBuilt(tags: readonly string[], image: FetchedImage, others: readonly Layer[]): Promise<void> {
+    await this.options.store.transaction(() => {
+      this.moveTags(image.id, tags);
+      this.layers.record([...image.layers, ...others]);
+      const record = merged(this.records.get(image.id), image, { tags, digests: [], runtimeHandler: '' });
+      void this.records.put(record.id, { ...record, pinned: true });
+    });
+    await this.options.store.flushed();
+    crashPoint('build.recorded');
   }
 
   /**

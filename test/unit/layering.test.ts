@@ -21,7 +21,7 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   container: ['base', 'cri', 'config', 'store', 'cgroup', 'oci', 'image', 'process', 'sandbox'],
   streaming: ['base', 'config'],
   stats: ['base', 'cri', 'cgroup', 'image', 'sandbox', 'container'],
-  build: ['base', 'cri', 'config', 'image', 'sandbox', 'container'],
+  build: ['base', 'cri', 'config', 'oci', 'image', 'sandbox', 'container'],
   rpc: [
     ...['base', 'cri', 'config', 'metrics', 'store', 'cgroup', 'oci', 'network', 'image', 'process'],
     ...['sandbox', 'container', 'streaming', 'stats', 'build'],
