@@ -165,9 +165,8 @@ class Build {
     const document = structuredClone(base.document);
     const triggers = document.config.OnBuild ?? [];
     delete document.config.OnBuild;
-    delete document.created;
     const state: StageState = {
-      ...{ document, name, hasOwnCommand: false, layers: [...base.layers] },
+      ...{ document, name, hasOwnCommand: false, layers: [...base.layers], createdAtMs: undefined },
       scope: new StageScope(document.config, this.globals, this.dockerfile.escape),
     };
     const commands = [
@@ -241,9 +240,8 @@ class Build {
           ? await this.parts.cache.find(this.workshop, id, inputs)
           : ({ hit: false, why: 'the cache is not used (--no-cache)' } as const);
         step.why(found.hit, this.options.why ? found.why : '');
-        if (found.hit) return found.layer;
-        const layer = await make();
-        await this.parts.cache.put(id, inputs, layer);
+        const layer = found.hit ? found.layer : await make();
+        state.createdAtMs = found.hit ? found.createdAtMs : await this.parts.cache.put(id, inputs, layer);
         return layer;
       },
     };

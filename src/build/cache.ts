@@ -24,7 +24,7 @@ export interface CacheRecord {
 }
 
 export type Lookup =
-  | { readonly hit: true; readonly layer: BuiltLayer | undefined; readonly why: string }
+  | { readonly hit: true; readonly layer: BuiltLayer | undefined; readonly createdAtMs: number; readonly why: string }
   | { readonly hit: false; readonly why: string };
 
 /** The results of steps, by what they depend on. Only what was made here counts. */
@@ -52,14 +52,17 @@ export class BuildCache {
     const record = this.records.get(key);
     if (!record) return { hit: false, why: this.whyMissed(step, inputs) };
     const when = new Date(record.createdAtMs).toISOString().slice(0, 19).replace('T', ' ');
-    if (!record.layer) return { hit: true, layer: undefined, why: `the same inputs as on ${when}, without a change` };
+    const { createdAtMs } = record;
+    const why = `the same inputs as on ${when}`;
+    if (!record.layer) return { hit: true, layer: undefined, createdAtMs, why: `${why}, without a change` };
     const layer = await workshop.find(record.layer.key, record.layer);
-    if (layer) return { hit: true, layer, why: `the same inputs as on ${when}` };
+    if (layer) return { hit: true, layer, createdAtMs, why };
     await this.forget(record);
     return { hit: false, why: `its inputs are those of ${when}, and the layer is not here any more` };
   }
 
-  async put(step: string, inputs: Inputs, layer: BuiltLayer | undefined): Promise<void> {
+  /** Returns when it was made. */
+  async put(step: string, inputs: Inputs, layer: BuiltLayer | undefined): Promise<number> {
     const record: CacheRecord = {
       ...{ version: 1, key: keyOf(inputs), step, inputs, createdAtMs: Date.now() },
       ...(layer ? { layer: { key: layer.layer.key, ...layer.descriptor } } : {}),
@@ -68,6 +71,7 @@ export class BuildCache {
     if (before) this.unremember(before);
     this.remember(record);
     await this.table.put(record.key, record);
+    return record.createdAtMs;
   }
 
   async forget(record: CacheRecord): Promise<void> {

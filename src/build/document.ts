@@ -25,7 +25,7 @@ export interface RunConfig {
   };
 }
 
-export interface HistoryEntry {
+interface HistoryEntry {
   created?: string;
   created_by?: string;
   comment?: string;
@@ -66,6 +66,7 @@ const shape = z.looseObject({
   os: z.string(),
   variant: orAbsent(z.string()),
   author: orAbsent(z.string()),
+  created: orAbsent(z.string()),
   config: orAbsent(
     z.looseObject({
       User: orAbsent(z.string()),
@@ -95,11 +96,13 @@ const shape = z.looseObject({
   ),
 });
 
-/** A base image's config, to be built on: what is said of its containers goes on to hold, its time does not. */
+/** A base image's config, to be built on. */
 export function documentOf(json: unknown, name: string): ImageDocument {
   const result = shape.safeParse(json);
   if (!result.success)
     throw new BerthError('failed_precondition', `the config of ${name} is malformed: ${result.error.message}`);
-  const { architecture, os, variant, author, config = {}, rootfs, history = [] } = result.data;
-  return JSON.parse(JSON.stringify({ os, architecture, variant, author, config, rootfs, history })) as ImageDocument;
+  const { architecture, os, variant, author, created, config = {}, rootfs, history = [] } = result.data;
+  return JSON.parse(
+    JSON.stringify({ os, architecture, variant, author, created, config, rootfs, history }),
+  ) as ImageDocument;
 }

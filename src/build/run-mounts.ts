@@ -16,7 +16,7 @@ type RunCommand = CommandOf<'RUN'>;
 type MountSpec = StepCommand['mounts'][number];
 
 /** What a step's container gets, once it must run. */
-export interface HeldMounts {
+interface HeldMounts {
   readonly mounts: MountSpec[];
   readonly env: (readonly [string, string])[];
 }

@@ -53,10 +53,16 @@ async function makeWorkdir(tools: StepTools, stage: StageState, path: string): P
 
 /** Enters what an instruction has made into the image's history. */
 function note({ options }: StepTools, stage: StageState, text: string, layer: BuiltLayer | undefined): void {
-  const created = new Date(Math.min(Date.now(), (options.epochSeconds ?? Infinity) * 1000)).toISOString();
-  const { document, layers } = stage;
-  document.history.push({ created, created_by: text, ...(layer ? {} : { empty_layer: true }) });
-  document.created = created;
+  const { document, layers, createdAtMs } = stage;
+  const { epochSeconds } = options;
+  if (epochSeconds !== undefined) document.created = new Date(epochSeconds * 1000).toISOString();
+  else if (createdAtMs !== undefined) document.created = new Date(createdAtMs).toISOString();
+  const { created } = document;
+  document.history.push({
+    ...(created === undefined ? {} : { created }),
+    created_by: text,
+    ...(layer ? {} : { empty_layer: true }),
+  });
   if (!layer) return;
   layers.push(layer);
   document.rootfs.diff_ids.push(layer.layer.diffId);

@@ -31,6 +31,8 @@ export interface StageState {
   readonly name: string;
   /** CMD was given here, and not by the base. */
   hasOwnCommand: boolean;
+  /** When its newest layer was made, be it by an earlier build: a build of nothing new is the image that there is. */
+  createdAtMs: number | undefined;
 }
 
 /** What the steps of one build share. */

@@ -29,7 +29,7 @@ interface Flags {
   ssh: string[];
   buildContext: string[];
   cache: boolean;
-  noCacheFilter: string[];
+  cacheFilter: string[];
   pull: boolean;
   platform: string;
   network: string;
@@ -98,7 +98,7 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput): Buil
     buildArgs: args,
     labels: parseLabels(flags.label),
     noCache: !flags.cache,
-    noCacheStages: flags.noCacheFilter,
+    noCacheStages: flags.cacheFilter,
     pull: flags.pull,
     platform: flags.platform,
     secrets: parseSecrets(flags.secret),

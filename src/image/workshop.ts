@@ -20,7 +20,7 @@ import { scan, type ScannedEntry, type ScanRequest } from './unpack/scan';
 import { syncFileSystem } from './unpack/unpack';
 
 export type { CopyOp } from './unpack/copy';
-export type { EntryType, ScannedEntry } from './unpack/scan';
+export type { ScannedEntry } from './unpack/scan';
 
 /** A layer that is here, and how a manifest names it. */
 export interface BuiltLayer {
@@ -122,10 +122,10 @@ export class Workshop {
     return this.parts.layers.lowerDirs(layers.map(({ layer }) => layer));
   }
 
-  /** The same for an overlay that nobody writes to, which needs two. */
+  /** The same for an overlay that nobody writes to, which needs two; of no layers one that is empty. */
   sourceDirs(layers: readonly BuiltLayer[]): string[] {
     const dirs = this.lowerDirs(layers);
-    return dirs.length > 1 ? dirs : [...dirs, ...this.parts.layers.lowerDirs([])];
+    return dirs.length > 1 || layers.length === 0 ? dirs : [...dirs, ...this.parts.layers.lowerDirs([])];
   }
 
   /** What is in a directory, or in what layers show. */
@@ -154,7 +154,8 @@ export class Workshop {
     const upper = join(place, 'upper');
     const lowers = this.lowerDirs(below);
     await mkdir(upper, { recursive: true, mode: 0o755 });
-    await likeRootOf(lowers, upper);
+    await chmod(upper, 0o755);
+    if (below.length > 0) await likeRootOf(lowers, upper);
     for (const [i, { ops, source }] of copies.entries()) {
       const dirs = source === undefined ? [] : 'dir' in source ? [source.dir] : this.sourceDirs(source.layers);
       const [work, listPath] = [join(place, `work-${i}`), join(place, `list-${i}`)];

@@ -2,7 +2,7 @@ import { DockerfileError, type Place } from './error';
 import { commandForm, durationNs, Flags, jsonList, listOrWords, namesAndValues, type Form } from './forms';
 import { parseLines, rawWords, type Heredoc, type Instruction } from './lines';
 
-export interface CopyFlags {
+interface CopyFlags {
   readonly from?: string;
   readonly chown?: string;
   readonly chmod?: string;

@@ -2,7 +2,7 @@ import { BerthError } from '../../base/errors';
 import { scanProgram, UnpackFailure } from '../../native/unpack-process';
 import { notConfined } from './unpack';
 
-export type EntryType = 'file' | 'directory' | 'link' | 'character' | 'block' | 'fifo' | 'socket';
+type EntryType = 'file' | 'directory' | 'link' | 'character' | 'block' | 'fifo' | 'socket';
 
 /** What a name in a directory is. */
 export interface ScannedEntry {
