@@ -22,6 +22,8 @@ RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
 TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev apparmor crun
 # To make layers otherwise than berth does, and disks that get full.
 TEST_PACKAGES += tar zstd e2fsprogs
+# A guest with systemd and cgroup v2 to run tests in.
+TEST_PACKAGES += qemu-system-x86 debootstrap
 
 .PHONY: help
 help: ## this list
@@ -79,6 +81,12 @@ build: $(NODE_MODULES) native dist/bundle/.stamp ## everything that bin/berthd a
 .PHONY: test
 test: deps build ## lint and all tests; the last line is the count
 	@node dist/test/support/run-tests.js
+
+FILES ?=
+
+.PHONY: test-vm
+test-vm: deps build ## tests in a virtual machine with systemd and cgroup v2: FILES='test/cri/oom.test.ts …', or a choice
+	@node dist/test/vm/main.js $(FILES)
 
 # What the fuzzers are built with, and what gives the lines of a finding their names.
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang libclang-rt-dev llvm

@@ -9,7 +9,7 @@ import { ContainerConfig, LinuxContainerSecurityContext, PodSandboxConfig } from
 import { addon } from '../src/native/addon';
 import { installDir } from '../src/native/paths';
 import type { LaunchPlan } from '../src/native/plan-ops';
-import { POD_FILES, writeHosts, writePodFiles } from '../src/network/pod-files';
+import { POD_FILES, podFiles } from '../src/network/pod-files';
 import { containerSpec, type PodFacts } from '../src/oci/container-spec';
 import { launchPlan } from '../src/oci/launch-plan';
 import { CLONE } from '../src/oci/linux';
@@ -48,8 +48,8 @@ export async function makeSetting(scratch: Scratch, isolation: Isolation): Promi
 async function makePod({ dir }: Scratch): Promise<PodFacts> {
   const home = mkdtempSync(join(dir, 'pod-'));
   const at = (name: string) => join(home, name);
-  await writePodFiles(home, PodSandboxConfig.create(), 'bench');
-  await writeHosts(home, 'bench', []);
+  for (const [name, text] of Object.entries(await podFiles(PodSandboxConfig.create(), 'bench', [])))
+    writeFileSync(at(name), text);
   const paths = { networkPath: at('net'), ipcPath: at('ipc'), utsPath: at('uts'), shmPath: at('shm') };
   await pinNamespaces(
     sandboxPlan({ ...paths, hostname: 'bench', pidPath: undefined, shmBytes: 1n << 26n, sysctls: {} }),

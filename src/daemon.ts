@@ -9,12 +9,15 @@ import { Cgroups } from './cgroup/groups';
 import { readHierarchies } from './cgroup/hierarchies';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
+import { Names } from './container/names';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
-import { WritableUsage } from './container/writable-usage';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { BuilderService } from './cri/generated/berth/v1/build';
+import { ContainersService } from './cri/generated/berth/v1/containers';
+import { EventsService } from './cri/generated/berth/v1/events';
+import { Events } from './events/events';
 import { openImages, type Images } from './image/images';
 import { PullBook } from './image/pulls';
 import { openMetrics } from './metrics/open';
@@ -23,7 +26,8 @@ import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import { PodNetwork } from './network/pod-network';
 import { buildService } from './rpc/berth-build';
-import { berthService } from './rpc/berth-service';
+import { eventsService } from './rpc/berth-events';
+import { berthService, containersService } from './rpc/berth-service';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
@@ -31,6 +35,7 @@ import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { UserNamespaceSupport } from './sandbox/user-namespaces';
+import { Readings } from './stats/readings';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
 
@@ -49,7 +54,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   lockDirectory(root);
   refuseSystemdDriver(config);
 
-  const store = openStore(join(root, 'db'), log);
+  const store = openStore(join(root, 'db'), log, join(state, 'journal'));
   const cgroups = new Cgroups(readHierarchies());
   const network = new PodNetwork({
     configDir: config.network.cniConfigDir,
@@ -63,16 +68,18 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     mkdirSync(home, { recursive: true, mode: 0o700 });
     return new OciRuntime(name, { path, args, annotations, root: home });
   });
+  const events = new Events();
   const sandboxes = new Sandboxes(
-    store.table<SandboxRecord>('sandboxes', 1),
+    store.quickTable<SandboxRecord>('sandboxes', 1),
     state,
     cgroups,
     network,
     log,
     limitOf(config.runtime.podPidsLimit),
     runtimes.map(({ name }) => name),
+    events,
   );
-  const containerTable = store.table<ContainerRecord>('containers', 1);
+  const containerTable = store.quickTable<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
   const buildCache = new BuildCache(store.table<CacheRecord>('build-cache', 1));
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
@@ -91,6 +98,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     layersInUse: () => layersInUse(),
     keptByBuilds: buildCache,
     book: new PullBook(measured.metrics),
+    events,
   });
   const containers = new Containers(
     containerTable,
@@ -115,8 +123,9 @@ export async function startDaemon(config: Config, version: string, log: Logger):
 
   const streaming = await StreamingServer.start(config.streaming, log);
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming });
-  const image = imageService({ log, images, root, writable: new WritableUsage(join(root, 'containers')) });
+  const readings = new Readings(sandboxes, containers, cgroups, log);
+  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming, readings });
+  const image = imageService({ log, images, root, layers: readings.layers });
   const servers: RpcServer[] = [];
   servers.push(
     await serve(
@@ -129,7 +138,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       measured.metrics,
     ),
   );
-  const berth = berthService({ log, version, images, sandboxes, containers, metrics: measured.metrics });
+  const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
+  const names = new Names(containers);
   const builder = buildService(log, {
     ...{ images, sandboxes, containers, cache: buildCache },
     cacheMounts: new CacheMounts(join(root, 'build', 'mounts')),
@@ -139,7 +149,9 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     await serve(
       join(state, 'berth.sock'),
       [
-        { definition: BerthService, implementation: berth },
+        { definition: BerthService, implementation: berthService(parts, names) },
+        { definition: ContainersService, implementation: containersService(parts, names) },
+        { definition: EventsService, implementation: eventsService(parts) },
         { definition: BuilderService, implementation: builder },
       ],
       log,
@@ -151,6 +163,8 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
+      // A server waits for its calls, and who listens to events never ends by itself.
+      events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();

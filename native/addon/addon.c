@@ -10,6 +10,8 @@
 #include <uv.h>
 
 #include "../lib/vfork.h"
+#include "batch.h"
+#include "file_calls.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -698,12 +700,13 @@ NAPI_MODULE_INIT()
         {"memfd", memfd},   {"spawn", spawn},  {"spawnPath", spawn_path},  {"umount", unmount},         {"pidfdOpen", pidfd_open_},
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
         {"pipe", pipe_},    {"lock", lock},    {"attachDeviceProgram", attach_device_program},
-        {"receive", receive},
+        {"receive", receive}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         napi_value function;
         napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].call, NULL, &function);
         napi_set_named_property(env, exports, functions[i].name, function);
     }
+    export_file_calls(env, exports);
     return exports;
 }

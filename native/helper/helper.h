@@ -109,6 +109,10 @@ int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
 int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_label(struct launch *launch, struct fields *fields);
 int step_exec(struct launch *launch, struct fields *fields);
+/* Copies; these do not return. */
+int step_copy_stat(struct launch *launch, struct fields *fields);
+int step_copy_out(struct launch *launch, struct fields *fields);
+int step_copy_in(struct launch *launch, struct fields *fields);
 
 /* Runs one operation of the inner section, whoever implements it. */
 int step_run(struct launch *launch, uint32_t op, struct fields *fields);

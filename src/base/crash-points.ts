@@ -62,6 +62,10 @@ export const crashPoints = [
   'start.recorded',
   'exec.started',
   'exec.ended',
+  /* a person's container that has exited and is made ready again */
+  'relaunch.launched',
+  'relaunch.created',
+  'relaunch.recorded',
   /* its end */
   'stop.signalled',
   'stop.killed',

@@ -3,13 +3,16 @@ import { mkdir, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BerthError, isAbsent, messageOf } from '../base/errors';
 import { hasDeviceControl, limitDevices, type DeviceRule } from './devices';
-import { readIfThere, write } from './files';
+import { fileCallError, fileCalls } from '../native/file-calls';
+import { readIfThere } from './files';
 import { killAll, processesBelow } from './freeze';
 import { directories, homeOf, isUnified, type Hierarchies } from './hierarchies';
 import { limitWrites, type Limits } from './limits';
 import { oomEvents, type OomEvents } from './oom';
+import { isPaused, pause, unpause } from './pause';
 import { emptied, removeCgroup } from './remove';
 import { changeLimits, limitError, type FileWrite } from './update';
+import { UsageReader, type Usage } from './usage';
 
 /** Where a new process must be put to be in a cgroup. */
 export interface Placement {
@@ -31,7 +34,11 @@ const CREATE_ATTEMPTS = 5;
  * each hierarchy. The cgroupfs driver: berth makes the directories itself.
  */
 export class Cgroups {
-  constructor(private readonly hierarchies: Hierarchies) {}
+  private readonly usages: UsageReader;
+
+  constructor(private readonly hierarchies: Hierarchies) {
+    this.usages = new UsageReader(hierarchies);
+  }
 
   /** True when the controllers are v2's. */
   get unified(): boolean {
@@ -45,9 +52,13 @@ export class Cgroups {
 
   /** Makes the cgroup, with its parents, in every hierarchy. Being there already is fine. */
   async create(path: string): Promise<Placement> {
+    const dirs = directories(this.hierarchies, path);
+    // Mostly the parents are there.
+    const failures = await fileCalls(dirs.map(dir => ({ call: 'mkdir', path: dir, mode: 0o755 })));
+    const missing = new Set(failures.filter(({ code }) => code !== 'EEXIST').map(({ call }) => call.path));
     for (let attempt = 1; ; attempt++) {
       const made = await Promise.allSettled(
-        directories(this.hierarchies, path).map(dir => this.makeDirectory(dir, path)),
+        dirs.map(dir => this.makeDirectory(dir, path, attempt === 1 && !missing.has(dir))),
       );
       const failed = made.find(result => result.status === 'rejected');
       if (!failed) return this.placement(path);
@@ -78,11 +89,14 @@ export class Cgroups {
 
   /** Sets limits on a new cgroup. A controller that this host lacks is an error that names it. */
   async limit(path: string, limits: Limits): Promise<void> {
-    const byController = new Map<string, FileWrite[]>();
-    for (const limit of this.writesFor(path, limits)) {
-      byController.set(limit.controller, [...(byController.get(limit.controller) ?? []), limit]);
+    const writes = this.writesFor(path, limits);
+    const failures = await fileCalls(
+      writes.map(({ path: file, value }) => ({ call: 'write', path: file, data: value })),
+    );
+    for (const failure of failures) {
+      const limit = writes[failure.index];
+      if (limit && !(limit.ifThere && failure.code === 'ENOENT')) throw limitError(limit, fileCallError(failure));
     }
-    await Promise.all([...byController.values()].map(writeLimits));
   }
 
   /**
@@ -108,9 +122,27 @@ export class Cgroups {
     return oomEvents(this.hierarchies, path);
   }
 
+  /** What each of these cgroups uses, in their order. */
+  async usage(paths: readonly string[]): Promise<Usage[]> {
+    return this.usages.read(paths);
+  }
+
   /** Ends every process in the cgroup and below. Returns at once: the kernel finishes on its own. */
   async kill(path: string): Promise<void> {
     await killAll(this.hierarchies, path);
+  }
+
+  /** Holds every process in the cgroup and below still; see pause.ts. */
+  async pause(path: string, signal: AbortSignal): Promise<boolean | undefined> {
+    return pause(this.hierarchies, path, signal);
+  }
+
+  async unpause(path: string): Promise<void> {
+    await unpause(this.hierarchies, path);
+  }
+
+  isPaused(path: string): boolean {
+    return isPaused(this.hierarchies, path);
   }
 
   /** True once no process is in the cgroup any more; false when `signal` aborts before. */
@@ -143,10 +175,10 @@ export class Cgroups {
     });
   }
 
-  private async makeDirectory(dir: string, path: string): Promise<void> {
+  private async makeDirectory(dir: string, path: string, isThere: boolean): Promise<void> {
     const root = dir.slice(0, dir.length - path.length) || '/';
     try {
-      await mkdir(dir, { recursive: true });
+      if (!isThere) await mkdir(dir, { recursive: true });
       if (root === this.hierarchies.v2) await enableControllers(root, dir);
       else if (this.isCpuset(root)) await inheritCpuset(root, dir);
     } catch (error) {
@@ -165,16 +197,6 @@ function below(path: string, pid: number): string {
   // This process may see the cgroup's path with more before it.
   const at = own.lastIndexOf(`${path}/`);
   return at < 0 ? '' : own.slice(at + path.length + 1);
-}
-
-/** The directories from below `root` down to `dir`. */
-function* pathDown(root: string, dir: string): Generator<string> {
-  let at = root;
-  for (const part of dir.slice(root.length).split('/')) {
-    if (part === '') continue;
-    at = join(at, part);
-    yield at;
-  }
 }
 
 /** A v2 cgroup has the controllers that its parents pass on. */
@@ -196,12 +218,18 @@ async function enableControllers(root: string, dir: string): Promise<void> {
   }
 }
 
-/** A v1 cpuset takes no process before it has CPUs and memory nodes. */
+/** A v1 cpuset takes no process before it has CPUs and memory nodes: those of the next one above that has them. */
 async function inheritCpuset(root: string, dir: string): Promise<void> {
-  for (const at of pathDown(root, dir)) {
-    const missing = ['cpuset.cpus', 'cpuset.mems'].filter(file => readWord(join(at, file)) === '');
-    await Promise.all(missing.map(file => writeFile(join(at, file), readWord(join(dirname(at), file)))));
-  }
+  const writes = ['cpuset.cpus', 'cpuset.mems'].flatMap(file => {
+    const missing: string[] = [];
+    let value = '';
+    for (let at = dir; at.length >= root.length && value === ''; at = dirname(at)) {
+      value = readWord(join(at, file));
+      if (value === '') missing.unshift(join(at, file));
+    }
+    return missing.map(path => ({ call: 'write', path, data: value }) as const);
+  });
+  for (const failure of await fileCalls(writes)) throw fileCallError(failure);
 }
 
 /**
@@ -210,15 +238,4 @@ async function inheritCpuset(root: string, dir: string): Promise<void> {
  */
 function readWord(path: string): string {
   return readFileSync(path, 'utf8').trim();
-}
-
-/** The limits of one controller, in order. */
-async function writeLimits(writes: readonly FileWrite[]): Promise<void> {
-  for (const limit of writes) {
-    try {
-      await write(limit.path, limit.value);
-    } catch (error) {
-      if (!limit.ifThere || !isAbsent(error)) throw limitError(limit, error);
-    }
-  }
 }

@@ -2,6 +2,7 @@ import { rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BerthError, errnoOf, isAbsent, messageOf } from '../base/errors';
+import { fileCalls } from '../native/file-calls';
 import { readIfThere, treeOf } from './files';
 import { killAll, killEach, processesBelow } from './freeze';
 import { directories, type Hierarchies } from './hierarchies';
@@ -15,7 +16,9 @@ const KILL_AGAIN_AFTER_MS = 250;
 /** Kills what is left in the cgroup and below it, and removes all of it, in every hierarchy. One that is gone is fine. */
 export async function removeCgroup(hierarchies: Hierarchies, path: string): Promise<void> {
   await killAll(hierarchies, path);
-  await Promise.all(directories(hierarchies, path).map(dir => removeTree(hierarchies, path, dir)));
+  const failures = await fileCalls(directories(hierarchies, path).map(dir => ({ call: 'rmdir', path: dir })));
+  const left = failures.filter(({ code }) => code !== 'ENOENT');
+  await Promise.all(left.map(({ call }) => removeTree(hierarchies, path, call.path)));
 }
 
 /**

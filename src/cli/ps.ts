@@ -56,6 +56,8 @@ export function statusOf(container: Container, now: bigint): string {
   switch (container.state) {
     case State.CONTAINER_STATE_RUNNING:
       return `Up ${humanDuration(secondsBetween(container.startedAtNs, now))}`;
+    case State.CONTAINER_STATE_PAUSED:
+      return `Up ${humanDuration(secondsBetween(container.startedAtNs, now))} (Paused)`;
     case State.CONTAINER_STATE_EXITED:
       return `Exited (${container.exitCode}) ${humanAge(container.finishedAtNs, now)}`;
     case State.CONTAINER_STATE_CREATED:
@@ -74,6 +76,7 @@ const states: Readonly<Record<number, string>> = {
   [State.CONTAINER_STATE_CREATED]: 'created',
   [State.CONTAINER_STATE_RUNNING]: 'running',
   [State.CONTAINER_STATE_EXITED]: 'exited',
+  [State.CONTAINER_STATE_PAUSED]: 'paused',
 };
 
 function toJson(container: Container): object {

@@ -35,6 +35,7 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
   import: { summary: 'Make an image of a file system in a tar', errorCode: 1, load: () => import('./image-import.js') },
   inspect: { summary: 'Show all that is known of images', errorCode: 1, load: () => import('./image-inspect.js') },
   tag: { summary: 'Give an image one more name', errorCode: 1, load: () => import('./tag.js') },
+  history: { summary: 'Show what an image was built of', errorCode: 1, load: () => import('./history.js') },
   rm: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
   prune: { summary: 'Remove images that no container uses', errorCode: 1, load: () => import('./prune.js') },
 };
@@ -54,12 +55,34 @@ const systemVerbs: Readonly<Record<string, Verb>> = {
 /** In the order of the help. For `run`, 1 is a code that the container's command may well have. */
 export const verbs: Readonly<Record<string, Verb | Group>> = {
   run: { summary: 'Create a container from an image and start it', errorCode: 125, load: () => import('./run.js') },
+  create: { summary: 'Create a container, ready to start', errorCode: 1, load: () => import('./create.js') },
+  start: {
+    summary: 'Start containers that wait for it or have exited',
+    errorCode: 1,
+    load: () => import('./start.js'),
+  },
   exec: { summary: 'Run one more command in a running container', errorCode: 1, load: () => import('./exec.js') },
   attach: { summary: 'Sit down before a running container', errorCode: 1, load: () => import('./attach.js') },
   ps: { summary: "List containers, the kubelet's too", errorCode: 1, load: () => import('./ps.js') },
   logs: { summary: 'Show what a container has written', errorCode: 1, load: () => import('./logs.js') },
+  events: {
+    summary: 'Show what happens to containers, pods and images',
+    errorCode: 1,
+    load: () => import('./events.js'),
+  },
   stop: { summary: 'Stop running containers', errorCode: 1, load: () => import('./stop.js') },
+  restart: { summary: 'Stop containers and start them again', errorCode: 1, load: () => import('./restart.js') },
   kill: { summary: 'Send a signal to running containers', errorCode: 1, load: () => import('./kill.js') },
+  pause: { summary: 'Hold all processes of containers still', errorCode: 1, load: () => import('./pause.js') },
+  unpause: { summary: 'Let paused containers go on', errorCode: 1, load: () => import('./unpause.js') },
+  wait: { summary: 'Wait until containers have exited', errorCode: 1, load: () => import('./wait.js') },
+  diff: {
+    summary: "Show what a container has changed in its image's files",
+    errorCode: 1,
+    load: () => import('./diff.js'),
+  },
+  cp: { summary: 'Copy files between containers and the node', errorCode: 1, load: () => import('./cp.js') },
+  rename: { summary: 'Give a container another name', errorCode: 1, load: () => import('./rename.js') },
   rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
   build: { summary: 'Build an image from a Dockerfile', errorCode: 1, load: () => import('./build.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
@@ -73,6 +96,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   save: { summary: 'Write images as an archive', errorCode: 1, load: () => import('./save.js') },
   images: { summary: 'List images', errorCode: 1, load: () => import('./images.js') },
   tag: { summary: 'Give an image one more name', errorCode: 1, load: () => import('./tag.js') },
+  history: { summary: 'Show what an image was built of', errorCode: 1, load: () => import('./history.js') },
   rmi: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
   inspect: {
     summary: 'Show all that is known of containers and images',

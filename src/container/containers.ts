@@ -8,6 +8,7 @@ import { SingleFlight } from '../base/single-flight';
 import { assertMove, type Moves } from '../base/state-machine';
 import type { Cgroups } from '../cgroup/groups';
 import { ContainerConfig } from '../cri';
+import type { Events } from '../events/events';
 import type { Images } from '../image/images';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
@@ -15,6 +16,7 @@ import { Holds } from './holds';
 import type { ImageVolume } from './image-volumes';
 import { Runtimes } from './runtimes';
 import type { ContainerSeccomp } from './seccomp';
+import { tellForgotten, tellState } from './tell';
 import type { ContainerTimings } from './timings';
 
 export type ContainerState = 'creating' | 'created' | 'running' | 'exited';
@@ -23,7 +25,8 @@ const MOVES: Moves<ContainerState> = {
   creating: ['created', 'exited'],
   created: ['running', 'exited'],
   running: ['exited'],
-  exited: [],
+  /** A person's container that is made ready again; the kubelet makes a new one. */
+  exited: ['created'],
 };
 
 /** A container as it is stored, written before the first side effect and once per transition. */
@@ -55,7 +58,7 @@ export interface ContainerRecord {
   finishedAtNs: bigint;
   exitCode: number;
   /** That ended it; absent when it ended by itself. */
-  signal?: number;
+  signal?: number | undefined;
   reason: string;
   message: string;
   process?: { pid: number; pidStartTime: bigint };
@@ -63,8 +66,8 @@ export interface ContainerRecord {
   /** The OCI runtime spec as JSON. */
   spec?: string;
   /** Absent: unconfined. */
-  seccomp?: ContainerSeccomp;
-  timings?: ContainerTimings;
+  seccomp?: ContainerSeccomp | undefined;
+  timings?: ContainerTimings | undefined;
   leftovers?: Leftover[];
 }
 
@@ -73,6 +76,8 @@ export interface Container {
   record: ContainerRecord;
   config: ContainerConfig;
   monitor: Monitor | undefined;
+  /** The work after its last exit: its cgroup goes. */
+  ending?: Promise<void>;
   /** What the OOM killer had ended when somebody's stop killed the container. */
   oomKillsBeforeKill?: bigint;
 }
@@ -187,8 +192,10 @@ export class Containers {
   async forget(id: ContainerId): Promise<void> {
     await this.writes.run(id, async () => {
       await this.table.remove(id);
+      const container = this.byId.get(id);
       this.byId.delete(id);
       this.announceExit(id);
+      if (container) tellForgotten(this, container);
     });
   }
 
@@ -214,6 +221,11 @@ export class Containers {
       waiters.add(onExit);
       signal?.addEventListener('abort', onAbort, { once: true });
     });
+  }
+
+  /** Where what happens is told. */
+  get events(): Events {
+    return this.sandboxes.events;
   }
 
   /** The runtime handler of its pod. */
@@ -247,9 +259,11 @@ export class Containers {
     if (change.state) assertMove(MOVES, `container ${container.record.id}`, container.record.state, change.state);
     const record = { ...container.record, ...change };
     await this.table.put(record.id, record);
+    const before = container.record.state;
     container.record = record;
     if (change.config) container.config = ContainerConfig.decode(change.config);
     if (change.state === 'exited') this.announceExit(record.id);
+    if (change.state) tellState(this, container, before);
   }
 
   private announceExit(id: ContainerId): void {

@@ -1,4 +1,4 @@
-import { chmod, chown, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, rename, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
@@ -16,9 +16,10 @@ import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
 import { specToJson, type LinuxSpec, type MountSpec, type Spec } from '../oci/spec';
 import { assertPodsUserNamespace, hostIds } from '../oci/user-namespace';
+import { makeFiles, mkdirs, removeTree, type FileCall } from '../process/files';
 import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
-import { makeVolumes } from './anonymous-volumes';
+import { volumeDirectories } from './anonymous-volumes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
 import { deviceFacts, hostFacts } from './host-facts';
@@ -188,7 +189,7 @@ function refuseMorePrivilege(sandbox: Sandbox, config: ContainerConfig): void {
   });
 }
 
-function imageOf(containers: Containers, config: ContainerConfig): Image {
+export function imageOf(containers: Containers, config: ContainerConfig): Image {
   const reference = config.image?.image ?? '';
   if (reference === '') throw new BerthError('invalid_argument', 'the container config names no image');
   const image = containers.images.find(reference);
@@ -241,7 +242,7 @@ function logPathOf(containers: Containers, sandbox: Sandbox, config: ContainerCo
   return logDirectory === '' || config.logPath === '' ? '' : join(logDirectory, config.logPath);
 }
 
-function podFacts(
+export function podFacts(
   containers: Containers,
   sandbox: Sandbox,
   { pidPath, hostPid }: PidPlace,
@@ -274,47 +275,47 @@ async function makeDirectories(
 ): Promise<Rootfs> {
   const paths = containers.paths(record.id);
   const lowers = containers.images.lowerDirs(image);
-  await Promise.all([
-    mkdir(paths.stage, { recursive: true, mode: 0o700 }),
-    mkdir(paths.work, { recursive: true, mode: 0o700 }),
-    mkdir(paths.upper, { recursive: true, mode: 0o755 }),
-    makeVolumes(
-      spec.mounts.filter(mount => mount.copyUp).map(mount => mount.source),
-      hostIds(spec, { uid: 0, gid: 0 }),
-    ),
+  const volumes = spec.mounts.filter(mount => mount.copyUp).map(mount => mount.source);
+  await makeFiles([
+    ...mkdirs([paths.dir, paths.work, paths.stateDir, paths.stage], 0o700),
+    ...(await likeRootOf(lowers, paths.upper, spec)),
+    ...volumeDirectories(paths.dir, volumes, hostIds(spec, { uid: 0, gid: 0 })),
   ]);
-  // The root directory of an overlay is its uppermost one: it looks as the image's does.
-  if (lowers[0] !== undefined) {
-    const { mode, uid, gid } = await stat(lowers[0]);
-    const owner = hostIds(spec, { uid, gid });
-    await chown(paths.upper, owner.uid, owner.gid);
-    await chmod(paths.upper, mode & 0o7777);
-  }
   crashPoint('create.directories-made');
   return { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: record.owner !== 'person' };
+}
+
+/** The root directory of an overlay is its uppermost one: it looks as the image's does. */
+async function likeRootOf([top]: readonly string[], upper: string, spec: Spec): Promise<FileCall[]> {
+  const made: FileCall = { call: 'mkdir', path: upper, mode: 0o755 };
+  if (top === undefined) return [made];
+  const { mode, uid, gid } = await stat(top);
+  return [
+    made,
+    { call: 'chown', path: upper, ...hostIds(spec, { uid, gid }) },
+    { call: 'chmod', path: upper, mode: mode & 0o7777 },
+  ];
 }
 
 /** Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that. */
 export async function removeDirectories(containers: Containers, id: ContainerId): Promise<void> {
   const { dir, stateDir } = containers.paths(id);
   const gone = `${dir}.gone`;
-  try {
-    await rename(dir, gone);
-  } catch (error) {
+  await rename(dir, gone).catch((error: unknown) => {
     if (!isAbsent(error)) throw error;
-  }
+  });
   crashPoint('rm.renamed');
-  await Promise.all([gone, stateDir].map(path => rm(path, { recursive: true, force: true })));
+  await Promise.all([gone, stateDir].map(removeTree));
   crashPoint('rm.deleted');
 }
 
-async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {
+export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {
   const placement = await cgroups.create(cgroupPath);
   await Promise.all([cgroups.limit(cgroupPath, resources), cgroups.limitDevices(cgroupPath, resources.devices)]);
   return placement;
 }
 
-async function makeLogDirectory(logPath: string): Promise<void> {
+export async function makeLogDirectory(logPath: string): Promise<void> {
   if (logPath === '') return;
   try {
     await mkdir(dirname(logPath), { recursive: true });

@@ -15,7 +15,7 @@ import { removeOnceUnheld } from './pods';
 export function followToExit(containers: Containers, container: Container, monitor: Monitor): void {
   const { id } = container.record;
   const log = containers.log.with({ container: id });
-  monitor.exited
+  container.ending = monitor.exited
     .then(
       exit => recordExit(containers, container, exit, monitor.startedAtNs),
       (error: unknown) => recordEndWithoutExit(containers, container, error),

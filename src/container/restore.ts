@@ -46,6 +46,8 @@ async function restore(containers: Containers, ctx: Context, container: Containe
   if (state === 'exited') {
     if (!existsSync(containers.paths(id).dir)) return removeContainer(containers, ctx, container);
     if (container.record.autoRemove) removeOnceUnheld(containers, container);
+    // One that was being made ready again when the daemon ended.
+    else if (container.record.owner === 'person') await (await meet(containers, container))?.abandon();
     return;
   }
   const monitor = await meet(containers, container);

@@ -5,6 +5,7 @@ import { signalName } from '../oci/signals';
 import { heldProcesses, heldText } from '../process/held';
 import { signalProcess } from '../process/identity';
 import type { Container, Containers } from './containers';
+import { tell } from './tell';
 
 const SIGKILL = 9;
 
@@ -36,7 +37,7 @@ export async function stopContainer(
   };
   if (timeoutSeconds > 0 && state === 'running') {
     ctx.stage(`wait ${timeoutSeconds} s for the container to end on ${signalName(stopSignal)}`);
-    signalContainer(container, stopSignal);
+    signalContainer(containers, container, stopSignal);
     crashPoint('stop.signalled');
     if (await endsWithin(timeoutSeconds * 1000)) return;
     ctx.throwIfEnded();
@@ -48,7 +49,7 @@ export async function stopContainer(
   ctx.stage('wait for the killed container to end');
   const { kills } = containers.cgroups.oomEvents(container.record.cgroupPath);
   // One that is dead already was not killed by this.
-  if (signalContainer(container, SIGKILL)) container.oomKillsBeforeKill ??= kills;
+  if (signalContainer(containers, container, SIGKILL)) container.oomKillsBeforeKill ??= kills;
   // Also what it started: in a PID namespace that is not its own that lives on, and can hold its monitor up.
   await containers.cgroups.kill(container.record.cgroupPath);
   crashPoint('stop.killed');
@@ -83,9 +84,11 @@ function whatHolds({ cgroups }: Containers, { record }: Container): string {
   return heldText(heldProcesses([...pids]));
 }
 
-/** Sends a signal to the container's first process; false when there is none any more. */
-export function signalContainer(container: Container, signal: number): boolean {
+/** Sends a signal to the container's first process, and tells of it; false when there is none any more. */
+export function signalContainer(containers: Containers, container: Container, signal: number): boolean {
   const { process, state } = container.record;
   if (state === 'exited' || !process) return false;
-  return signalProcess(process.pid, process.pidStartTime, signal);
+  if (!signalProcess(process.pid, process.pidStartTime, signal)) return false;
+  tell(containers, container, 'kill', { signal: String(signal) });
+  return true;
 }

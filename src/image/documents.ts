@@ -100,6 +100,7 @@ export interface ImageConfig {
 }
 
 export interface HistoryEntry {
+  readonly createdNs?: bigint;
   readonly createdBy?: string;
   readonly comment?: string;
   readonly emptyLayer: boolean;
@@ -200,6 +201,7 @@ const configShape = z.object({
     z
       .array(
         z.object({
+          created: z.string().nullish(),
           created_by: z.string().nullish(),
           comment: z.string().nullish(),
           empty_layer: z.boolean().nullish(),
@@ -375,11 +377,17 @@ function toImageConfig(json: z.output<typeof configShape>, own: Platform): Image
     ...(config.StopSignal ? { stopSignal: config.StopSignal } : {}),
     diffIds: json.rootfs.diff_ids,
     history: json.history.map(entry => ({
+      ...createdOf(entry.created),
       ...(entry.created_by ? { createdBy: entry.created_by } : {}),
       ...(entry.comment ? { comment: entry.comment } : {}),
       emptyLayer: entry.empty_layer ?? false,
     })),
   };
+}
+
+function createdOf(date: string | null | undefined): { createdNs?: bigint } {
+  const createdNs = date ? parseRfc3339(date) : undefined;
+  return createdNs === undefined ? {} : { createdNs };
 }
 
 /** `80`, `80/tcp`, `8000-8010/udp`. They are for people only, so that a wrong one is left out and no reason to refuse. */

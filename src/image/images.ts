@@ -5,6 +5,7 @@ import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
+import { Events } from '../events/events';
 import type { Store, Table } from '../store/store';
 import { KeyedLock } from '../base/keyed-lock';
 import { readBootMark, type BootMark } from './boot';
@@ -86,6 +87,8 @@ export interface ImageOptions {
   readonly keptByBuilds?: { has(name: string): boolean };
   /** Where pulls are entered while they run. */
   readonly book?: PullBook;
+  /** Where what happens is told. */
+  readonly events?: Events;
   /** For tests. */
   readonly platform?: Platform;
   readonly retryDelayMs?: number;
@@ -179,6 +182,7 @@ export class Images {
   private readonly reserve: Reserve;
   private readonly healer: Healer;
   private readonly ended = new AbortController();
+  private readonly events: Events;
 
   /** See openImages. */
   constructor(
@@ -194,6 +198,7 @@ export class Images {
     this.reserve = new Reserve(options.root, options.log);
     this.healer = new Healer(layers, (ctx, layer) => this.refetchLayer(ctx, layer.key), options.log);
     this.book = options.book ?? new PullBook();
+    this.events = options.events ?? new Events();
     this.transport = new Transport(options.transport);
     this.pulls = new SharedFlight(options.log);
     this.parts = {
@@ -385,12 +390,15 @@ export class Images {
   /** Gives an image one more name; another image that had it loses it. Returns the name in full. */
   async tag(refOrId: string, name: string): Promise<string> {
     const tag = canonicalForm(givenName(name));
-    await this.options.store.transaction(() => {
+    const { id, moved } = await this.options.store.transaction(() => {
       const found = findImage(this.records.list(), refOrId);
       if (!found) throw new BerthError('not_found', `no image is called ${JSON.stringify(refOrId)}`);
-      this.moveTags(found.id, [tag]);
+      const moved = this.moveTags(found.id, [tag]);
       void this.records.put(found.id, { ...found, tags: [...new Set([...found.tags, tag])] });
+      return { id: found.id, moved };
     });
+    this.tellMoved(moved);
+    this.tell(id, 'tag', [tag]);
     return tag;
   }
 
@@ -415,6 +423,7 @@ export class Images {
     if (!found) return;
     await this.reserve.spend(() => this.records.remove(found.id));
     crashPoint('remove.unrecorded');
+    this.tellRemoved(found);
     await this.freed();
     crashPoint('remove.collected');
   }
@@ -423,15 +432,18 @@ export class Images {
   async untag(text: string): Promise<void> {
     const reference = parseReference(text);
     const name = canonicalForm(reference);
-    await this.reserve.spend(() =>
+    const { id, isGone } = await this.reserve.spend(() =>
       this.options.store.transaction(() => {
         const found = this.records.list().find(({ tags, digests }) => tags.includes(name) || digests.includes(name));
         if (!found) throw new BerthError('not_found', `no image is called ${name}`);
         const left = withoutName(found, name);
         if (left.tags.length === 0) void this.records.remove(found.id);
         else void this.records.put(found.id, left);
+        return { id: found.id, isGone: left.tags.length === 0 };
       }),
     );
+    this.tell(id, 'untag', [name]);
+    if (isGone) this.tell(id, 'delete');
     await this.freed();
   }
 
@@ -473,7 +485,10 @@ export class Images {
   async prune(ids: readonly Digest[]): Promise<{ untagged: string[]; freedBytes: bigint }> {
     const before = this.space('kept').usedBytes;
     const found = ids.flatMap(id => this.records.get(id) ?? []);
-    for (const { id } of found) await this.reserve.spend(() => this.records.remove(id));
+    for (const record of found) {
+      await this.reserve.spend(() => this.records.remove(record.id));
+      this.tellRemoved(record);
+    }
     await this.freed();
     return { untagged: found.flatMap(({ tags }) => tags), freedBytes: before - this.space('kept').usedBytes };
   }
@@ -501,6 +516,20 @@ export class Images {
   private async freed(): Promise<void> {
     await this.reserve.spend(() => this.collect('all'));
     void this.layers.settled().then(() => this.reserve.fill());
+  }
+
+  private tell(id: Digest, action: string, names: readonly string[] = []): void {
+    if (names.length === 0) this.events.emit({ type: 'image', action, id });
+    for (const name of names) this.events.emit({ type: 'image', action, id, attributes: { name } });
+  }
+
+  private tellMoved(moved: readonly Moved[]): void {
+    for (const { id, tags } of moved) this.tell(id, 'untag', tags);
+  }
+
+  private tellRemoved({ id, tags }: ImageRecord): void {
+    if (tags.length > 0) this.tell(id, 'untag', tags);
+    this.tell(id, 'delete');
   }
 
   private collected(): Collected {
@@ -569,7 +598,8 @@ export class Images {
       const fetched = await fetchImage(this.parts, ctx, asked, pin, onProgress);
       const tag = tagForm(asked.reference);
       const digests = [digestForm(asked.reference, fetched.digest)];
-      return this.named({ tags: tag === undefined ? [] : [tag], digests, runtimeHandler }, fetched);
+      const action = asked.repository === undefined ? 'import' : 'pull';
+      return this.named(action, { tags: tag === undefined ? [] : [tag], digests, runtimeHandler }, fetched);
     });
   }
 
@@ -606,6 +636,7 @@ export class Images {
           const tags = names.map(canonicalForm);
           const digests = isOriginal ? names.map(name => digestForm(name, fetched.digest)) : [];
           return this.named(
+            operation,
             { tags, digests, runtimeHandler: '' },
             kept ? { ...fetched, content: [...fetched.content, kept] } : fetched,
           );
@@ -617,11 +648,13 @@ export class Images {
     });
   }
 
-  private async named(names: Names, fetched: FetchedImage): Promise<PulledImage> {
-    const record = await this.name(names, fetched);
+  private async named(action: string, names: Names, fetched: FetchedImage): Promise<PulledImage> {
+    const { record, moved } = await this.name(names, fetched);
     crashPoint('pull.recorded');
     await this.options.store.flushed();
     crashPoint('pull.flushed');
+    this.tellMoved(moved);
+    this.tell(record.id, action, names.tags.length > 0 ? names.tags : names.digests);
     await this.sweepReplaced();
     return { ...this.toImage(record), digest: fetched.digest };
   }
@@ -641,22 +674,26 @@ export class Images {
   }
 
   /** Writes the records, all or none; a tag that another image had moves to this one. */
-  private name(names: Names, fetched: FetchedImage): Promise<ImageRecord> {
+  private name(names: Names, fetched: FetchedImage): Promise<{ record: ImageRecord; moved: Moved[] }> {
     return this.options.store.transaction(() => {
-      this.moveTags(fetched.id, names.tags);
+      const moved = this.moveTags(fetched.id, names.tags);
       const record = merged(this.records.get(fetched.id), fetched, names);
       this.layers.record(fetched.layers);
       void this.records.put(record.id, record);
-      return record;
+      return { record, moved };
     });
   }
 
-  /** Within a transaction. */
-  private moveTags(to: Digest, tags: readonly string[]): void {
+  /** Within a transaction. Whose they were. */
+  private moveTags(to: Digest, tags: readonly string[]): Moved[] {
+    const moved: Moved[] = [];
     for (const other of this.records.list()) {
-      if (other.id === to || !tags.some(tag => other.tags.includes(tag))) continue;
-      void this.records.put(other.id, tags.reduce(withoutName, other));
+      const lost = tags.filter(tag => other.tags.includes(tag));
+      if (other.id === to || lost.length === 0) continue;
+      void this.records.put(other.id, lost.reduce(withoutName, other));
+      moved.push({ id: other.id, tags: lost });
     }
+    return moved;
   }
 
   private toImage(record: ImageRecord): Image {
@@ -670,6 +707,12 @@ export class Images {
     const { id, tags, digests, config, pinned, runtimeHandler } = record;
     return { id, tags, digests, config, layers, pinned, runtimeHandler, sizeBytes: BigInt(bytes) };
   }
+}
+
+/** Tags that an image had and another has now. */
+interface Moved {
+  readonly id: Digest;
+  readonly tags: readonly string[];
 }
 
 interface Names {

@@ -32,6 +32,23 @@ export interface Addon {
    * directory, on a pool thread. It goes with the cgroup.
    */
   attachDeviceProgram(cgroupDirectory: string, instructions: Buffer): Promise<void>;
+  /**
+   * Numbers out of the same files of many directories, read by a thread that keeps them open while they are asked for
+   * (the last minute). Both lists are joined by NUL. `layout` has for each file: what comes before the row in its path,
+   * what comes after it, one to sixteen keys, and an empty part. A key is `#` for the number that the file begins with,
+   * `word` for the one after that word at the beginning of a line, `word field` for that of `field=` in such a line.
+   * Gives a row of numbers for each of `rows`: NaN where there is none, Infinity for `max`.
+   */
+  readTable(layout: string, rows: string): Promise<Float64Array>;
+  /**
+   * Whole files, up to 64 KiB each, on a pool thread: their texts, each with a NUL behind it, empty where there is none.
+   * Paths are joined by NUL; so are the network namespaces to read them in, one for each, or none at all.
+   */
+  readFiles(paths: string, networks: string): Promise<string>;
+  /** Bytes on the disk and inodes of each of these trees (joined by NUL); NaN for one that cannot be read. On a pool thread. */
+  treeUsage(directories: string): Promise<Float64Array>;
+  /** Many small calls on files in one turn of a pool thread; see file-calls.ts. An errno for each, 0 for none. */
+  fileCalls(calls: Buffer): Promise<Int32Array>;
   pidfdOpen(pid: number): number;
   pidfdSignal(pidfd: number, signal: number): void;
   /** Exit code (128 + signal when killed) of a child that has ended; null while it runs or when it is not ours. */

@@ -106,6 +106,9 @@ export const INNER_OPS = {
   ENTER_USERNS: { code: 84, fields: { namespaces: 'u32', uids: 'u32', gids: 'u32' } },
   ROOT_STAGED: { code: 85, fields: {} },
   USERNS_ROOT: { code: 86, fields: { uids: 'u32', gids: 'u32' } },
+  COPY_STAT: { code: 150, fields: { path: 'str', flags: 'u32' } },
+  COPY_OUT: { code: 151, fields: { path: 'str', name: 'str', flags: 'u32' } },
+  COPY_IN: { code: 152, fields: { root: 'str', dir: 'str', flags: 'u32', uid: 'u32', gid: 'u32' } },
 } as const satisfies Record<string, Shape>;
 
 export const ALL_OPS = { ...OUTER_OPS, ...HOST_OPS, ...INNER_OPS } as const;

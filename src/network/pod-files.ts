@@ -1,5 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { BerthError } from '../base/errors';
 import type { DNSConfig, PodSandboxConfig } from '../cri';
 
@@ -10,20 +9,22 @@ export const POD_FILES: Readonly<Record<string, string>> = {
   '/etc/resolv.conf': 'resolv.conf',
 };
 
-/** Writes what every container of the pod gets unless its own mounts bring another: hostname, resolv.conf; see also `writeHosts`. */
-export async function writePodFiles(dir: string, config: PodSandboxConfig, hostname: string): Promise<void> {
-  const files = {
-    hostname: `${oneWord(hostname, 'hostname')}\n`,
+/**
+ * What every container of the pod gets unless its own mounts bring another, by name in the pod's directory. In hosts are
+ * the pod's addresses, or one of the loopback's where it has none.
+ */
+export async function podFiles(
+  config: PodSandboxConfig,
+  hostname: string,
+  ips: readonly string[],
+): Promise<Record<string, string>> {
+  const own = oneWord(hostname, 'hostname');
+  const addresses = (ips.length > 0 ? ips : ['127.0.1.1']).map(ip => `${ip}\t${own}\n`);
+  return {
+    hostname: `${own}\n`,
+    hosts: `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n${addresses.join('')}`,
     'resolv.conf': await resolvConf(config.dnsConfig),
   };
-  await Promise.all(Object.entries(files).map(([name, text]) => writeFile(join(dir, name), text, { mode: 0o644 })));
-}
-
-/** /etc/hosts, with the pod's own addresses, or one of the loopback's where it has none. */
-export async function writeHosts(dir: string, hostname: string, ips: readonly string[]): Promise<void> {
-  const own = (ips.length > 0 ? ips : ['127.0.1.1']).map(ip => `${ip}\t${oneWord(hostname, 'hostname')}\n`);
-  const text = `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n${own.join('')}`;
-  await writeFile(join(dir, 'hosts'), text, { mode: 0o644 });
 }
 
 /** The request's servers, searches and options; without any, the node's own file. */

@@ -88,7 +88,10 @@ export function launchPlan(
 }
 
 /** The root file system, mounted at its stage. */
-export function rootOverlay(spec: Spec, rootfs: Rootfs): InnerOp[] {
+export function rootOverlay(
+  spec: { root: Pick<Spec['root'], 'nodev'>; linux: Pick<Spec['linux'], 'mountLabel'> },
+  rootfs: Rootfs,
+): InnerOp[] {
   const { mountLabel } = spec.linux;
   return [
     ...(mountLabel === undefined ? [] : [{ op: 'ROOT_LABEL', label: mountLabel } as const]),

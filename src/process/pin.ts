@@ -1,8 +1,8 @@
 import { ControlSocket } from '../native/control';
 import { startHelper } from '../native/helper';
-import { addon, MNT_DETACH } from '../native/addon';
+import { fileCalls } from '../native/file-calls';
 import type { HelperMessage, LaunchPlan } from '../native/plan-ops';
-import { BerthError, errnoOf } from '../base/errors';
+import { BerthError } from '../base/errors';
 import { deferred } from './deferred';
 import { launchError } from './launch-failure';
 import { reapWhenEnded } from './reap';
@@ -48,13 +48,10 @@ export async function pinNamespaces(plan: LaunchPlan, name: string): Promise<Pin
   throw new BerthError('internal', 'the helper that pins namespaces ended without a word');
 }
 
-/** Unmounts a pin or any other mount; one that is not mounted, or not there, is fine. */
-export async function unmount(path: string): Promise<void> {
-  try {
-    await addon().umount(path, MNT_DETACH);
-  } catch (error) {
-    const code = errnoOf(error);
-    if (code === 'EINVAL' || code === 'ENOENT') return;
-    throw new BerthError('internal', `unmount ${path}: ${code ?? 'failed'}`, { cause: error });
+/** Unmounts pins or any other mounts; those that are not mounted, or not there, are fine. Throws the first failure, once all were tried. */
+export async function unmountAll(paths: readonly string[]): Promise<void> {
+  for (const failure of await fileCalls(paths.map(path => ({ call: 'umount', path })))) {
+    if (failure.code === 'EINVAL' || failure.code === 'ENOENT') continue;
+    throw new BerthError('internal', `unmount ${failure.call.path}: ${failure.code}`);
   }
 }

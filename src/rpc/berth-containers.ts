@@ -2,9 +2,12 @@ import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { Container, Containers, ContainerState } from '../container/containers';
 import { containerByName } from '../container/find';
+import { isPaused, letGo } from '../container/pause';
 import { removeForPerson } from '../container/pods';
+import { relaunchContainer } from '../container/relaunch';
 import { startContainer } from '../container/start';
 import { signalContainer, stopContainer } from '../container/stop';
+import { tell } from '../container/tell';
 import { timingRows } from '../container/timings';
 import {
   ContainerState as BerthState,
@@ -29,14 +32,14 @@ export function containerRpcs({ log, containers }: BerthParts) {
       await startForPerson(containers, ctx, named(container));
       return {};
     }),
-    kill: unary(log, 'Kill', ({ container, signal }) => {
-      kill(named(container), signal);
+    kill: unary(log, 'Kill', async ({ container, signal }) => {
+      const found = named(container);
+      kill(containers, found, signal);
+      await letGo(containers, found);
       return {};
     }),
-    stop: unary(log, 'Stop', async ({ container, timeoutSeconds = DEFAULT_STOP_SECONDS }, ctx) => {
-      const patience = stopSeconds(timeoutSeconds);
-      const found = named(container);
-      if (found.record.state === 'running') await stopContainer(containers, ctx, found, patience);
+    stop: unary(log, 'Stop', async ({ container, timeoutSeconds }, ctx) => {
+      await stopForPerson(containers, ctx, named(container), timeoutSeconds);
       return {};
     }),
     remove: unary(log, 'Remove', async ({ container, force }, ctx) => {
@@ -83,15 +86,30 @@ async function startForPerson(containers: Containers, ctx: Context, container: C
   // The kubelet's second start is one whose answer was lost; a person's is a mistake.
   if (state === 'running')
     throw new BerthError('failed_precondition', `container ${nameOf(container)} is running already`);
+  if (state === 'exited') await relaunchContainer(containers, container);
   await startContainer(containers, ctx, container);
 }
 
-function kill(container: Container, signal: string): void {
+function kill(containers: Containers, container: Container, signal: string): void {
   const number = signalOf(signal);
   const { state } = container.record;
-  if (state === 'running' && signalContainer(container, number)) return;
+  if (state === 'running' && signalContainer(containers, container, number)) return;
   const is = state === 'running' ? 'exited' : state;
   throw new BerthError('failed_precondition', `container ${nameOf(container)} is ${is}: signals are for running ones`);
+}
+
+/** The stop signal, then a kill; one that does not run is no error, and a paused one goes on to hear it. */
+export async function stopForPerson(
+  containers: Containers,
+  ctx: Context,
+  container: Container,
+  timeoutSeconds: bigint | undefined,
+): Promise<void> {
+  const patience = stopSeconds(timeoutSeconds ?? DEFAULT_STOP_SECONDS);
+  if (container.record.state !== 'running') return;
+  await letGo(containers, container);
+  await stopContainer(containers, ctx, container, patience);
+  tell(containers, container, 'stop');
 }
 
 function stopSeconds(seconds: bigint): number {
@@ -107,7 +125,7 @@ function berthContainer(containers: Containers, container: Container): BerthCont
     image: config.image?.userSpecifiedImage || config.image?.image || record.imageId,
     imageId: record.imageId,
     command: [...commandOf(container)],
-    state: STATES[record.state],
+    state: isPaused(containers, container) ? BerthState.CONTAINER_STATE_PAUSED : STATES[record.state],
     createdAtNs: record.createdAtNs,
     startedAtNs: record.startedAtNs,
     finishedAtNs: record.finishedAtNs,
@@ -152,6 +170,7 @@ function inspected(containers: Containers, container: Container): object {
     id: record.id,
     name: nameOf(container),
     state: record.state,
+    paused: isPaused(containers, container),
     pid: record.state === 'exited' ? 0 : (record.process?.pid ?? 0),
     exitCode: record.exitCode,
     reason: record.reason,

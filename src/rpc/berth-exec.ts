@@ -1,6 +1,7 @@
 import { BerthError } from '../base/errors';
 import { execInContainer } from '../container/exec';
 import { containerByName } from '../container/find';
+import { isPaused } from '../container/pause';
 import type { BerthServer, ExecRequest, ExecResponse, ExecStart } from '../cri/generated/berth/v1/berth';
 import { parseUser } from '../oci/user';
 import { failureOfInput } from './berth-input';
@@ -14,7 +15,13 @@ export function execRpc({ log, containers }: BerthParts) {
     exec: bidiStream<ExecRequest, ExecResponse>(log, 'Exec', async (requests, ctx, send) => {
       const start = await firstOf(requests);
       ctx.stage(`start ${JSON.stringify(start.command[0] ?? '')}`);
-      const exec = await execInContainer(containers, containerByName(containers, start.container), {
+      const container = containerByName(containers, start.container);
+      if (isPaused(containers, container)) {
+        throw new BerthError('failed_precondition', `container ${start.container} is paused`, {
+          hint: `let it go on first: berth unpause ${start.container}`,
+        });
+      }
+      const exec = await execInContainer(containers, container, {
         command: start.command,
         env: start.env,
         workingDir: start.workingDir,

@@ -8,9 +8,9 @@ import {
   type ImageFilter,
   type ImageServiceServer,
 } from '../cri';
-import type { WritableUsage } from '../container/writable-usage';
 import type { Image, Images, RegistryAuth } from '../image/images';
 import { canonicalForm, parseReference } from '../image/reference';
+import type { WritableLayers } from '../stats/writable-layers';
 import { complete, serverStream, unary } from './handler';
 import { jsonText } from './json';
 import { criImage } from './to-cri';
@@ -20,7 +20,7 @@ export interface ImageServiceParts {
   images: Images;
   /** Where images lie; the file system that ImageFsInfo is about. */
   root: string;
-  writable: WritableUsage;
+  layers: WritableLayers;
 }
 
 /** Images a message of StreamImages; far from any limit of a message's size. */
@@ -29,7 +29,7 @@ const batch = 100;
 type Built = Partial<{ [Name in keyof ImageServiceServer]: ImageServiceServer[Name] }>;
 
 /** The CRI's ImageService. */
-export function imageService({ log, images, root, writable }: ImageServiceParts): UntypedServiceImplementation {
+export function imageService({ log, images, root, layers }: ImageServiceParts): UntypedServiceImplementation {
   const built = {
     listImages: unary(log, 'ListImages', ({ filter }) => ({ images: listed(images, filter).map(criImage) })),
     streamImages: serverStream(log, 'StreamImages', async ({ filter }, _ctx, send) => {
@@ -56,10 +56,10 @@ export function imageService({ log, images, root, writable }: ImageServiceParts)
     }),
     imageFsInfo: unary(log, 'ImageFsInfo', async () => {
       const own = images.usage();
-      const written = await writable.read();
+      const written = await layers.total();
       return {
         imageFilesystems: [filesystem(root, Date.now(), own.usedBytes, own.inodesUsed)],
-        containerFilesystems: [filesystem(root, written.takenAtMs, written.bytes, written.inodes)],
+        containerFilesystems: [filesystem(root, written.takenAtMs, BigInt(written.bytes), BigInt(written.inodes))],
       };
     }),
   } satisfies Built;

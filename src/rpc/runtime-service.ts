@@ -5,9 +5,7 @@ import type { Config } from '../config';
 import {
   RuntimeServiceService,
   type CreateContainerRequest,
-  type ContainerFilter,
   type LinuxContainerResources,
-  type PodSandboxFilter,
   type RuntimeServiceServer,
 } from '../cri';
 import type { Container, Containers } from '../container/containers';
@@ -17,6 +15,7 @@ import { removePod, stopPod } from '../container/pods';
 import { removeContainer } from '../container/remove';
 import { startContainer } from '../container/start';
 import { stopContainer } from '../container/stop';
+import { tell } from '../container/tell';
 import { timingRows } from '../container/timings';
 import { updateContainer } from '../container/update';
 import { planSteps } from '../process/plan-steps';
@@ -25,13 +24,19 @@ import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
 import { podCidrs } from '../network/pod-cidrs';
 import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 import { updateSandbox } from '../sandbox/update';
+import type { Readings } from '../stats/readings';
 import type { StreamingServer } from '../streaming/server';
+import { batches } from './batches';
+import { eventRpcs } from './container-events';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
-import { complete, unary } from './handler';
+import { encoded } from './encoded';
+import { complete, serverStream, unary } from './handler';
 import { jsonText } from './json';
 import * as info from './runtime-info';
+import { containerItem, listedContainers, listedSandboxes, podItem } from './runtime-lists';
+import { statsRpcs } from './runtime-stats';
 import { streamingRpcs } from './runtime-streaming';
-import { containerStatus, criContainer, podSandbox, podSandboxStatus } from './to-cri';
+import { containerStatus, podSandboxStatus } from './to-cri';
 
 export interface RuntimeServiceParts {
   log: Logger;
@@ -41,6 +46,7 @@ export interface RuntimeServiceParts {
   containers: Containers;
   userNamespaces: UserNamespaceSupport;
   streaming: StreamingServer;
+  readings: Readings;
 }
 
 type Built = Partial<{ [Name in keyof RuntimeServiceServer]: RuntimeServiceServer[Name] }>;
@@ -51,7 +57,9 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
     ...infoRpcs(parts),
     ...sandboxRpcs(parts),
     ...containerRpcs(parts),
+    ...eventRpcs(parts),
     ...streamingRpcs(parts),
+    ...statsRpcs({ ...parts, root: parts.config.root }),
   } satisfies Built;
   return complete(RuntimeServiceService, built);
 }
@@ -104,13 +112,13 @@ function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
         return {};
       },
     ),
-    listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) => ({
-      items: sandboxes
-        .list()
-        .filter(isOurs)
-        .map(podSandbox)
-        .filter(item => matchesSandbox(filter, item)),
-    })),
+    listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) =>
+      encoded(Buffer.concat(listedSandboxes(sandboxes.list(), filter).map(podItem))),
+    ),
+    streamPodSandboxes: serverStream(log, 'StreamPodSandboxes', async ({ filter }, _ctx, send) => {
+      const items = listedSandboxes(sandboxes.list(), filter).map(podItem);
+      for (const some of batches(items, ({ length }) => length)) await send(encoded(Buffer.concat(some)));
+    }),
   } satisfies Built;
 }
 
@@ -128,7 +136,9 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
     }),
     stopContainer: unary(log, 'StopContainer', async ({ containerId, timeout }, ctx) => {
       const container = findContainer(containers, containerId);
+      const isRunning = container?.record.state === 'running';
       if (container) await stopContainer(containers, ctx, container, seconds(timeout, 'timeout'));
+      if (container && isRunning) tell(containers, container, 'stop');
       return {};
     }),
     removeContainer: unary(log, 'RemoveContainer', async ({ containerId }, ctx) => {
@@ -136,13 +146,13 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       if (container) await removeContainer(containers, ctx, container);
       return {};
     }),
-    listContainers: unary(log, 'ListContainers', ({ filter }) => ({
-      containers: containers
-        .list()
-        .filter(isOurs)
-        .map(criContainer)
-        .filter(item => matchesContainer(filter, item)),
-    })),
+    listContainers: unary(log, 'ListContainers', ({ filter }) =>
+      encoded(Buffer.concat(listedContainers(containers.list(), filter).map(containerItem))),
+    ),
+    streamContainers: serverStream(log, 'StreamContainers', async ({ filter }, _ctx, send) => {
+      const items = listedContainers(containers.list(), filter).map(containerItem);
+      for (const some of batches(items, ({ length }) => length)) await send(encoded(Buffer.concat(some)));
+    }),
     containerStatus: unary(log, 'ContainerStatus', ({ containerId, verbose }) => {
       const container = getContainer(containers, containerId);
       return {
@@ -153,6 +163,7 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
     updateContainerResources: unary(log, 'UpdateContainerResources', async ({ containerId, linux, windows }, ctx) => {
       const container = getContainer(containers, containerId);
       await updateContainer(containers, ctx, container, linuxOf(linux, windows));
+      tell(containers, container, 'update');
       return {};
     }),
     execSync: unary(log, 'ExecSync', async ({ containerId, cmd, timeout }, ctx) =>
@@ -177,30 +188,6 @@ function linuxOf(linux: LinuxContainerResources | undefined, windows: object | u
   if (windows) throw new BerthError('unimplemented', 'windows resources: this runtime runs Linux containers only');
   if (linux) return linux;
   throw new BerthError('invalid_argument', 'UpdateContainerResources needs linux resources');
-}
-
-/** What people made is not the kubelet's: it would collect it. */
-function isOurs({ record }: Sandbox | Container): boolean {
-  return record.owner === 'cri' && record.state !== 'creating';
-}
-
-function matchesSandbox(filter: PodSandboxFilter | undefined, item: ReturnType<typeof podSandbox>): boolean {
-  if (!filter) return true;
-  if (filter.id !== '' && !item.id.startsWith(filter.id)) return false;
-  if (filter.state && filter.state.state !== item.state) return false;
-  return hasLabels(item.labels, filter.labelSelector);
-}
-
-function matchesContainer(filter: ContainerFilter | undefined, item: ReturnType<typeof criContainer>): boolean {
-  if (!filter) return true;
-  if (filter.id !== '' && !item.id.startsWith(filter.id)) return false;
-  if (filter.podSandboxId !== '' && !item.podSandboxId.startsWith(filter.podSandboxId)) return false;
-  if (filter.state && filter.state.state !== item.state) return false;
-  return hasLabels(item.labels, filter.labelSelector);
-}
-
-function hasLabels(labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean {
-  return Object.entries(wanted).every(([key, value]) => labels[key] === value);
 }
 
 /** setTimeout's limit: longer waits are as good as this one, 24 days. */

@@ -4,6 +4,7 @@ import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceI
 import { BerthError, errnoOf, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import { noMetrics, type Metrics } from '../metrics/metrics';
+import { acceptEncoded } from './encoded';
 import { counting } from './handler';
 
 /** A request may be this big: the CRI's own clients allow as much. grpc-js's default is 4 MiB. */
@@ -44,7 +45,7 @@ export async function serve(
           ],
         }),
   });
-  for (const { definition, implementation } of services) server.addService(definition, implementation);
+  for (const { definition, implementation } of services) server.addService(acceptEncoded(definition), implementation);
   await bind(server, path);
   log.info('listening', { socket: path });
   return new RpcServer(server, path);

@@ -42,7 +42,7 @@ export function podSandboxStatus({ record, config }: Sandbox): PodSandboxStatus 
   };
 }
 
-function sandboxState(state: Sandbox['record']['state']): PodSandboxState {
+export function sandboxState(state: Sandbox['record']['state']): PodSandboxState {
   return state === 'ready' ? PodSandboxState.SANDBOX_READY : PodSandboxState.SANDBOX_NOTREADY;
 }
 
@@ -98,7 +98,7 @@ function criMount(mount: Mount, { imageVolumes = [] }: Container['record']): Mou
   return { ...mount, image: { ...mount.image, imageRef: volume.imageRef } };
 }
 
-function containerState(state: Container['record']['state']): ContainerState {
+export function containerState(state: Container['record']['state']): ContainerState {
   switch (state) {
     case 'created':
       return ContainerState.CONTAINER_CREATED;

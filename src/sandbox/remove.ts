@@ -1,6 +1,6 @@
-import { rm } from 'node:fs/promises';
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
+import { removeTree } from '../process/files';
 import { removeCgroup } from './pod-cgroup';
 import type { Sandbox, Sandboxes } from './sandboxes';
 import { stopSandbox } from './stop';
@@ -11,10 +11,7 @@ export async function removeSandbox(sandboxes: Sandboxes, ctx: Context, sandbox:
   await sandboxes.locks.run(sandbox.record.id, async () => {
     crashPoint('rm-pod.stopped');
     ctx.stage("remove the pod's cgroup and files");
-    await Promise.all([
-      removeCgroup(sandboxes, sandbox.record),
-      rm(sandboxes.paths(sandbox.record.id).dir, { recursive: true, force: true }),
-    ]);
+    await Promise.all([removeCgroup(sandboxes, sandbox.record), removeTree(sandboxes.paths(sandbox.record.id).dir)]);
     crashPoint('rm-pod.deleted');
     await sandboxes.forget(sandbox.record.id);
     crashPoint('rm-pod.forgotten');

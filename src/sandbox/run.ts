@@ -1,5 +1,5 @@
-import { chown, mkdir, rm } from 'node:fs/promises';
 import { hostname as hostHostname } from 'node:os';
+import { join } from 'node:path';
 import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
@@ -8,15 +8,16 @@ import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { PodSandboxConfig, type PodSandboxMetadata } from '../cri';
 import { Stopwatch } from '../base/stopwatch';
-import { writeHosts, writePodFiles } from '../network/pod-files';
+import { podFiles } from '../network/pod-files';
 import type { PodAttachment } from '../network/pod-network';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { profileChoice } from '../oci/security-profile';
 import { selinuxLabels } from '../oci/selinux';
 import { podUserNamespace } from '../oci/user-namespace';
+import { makeFiles, mkdirs, removeTree, type FileCall } from '../process/files';
 import { signalProcess } from '../process/identity';
-import { pinNamespaces, unmount } from '../process/pin';
+import { pinNamespaces, unmountAll } from '../process/pin';
 import { cgroupParentOf, makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
 import { selinuxHost } from './security-modules';
 import { watchInit } from './watch';
@@ -64,21 +65,14 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
   crashPoint('run.recorded');
   await undo.step(
     'directories',
-    () => mkdir(paths.namespaces, { recursive: true, mode: 0o700 }),
-    () => removeDir(paths),
+    () => makeFiles(mkdirs([paths.dir, paths.namespaces], 0o700)),
+    () => removeTree(paths.dir),
+    { alsoIfActFailed: true },
   );
   watch.lap('make directories');
   crashPoint('run.directories-made');
   const [{ pinned, attachment }] = await together([
     makeNetwork(undo, sandboxes, watch, record, config),
-    undo.step(
-      'hostname and resolv.conf',
-      () =>
-        watch
-          .time('write hostname and resolv.conf', () => writePodFiles(paths.dir, config, record.hostname))
-          .then(() => crashPoint('run.files-written')),
-      () => undefined,
-    ),
     undo.step(
       'cgroup',
       () =>
@@ -89,7 +83,9 @@ async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxReques
       { alsoIfActFailed: true },
     ),
   ]);
-  await giveToContainers(record, paths);
+  await writePodFiles(record, config, paths, attachment?.ips ?? []);
+  watch.lap('write hostname, hosts and resolv.conf');
+  crashPoint('run.files-written');
   const { pause } = pinned;
   await sandboxes.update(sandbox, {
     state: 'ready',
@@ -160,7 +156,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
 }
 
 /** The pod's namespaces, and in its network namespace what CNI plugins make. */
-async function makeNetwork(
+export async function makeNetwork(
   undo: Rollback,
   sandboxes: Sandboxes,
   watch: Stopwatch,
@@ -172,7 +168,6 @@ async function makeNetwork(
   const pinned = await watch.time('pin namespaces', () => makeNamespaces(undo, record, config, paths));
   const attachment = planned && (await watch.time('CNI ADD', () => attach(undo, sandboxes, record, planned)));
   crashPoint('run.network-attached');
-  await writeHosts(paths.dir, record.hostname, attachment?.ips ?? []);
   return { pinned, attachment };
 }
 
@@ -234,19 +229,27 @@ async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Pr
 }
 
 /** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */
-async function giveToContainers({ userns, ownIpc }: SandboxRecord, { files, shm }: SandboxPaths): Promise<void> {
-  if (!userns) return;
-  const given = [...Object.values(files), ...(ownIpc ? [shm] : [])];
-  await Promise.all(given.map(path => chown(path, userns.uid.first, userns.gid.first)));
+export async function writePodFiles(
+  { userns, ownIpc, hostname }: SandboxRecord,
+  config: PodSandboxConfig,
+  paths: SandboxPaths,
+  ips: readonly string[],
+): Promise<void> {
+  const files = Object.entries(await podFiles(config, hostname, ips));
+  const made = files.map(([name, data]): FileCall => ({
+    call: 'create',
+    path: join(paths.dir, name),
+    data,
+    mode: 0o644,
+  }));
+  const theirs = userns ? [...made.map(({ path }) => path), ...(ownIpc ? [paths.shm] : [])] : [];
+  const [uid, gid] = [userns?.uid.first ?? 0, userns?.gid.first ?? 0];
+  await makeFiles([...made, ...theirs.map((path): FileCall => ({ call: 'chown', path, uid, gid }))]);
 }
 
 /** Takes the pod's mounts off the host; those that are not there are fine. */
 export async function unpin(paths: SandboxPaths): Promise<void> {
-  await Promise.all([paths.user, paths.network, paths.ipc, paths.uts, paths.pid, paths.shm].map(path => unmount(path)));
-}
-
-async function removeDir(paths: SandboxPaths): Promise<void> {
-  await rm(paths.dir, { recursive: true, force: true });
+  await unmountAll([paths.user, paths.network, paths.ipc, paths.uts, paths.pid, paths.shm]);
 }
 
 function keyOf({ record, config }: Sandbox): string {

@@ -9,16 +9,19 @@ import { SingleFlight } from '../base/single-flight';
 import { assertMove, type Moves } from '../base/state-machine';
 import type { Cgroups } from '../cgroup/groups';
 import { PodSandboxConfig } from '../cri';
+import { Events } from '../events/events';
 import { POD_FILES } from '../network/pod-files';
 import type { PodAttachment, PodNetwork } from '../network/pod-network';
 import type { IdMappings } from '../oci/spec';
+import { tellForgotten, tellState } from './tell';
 
 export type SandboxState = 'creating' | 'ready' | 'notready';
 
 const MOVES: Moves<SandboxState> = {
   creating: ['ready', 'notready'],
   ready: ['notready'],
-  notready: ['notready'],
+  /** Ready again: the pod of a person's container, after a reboot. */
+  notready: ['notready', 'ready'],
 };
 
 /** Who made it: the kubelet meets only what came through the CRI, and nobody the container of a build's step. */
@@ -41,7 +44,7 @@ export interface SandboxRecord {
   /** The user namespace that owns the pod's other namespaces; absent: the host's. */
   userns?: IdMappings;
   /** The init of a shared PID namespace. */
-  pause?: { pid: number; pidStartTime: bigint };
+  pause?: { pid: number; pidStartTime: bigint } | undefined;
   /** Cgroup under which the pod's containers lie. */
   cgroupParent: string;
   /** True when berth made `cgroupParent` and removes it. */
@@ -99,6 +102,8 @@ export class Sandboxes {
     readonly podPidsLimit?: bigint,
     /** Runtime handlers besides berth's own, whose name is empty. */
     readonly handlers: readonly string[] = [],
+    /** Where what happens is told. */
+    readonly events: Events = new Events(),
   ) {
     for (const record of table.list()) {
       const config = PodSandboxConfig.decode(record.config);
@@ -150,12 +155,17 @@ export class Sandboxes {
     if (change.state) assertMove(MOVES, `pod sandbox ${sandbox.record.id}`, sandbox.record.state, change.state);
     const record = { ...sandbox.record, ...change };
     await this.table.put(record.id, record);
+    const before = sandbox.record.state;
     sandbox.record = record;
     if (change.config) sandbox.config = PodSandboxConfig.decode(change.config);
+    tellState(this.events, sandbox, before);
   }
 
   async forget(id: SandboxId): Promise<void> {
     await this.table.remove(id);
+    const sandbox = this.byId.get(id);
+    // While it is still there: what is told has its last state.
+    if (sandbox) tellForgotten(this.events, sandbox);
     this.byId.delete(id);
   }
 

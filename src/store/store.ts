@@ -1,10 +1,13 @@
 import { mkdirSync } from 'node:fs';
 import { open as openFileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { open, type Database, type RootDatabase } from 'lmdb';
+import { asBinary, open, type Database, type RootDatabase } from 'lmdb';
 import { BerthError, messageOf } from '../base/errors';
+import { randomHexId } from '../base/ids';
 import type { Logger } from '../base/log';
+import { Journal } from './journal';
 import { assertSound } from './soundness';
+import { WriteBehind, type Commit } from './write-behind';
 
 /** What every record carries: the version of its schema. */
 export interface Versioned {
@@ -15,9 +18,9 @@ export interface Versioned {
 export interface Table<Record extends Versioned> {
   get(key: string): Record | undefined;
   list(): Record[];
-  /** Resolves when the write has been committed: a killed daemon keeps it, a power cut may not (see `flushed`). */
+  /** Resolves when a killed daemon keeps the write; a power cut may not (see `flushed`). */
   put(key: string, record: Record): Promise<void>;
-  /** Resolves when the removal has been committed; removing what is not there is no error. */
+  /** The same of a removal; removing what is not there is no error. */
   remove(key: string): Promise<void>;
 }
 
@@ -36,6 +39,12 @@ export interface Store {
     upgrade?: (old: Versioned) => Record | undefined,
   ): Table<Record>;
   /**
+   * As `table`, for records of which nothing outlives the machine: what is written is in the journal, and so safe from a kill,
+   * when the promise resolves, and on the disk soon after. Waiting for a busy disk at each step of a start would take
+   * longer than the start. Not for use in a transaction.
+   */
+  quickTable<Record extends Versioned>(name: string, version: Record['version']): Table<Record>;
+  /**
    * Runs `work` alone; its writes, to any tables, become visible together or, if it throws, not at all.
    * `work` does not await: what it calls on tables takes effect in order, and their promises need no catching.
    */
@@ -48,11 +57,15 @@ export interface Store {
 const fileName = 'records.mdb';
 const maxTables = 32;
 
-/** Opens the store in `dir`, made with mode 0700 if it is missing; throws `data_loss` when its file cannot be trusted. */
-export function openStore(dir: string, log: Logger): Store {
+/**
+ * Opens the store in `dir`, made with mode 0700 if it is missing; throws `data_loss` when its file cannot be trusted.
+ * `journalPath` is best on a tmpfs; without one, quick tables are as others.
+ */
+export function openStore(dir: string, log: Logger, journalPath?: string): Store {
   const path = join(dir, fileName);
   const root = openFile(dir, path);
   const commits = new Commits(root, path);
+  const behind = journalPath === undefined ? undefined : openJournal(root, commits, path, journalPath, log);
   log.debug('store opened', { path });
   return {
     table: <Record extends Versioned>(
@@ -60,6 +73,11 @@ export function openStore(dir: string, log: Logger): Store {
       version: Record['version'],
       upgrade: (old: Versioned) => Record | undefined = () => undefined,
     ) => new LmdbTable<Record>(openTable(root, path, name), commits, path, name, version, upgrade),
+    quickTable: <Record extends Versioned>(name: string, version: Record['version']) => {
+      const database = openTable(root, path, name);
+      const kept = new LmdbTable<Record>(database, commits, path, name, version, () => undefined);
+      return behind ? new QuickTable<Record>(kept, database, behind, name) : kept;
+    },
     transaction: async work => {
       let result: { value: ReturnType<typeof work> } | undefined;
       await commits.done(
@@ -70,9 +88,43 @@ export function openStore(dir: string, log: Logger): Store {
       if (!result) throw new BerthError('internal', `the store ${path} did not run a transaction`);
       return result.value;
     },
-    flushed: () => commits.flushed(),
-    close: () => root.close(),
+    flushed: async () => {
+      await behind?.settled();
+      await commits.flushed();
+    },
+    close: async () => {
+      await behind?.close();
+      await root.close();
+    },
   };
+}
+
+/** What a killed daemon had promised is on its way into the store again when this returns. */
+function openJournal(root: RootDatabase, commits: Commits, path: string, journalPath: string, log: Logger) {
+  const tables = new Map<string, Database<unknown, string>>();
+  const tableOf = (name: string) => {
+    const table = tables.get(name) ?? openTable(root, path, name);
+    tables.set(name, table);
+    return table;
+  };
+  const commit: Commit = async ({ table, key, value }) => {
+    const database = tableOf(table);
+    await commits.done<unknown>(value ? database.put(key, asBinary(value)) : database.remove(key));
+  };
+  const { journal, entries } = Journal.open(journalPath, idOf(root, path), log);
+  const behind = new WriteBehind(journal, commit, log);
+  behind.recover(entries);
+  return behind;
+}
+
+/** The store's own name, by which a journal knows it. */
+function idOf(root: RootDatabase, path: string): string {
+  const about = openTable(root, path, 'store');
+  const known = about.get('id');
+  if (typeof known === 'string') return known;
+  const id = randomHexId();
+  about.putSync('id', id);
+  return id;
 }
 
 function openFile(dir: string, path: string): RootDatabase {
@@ -185,9 +237,12 @@ class LmdbTable<Record extends Versioned> implements Table<Record> {
   }
 
   list(): Record[] {
-    return this.reading('records', () => [...this.database.getRange()]).map(({ key, value }) =>
-      this.checked(key, value),
-    );
+    return [...this.entries().values()];
+  }
+
+  entries(): Map<string, Record> {
+    const entries = this.reading('records', () => [...this.database.getRange()]);
+    return new Map(entries.map(({ key, value }) => [key, this.checked(key, value)]));
   }
 
   async put(key: string, record: Record): Promise<void> {
@@ -197,6 +252,14 @@ class LmdbTable<Record extends Versioned> implements Table<Record> {
 
   async remove(key: string): Promise<void> {
     await this.commits.done(this.database.remove(key));
+  }
+
+  /** A value as it is stored. */
+  decoded(key: string, value: Buffer): Record {
+    return this.checked(
+      key,
+      this.reading(`record ${key}`, () => encoderOf(this.database).decode(value)),
+    );
   }
 
   private reading<T>(what: string, read: () => T): T {
@@ -226,4 +289,48 @@ class LmdbTable<Record extends Versioned> implements Table<Record> {
       hint: 'restore the file from a backup, or move it away: berth then starts with no images and no containers',
     });
   }
+}
+
+/** A table whose writes are promised by the journal; what is on its way is as if it were there. */
+class QuickTable<Record extends Versioned> implements Table<Record> {
+  constructor(
+    private readonly kept: LmdbTable<Record>,
+    private readonly database: Database<unknown, string>,
+    private readonly behind: WriteBehind,
+    private readonly name: string,
+  ) {}
+
+  get(key: string): Record | undefined {
+    const pending = this.behind.of(this.name);
+    if (!pending.has(key)) return this.kept.get(key);
+    const value = pending.get(key);
+    return value && this.kept.decoded(key, value);
+  }
+
+  list(): Record[] {
+    const entries = this.kept.entries();
+    for (const [key, value] of this.behind.of(this.name)) {
+      if (value) entries.set(key, this.kept.decoded(key, value));
+      else entries.delete(key);
+    }
+    return [...entries.values()];
+  }
+
+  async put(key: string, record: Record): Promise<void> {
+    await this.behind.write({ table: this.name, key, value: encoderOf(this.database).encode(record) });
+  }
+
+  async remove(key: string): Promise<void> {
+    await this.behind.write({ table: this.name, key, value: undefined });
+  }
+}
+
+interface Encoder {
+  encode(value: unknown): Buffer;
+  decode(bytes: Buffer): unknown;
+}
+
+/** lmdb's own, so that a value is the same bytes whoever encodes it. */
+function encoderOf(database: Database<unknown, string>): Encoder {
+  return (database as unknown as { encoder: Encoder }).encoder;
 }

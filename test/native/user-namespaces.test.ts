@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { InnerOp, LaunchPlan, OuterOp } from '../../src/native/plan-ops';
 import { CLONE } from '../../src/oci/linux';
 import { LaunchError } from '../../src/process/launch-failure';
-import { pinNamespaces, unmount } from '../../src/process/pin';
+import { pinNamespaces, unmountAll } from '../../src/process/pin';
 import { allPids, linkOf } from '../support/daemon';
 
 describe('the helper that pins a user namespace', function () {
@@ -14,7 +14,7 @@ describe('the helper that pins a user namespace', function () {
   let dir: string;
   beforeEach(() => (dir = mkdtempSync(join(tmpdir(), 'berth-userns-'))));
   afterEach(async () => {
-    for (const name of ['user', 'uts', 'pid']) await unmount(join(dir, name));
+    await unmountAll(['user', 'uts', 'pid'].map(name => join(dir, name)));
     rmSync(dir, { recursive: true });
   });
 
@@ -83,8 +83,7 @@ describe('the helper that pins a user namespace', function () {
       assert.match(status, /^NoNewPrivs:\t1$/m);
       pinned.release();
       await assertNobodyInside();
-      await unmount(join(dir, 'pid'));
-      await unmount(join(dir, 'user'));
+      await unmountAll([join(dir, 'pid'), join(dir, 'user')]);
     }
   });
 

@@ -37,6 +37,76 @@ export interface ContainerStatus {
   user: { linux: { uid: string; gid: string; supplementalGroups: string[] } } | null;
 }
 
+interface Amount {
+  value: string;
+}
+
+interface PsiData {
+  Total: string;
+  Avg10: number;
+  Avg60: number;
+  Avg300: number;
+}
+
+interface Stalls {
+  Full: PsiData;
+  Some: PsiData;
+}
+
+/** What a container, or a pod as a whole, uses. */
+interface Used {
+  cpu: {
+    timestamp: string;
+    usageCoreNanoSeconds: Amount;
+    usageNanoCores: Amount | null;
+    psi: Stalls | null;
+  } | null;
+  memory: {
+    timestamp: string;
+    workingSetBytes: Amount;
+    availableBytes: Amount | null;
+    usageBytes: Amount;
+    rssBytes: Amount;
+    pageFaults: Amount;
+    majorPageFaults: Amount;
+    psi: Stalls | null;
+  } | null;
+  io: { timestamp: string; psi: Stalls } | null;
+}
+
+export interface ContainerStats extends Used {
+  attributes: {
+    id: string;
+    metadata: { name: string; attempt: number };
+    labels: Record<string, string>;
+    annotations: Record<string, string>;
+  };
+  writableLayer: {
+    timestamp: string;
+    fsId: { mountpoint: string };
+    usedBytes: Amount;
+    inodesUsed: Amount;
+  } | null;
+  swap: { timestamp: string; swapAvailableBytes: Amount | null; swapUsageBytes: Amount } | null;
+}
+
+interface InterfaceStats {
+  name: string;
+  rxBytes: Amount;
+  rxErrors: Amount;
+  txBytes: Amount;
+  txErrors: Amount;
+}
+
+export interface PodSandboxStats {
+  attributes: { id: string; metadata: { name: string }; labels: Record<string, string> };
+  linux: Used & {
+    network: { timestamp: string; defaultInterface: InterfaceStats | null; interfaces: InterfaceStats[] } | null;
+    process: { processCount: Amount } | null;
+    containers: ContainerStats[];
+  };
+}
+
 export interface Answers {
   Version: { version: string; runtimeName: string; runtimeVersion: string; runtimeApiVersion: string };
   Status: {
@@ -80,6 +150,10 @@ export interface Answers {
   Attach: { url: string };
   PortForward: { url: string };
   ReopenContainerLog: object;
+  ContainerStats: { stats: ContainerStats };
+  ListContainerStats: { stats: ContainerStats[] };
+  PodSandboxStats: { stats: PodSandboxStats };
+  ListPodSandboxStats: { stats: PodSandboxStats[] };
   PullImage: { imageRef: string };
   ImageStatus: {
     info: Record<string, string>;
@@ -178,6 +252,14 @@ export class CriClient implements Disposable {
     const messages: unknown[] = [];
     for await (const message of call) messages.push(message);
     return messages;
+  }
+
+  /** A server-streaming RPC, open; the caller reads and cancels it. */
+  open(name: string, request: object, deadlineMs = 60_000): ClientReadableStream<unknown> {
+    const client = IMAGE_RPCS.has(name) ? this.image : this.runtime;
+    const method = (client as unknown as Record<string, Streaming>)[name];
+    if (!method) throw new Error(`api.proto has no RPC ${name}`);
+    return method.call(client, request, { deadline: new Date(Date.now() + deadlineMs) });
   }
 
   close(): void {

@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startTimeOf } from '../../src/process/identity';
+import { testCgroupParent } from './cgroup-parent';
 import { repoRoot } from './repo';
 
 const READY_WITHIN_MS = 20_000;
@@ -201,7 +202,7 @@ class World {
     const shown = mounts.filter(({ type }) => cgroups !== 'v2' || type === 'cgroup2');
     const hidden = mounts.filter(mount => !shown.includes(mount)).map(({ mountpoint }) => `umount ${mountpoint}`);
     const mountpoints = shown.map(({ mountpoint }) => mountpoint);
-    const roots = mountpoints.map(mountpoint => join(mountpoint, name));
+    const roots = mountpoints.map(mountpoint => join(mountpoint, testCgroupParent, name));
     for (const dir of roots) makeCgroup(dir);
     const binds = mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`);
     const isBare = cgroups === 'v1 and bare v2' && shown.some(({ type }) => type === 'cgroup');

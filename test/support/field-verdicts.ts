@@ -43,6 +43,7 @@ const container = (config: object, says: RegExp, code: Refusal['code'] = 'UNIMPL
 const refused = (...refusals: Refusal[]): Verdict => ({ refused: refusals });
 
 const LIFECYCLE = 'cri/lifecycle.test.ts';
+const EVENTS = 'cri/events.test.ts';
 const LIFE = 'cri/life.test.ts';
 const API = 'cri/api.test.ts';
 const ENVIRONMENT = 'cri/environment.test.ts';
@@ -61,6 +62,7 @@ const ATTACH = 'cri/attach.test.ts';
 const FORWARD = 'cri/port-forward.test.ts';
 const MODULES = 'cri/security-modules.test.ts';
 const POD = 'cri/pod-security.test.ts';
+const STATS = 'cri/stats.test.ts';
 
 /** By message and field, in the CRI's words. */
 export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
@@ -153,6 +155,7 @@ export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
   'PodSandboxStatusRequest.pod_sandbox_id': test(API, 'take a prefix of an id for the id'),
   'PodSandboxStatusRequest.verbose': test(API, 'tell more when asked, as JSON'),
   'ListPodSandboxRequest.filter': test(API, 'list pods by id, state and labels'),
+  'StreamPodSandboxesRequest.filter': test(EVENTS, 'streams pods and containers, each once, filtered as in lists'),
   'PodSandboxFilter.id': partOf('ListPodSandboxRequest.filter'),
   'PodSandboxFilter.state': partOf('ListPodSandboxRequest.filter'),
   'PodSandboxFilter.label_selector': partOf('ListPodSandboxRequest.filter'),
@@ -367,6 +370,7 @@ export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
     'stops and removes twice, and what was never there, without an error',
   ),
   'ListContainersRequest.filter': test(API, 'list containers by id, state, labels and pod, and by all together'),
+  'StreamContainersRequest.filter': test(EVENTS, 'streams pods and containers, each once, filtered as in lists'),
   'ContainerFilter.id': partOf('ListContainersRequest.filter'),
   'ContainerFilter.state': partOf('ListContainersRequest.filter'),
   'ContainerFilter.pod_sandbox_id': partOf('ListContainersRequest.filter'),
@@ -421,6 +425,20 @@ export const fieldVerdicts: Readonly<Record<string, Verdict>> = {
   'PortForwardRequest.pod_sandbox_id': test(FORWARD, 'is refused for a pod that is not ready'),
   'PortForwardRequest.port': test(FORWARD, 'a port that the request does not name is refused'),
   'ReopenContainerLogRequest.container_id': test(LIFECYCLE, 'opens the log anew where its path points now'),
+
+  /* ---- stats ---- */
+  'ContainerStatsRequest.container_id': test(STATS, 'are of one container, by a prefix of its id, or none'),
+  'ListContainerStatsRequest.filter': test(STATS, 'are listed by id, pod and labels, and streamed, each once'),
+  'StreamContainerStatsRequest.filter': partOf('ListContainerStatsRequest.filter'),
+  'ContainerStatsFilter.id': partOf('ListContainerStatsRequest.filter'),
+  'ContainerStatsFilter.pod_sandbox_id': partOf('ListContainerStatsRequest.filter'),
+  'ContainerStatsFilter.label_selector': partOf('ListContainerStatsRequest.filter'),
+  'PodSandboxStatsRequest.pod_sandbox_id': test(STATS, 'are of one pod, by a prefix of its id, or none'),
+  'ListPodSandboxStatsRequest.filter': test(STATS, 'are listed by id and labels while they are ready, and streamed'),
+  'StreamPodSandboxStatsRequest.filter': partOf('ListPodSandboxStatsRequest.filter'),
+  'PodSandboxStatsFilter.id': partOf('ListPodSandboxStatsRequest.filter'),
+  'PodSandboxStatsFilter.label_selector': partOf('ListPodSandboxStatsRequest.filter'),
+
   'ExecSyncRequest.container_id': test(
     'cri/exec-sync.test.ts',
     'refuses a container that does not run, and a negative time-out',

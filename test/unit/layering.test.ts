@@ -7,6 +7,7 @@ import { repoRoot } from '../support/repo';
 /** What each folder of src/ may import: the table "Layers" of the design. A folder may always import itself. */
 const layers: Readonly<Record<string, readonly string[]>> = {
   base: [],
+  events: ['base'],
   cri: [],
   config: ['base'],
   metrics: ['base'],
@@ -15,16 +16,16 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   cgroup: ['base', 'native'],
   oci: ['base', 'cri', 'config', 'native (types)'],
   network: ['base', 'cri', 'config'],
-  image: ['base', 'cri', 'config', 'metrics', 'native', 'store'],
+  image: ['base', 'cri', 'config', 'events', 'metrics', 'native', 'store'],
   process: ['base', 'metrics', 'native'],
-  sandbox: ['base', 'cri', 'config', 'store', 'cgroup', 'oci', 'network', 'process'],
-  container: ['base', 'cri', 'config', 'store', 'cgroup', 'oci', 'image', 'process', 'sandbox'],
+  sandbox: ['base', 'cri', 'config', 'events', 'store', 'cgroup', 'oci', 'network', 'process'],
+  container: ['base', 'cri', 'config', 'events', 'store', 'cgroup', 'oci', 'image', 'process', 'sandbox'],
   streaming: ['base', 'config'],
-  stats: ['base', 'cri', 'cgroup', 'image', 'sandbox', 'container'],
-  build: ['base', 'cri', 'config', 'oci', 'image', 'sandbox', 'container'],
+  stats: ['base', 'cri', 'native', 'cgroup', 'image', 'sandbox', 'container'],
+  build: ['base', 'cri', 'config', 'events', 'oci', 'image', 'sandbox', 'container'],
   rpc: [
     ...['base', 'cri', 'config', 'metrics', 'store', 'cgroup', 'oci', 'network', 'image', 'process'],
-    ...['sandbox', 'container', 'streaming', 'stats', 'build'],
+    ...['events', 'sandbox', 'container', 'streaming', 'stats', 'build'],
   ],
   cli: ['base', 'cri', 'config'],
 };

@@ -3,13 +3,13 @@ import { BerthError } from '../../base/errors';
 const unitsNs: Readonly<Record<string, number>> = { d: 86_400e9, h: 3_600e9, m: 60e9, s: 1e9, ms: 1e6, us: 1e3, ns: 1 };
 
 /**
- * The value of `--since`: a duration before now (`90s`, `1h30m`), seconds since 1970 (`1700000000.5`), or a date and
+ * The value of `--since`, or of another flag that takes a time: a duration before now (`90s`, `1h30m`), seconds since 1970 (`1700000000.5`), or a date and
  * time (`2026-01-31T08:00:00Z`, of this machine's zone when it names none).
  */
-export function parseSince(text: string, nowNs: bigint): bigint {
+export function parseSince(text: string, nowNs: bigint, flag = '--since'): bigint {
   const found = fromDuration(text, nowNs) ?? fromSeconds(text) ?? fromDate(text);
   if (found !== undefined) return found;
-  throw new BerthError('invalid_argument', `--since "${text}" is not a time`, {
+  throw new BerthError('invalid_argument', `${flag} "${text}" is not a time`, {
     hint: 'write 10m, 1h30m, 2026-01-31T08:00:00Z, or seconds since 1970',
   });
 }

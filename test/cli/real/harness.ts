@@ -42,9 +42,12 @@ export class RealDaemon {
     return this.log;
   }
 
-  async run(): Promise<void> {
+  async run(env: Record<string, string> = {}): Promise<void> {
     const args = ['--root', this.path('root'), '--state', this.path('state'), '--config', this.path('config.toml')];
-    const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(process.execPath, [main, ...args], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, ...env },
+    });
     this.child = child;
     child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.log += text));
     const from = this.log.length;

@@ -14,6 +14,7 @@ import { runtimeService } from '../../../src/rpc/runtime-service';
 import { serve, type RpcServer } from '../../../src/rpc/server';
 import { Sandboxes, type RecordTable, type SandboxRecord } from '../../../src/sandbox/sandboxes';
 import { UserNamespaceSupport } from '../../../src/sandbox/user-namespaces';
+import { Readings } from '../../../src/stats/readings';
 import { StreamingServer } from '../../../src/streaming/server';
 import { CriClient } from '../../support/cri-client';
 import { repoRoot } from '../../support/repo';
@@ -169,6 +170,7 @@ class Service {
       containers,
       userNamespaces,
       streaming,
+      readings: new Readings(sandboxes, containers, cgroups, log),
     });
     const socket = join(dir, 'cri.sock');
     const server = await serve(socket, [{ definition: RuntimeServiceService, implementation }], log);

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BerthError } from '../../../src/base/errors';
 import { silentLogger } from '../../../src/base/log';
 import { openStore, type Store } from '../../../src/store/store';
+import { writeUntilKilled } from './killed-writer';
 
 interface Thing {
   version: 1;
@@ -94,19 +93,7 @@ describe('store', () => {
 
   it('has every acknowledged record after its process was killed while writing', async function () {
     this.timeout(20_000);
-    const child = spawn(process.execPath, [join(__dirname, 'writer.js'), dir], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let acknowledged = 0;
-    let rest = '';
-    for await (const chunk of child.stdout) {
-      const lines = (rest + String(chunk)).split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) acknowledged = Number(line);
-      if (acknowledged > 300) break;
-    }
-    child.kill('SIGKILL');
-    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    const acknowledged = await writeUntilKilled(dir);
     const records = reopen().table<Thing>('things', 1).list();
     assert.ok(records.length >= acknowledged, `${records.length} records, ${acknowledged} acknowledged`);
     for (const record of records) assert.equal(record.startedAtNs, BigInt(record.name));

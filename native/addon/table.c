@@ -1,0 +1,352 @@
+#define _GNU_SOURCE
+#include "table.h"
+
+#include "../lib/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE (1U << 1)
+#endif
+
+#define FILE_ROOM 16384
+#define PATH_ROOM 4096
+#define BUCKETS 4096
+#define IDLE_SECONDS 60
+#define SWEEP_SECONDS 20
+/* Descriptors that are left for the files that are not kept. */
+#define SPARE_FDS 64
+
+/* ---- layout and numbers ---- */
+
+int table_layout(const struct parts *parts, struct table_layout *layout)
+{
+    const char *at = parts->text, *end = parts->text + parts->bytes;
+    memset(layout, 0, sizeof *layout);
+    while (at < end) {
+        if (layout->file_count == TABLE_MAX_FILES)
+            return -1;
+        struct table_file *file = &layout->files[layout->file_count++];
+        file->before = at;
+        at = next_part(at);
+        if (at >= end)
+            return -1;
+        file->after = at;
+        for (at = next_part(at); at < end && *at; at = next_part(at)) {
+            if (file->key_count == TABLE_MAX_KEYS)
+                return -1;
+            file->keys[file->key_count++] = at;
+        }
+        if (at > end || file->key_count == 0)
+            return -1;
+        layout->columns += file->key_count;
+        at = next_part(at); /* past the empty part, the last of which is at the very end */
+    }
+    return layout->file_count > 0 ? 0 : -1;
+}
+
+static double number_at(const char *at)
+{
+    double value = 0, scale = 1;
+    if (strncmp(at, "max", 3) == 0)
+        return INFINITY;
+    if (*at < '0' || *at > '9')
+        return NAN;
+    for (; *at >= '0' && *at <= '9'; at++)
+        value = value * 10 + (*at - '0');
+    if (*at == '.')
+        for (at++; *at >= '0' && *at <= '9'; at++, scale *= 10)
+            value = value * 10 + (*at - '0');
+    return value / scale;
+}
+
+static const char *line_of(const char *text, const char *word, size_t length)
+{
+    for (const char *at = text; *at;) {
+        if (strncmp(at, word, length) == 0 && at[length] == ' ')
+            return at + length + 1;
+        const char *end = strchr(at, '\n');
+        if (!end)
+            return NULL;
+        at = end + 1;
+    }
+    return NULL;
+}
+
+static double field_of(const char *line, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = line; *at && *at != '\n'; at++)
+        if ((at == line || at[-1] == ' ') && strncmp(at, name, length) == 0 && at[length] == '=')
+            return number_at(at + length + 1);
+    return NAN;
+}
+
+double table_number(const char *text, const char *key)
+{
+    if (strcmp(key, "#") == 0)
+        return number_at(text);
+    const char *field = strchr(key, ' ');
+    size_t length = field ? (size_t)(field - key) : strlen(key);
+    const char *line = line_of(text, key, length);
+    if (!line)
+        return NAN;
+    return field ? field_of(line, field + 1) : number_at(line);
+}
+
+/* ---- what is kept open ---- */
+
+struct kept {
+    struct kept *next;
+    uint64_t hash;
+    time_t used;
+    size_t file_count;
+    char *row;
+    int fds[]; /* -1: not open */
+};
+
+static struct kept *buckets[BUCKETS];
+static size_t kept_fds, max_kept_fds;
+
+static time_t now_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+/* FNV-1a. */
+static uint64_t hash_of(uint64_t seed, const char *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        seed = (seed ^ (unsigned char)bytes[i]) * 0x100000001b3ULL;
+    return seed;
+}
+
+static void let_go(struct kept *entry, size_t file)
+{
+    if (entry->fds[file] < 0)
+        return;
+    close(entry->fds[file]);
+    entry->fds[file] = -1;
+    kept_fds--;
+}
+
+static void sweep(time_t older_than)
+{
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (struct kept **at = &buckets[i]; *at;) {
+            struct kept *entry = *at;
+            if (entry->used >= older_than) {
+                at = &entry->next;
+                continue;
+            }
+            *at = entry->next;
+            for (size_t file = 0; file < entry->file_count; file++)
+                let_go(entry, file);
+            free(entry->row);
+            free(entry);
+        }
+}
+
+/* NULL without memory: then nothing is kept. */
+static struct kept *kept_for(uint64_t layout_hash, const char *row, size_t file_count, time_t now)
+{
+    uint64_t hash = hash_of(layout_hash, row, strlen(row));
+    struct kept **bucket = &buckets[hash % BUCKETS];
+    for (struct kept *entry = *bucket; entry; entry = entry->next)
+        if (entry->hash == hash && entry->file_count == file_count && strcmp(entry->row, row) == 0) {
+            entry->used = now;
+            return entry;
+        }
+    struct kept *entry = malloc(sizeof *entry + file_count * sizeof entry->fds[0]);
+    if (!entry || !(entry->row = strdup(row))) {
+        free(entry);
+        return NULL;
+    }
+    entry->hash = hash;
+    entry->used = now;
+    entry->file_count = file_count;
+    for (size_t i = 0; i < file_count; i++)
+        entry->fds[i] = -1;
+    entry->next = *bucket;
+    *bucket = entry;
+    return entry;
+}
+
+/* ---- reading ---- */
+
+static int open_file(const struct table_file *file, const char *row)
+{
+    char path[PATH_ROOM];
+    int length = snprintf(path, sizeof path, "%s%s%s", file->before, row, file->after);
+    if (length < 0 || (size_t)length >= sizeof path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* The kernel makes a cgroup's file in one piece: a second read, to be told that it ends, would cost as much again. */
+static ptrdiff_t read_piece(int fd, char *buffer)
+{
+    ssize_t n = pread(fd, buffer, FILE_ROOM - 1, 0);
+    buffer[n < 0 ? 0 : n] = '\0';
+    return n;
+}
+
+/* A kept file whose cgroup was removed answers ENODEV; one of the same name may be there now. */
+static ptrdiff_t read_kept(struct kept *entry, size_t index, char *buffer)
+{
+    ptrdiff_t n = entry->fds[index] < 0 ? -1 : read_piece(entry->fds[index], buffer);
+    if (n < 0)
+        let_go(entry, index);
+    return n;
+}
+
+static ptrdiff_t read_opened(struct kept *entry, size_t index, const struct table_file *file, const char *row,
+                             char *buffer)
+{
+    int fd = open_file(file, row);
+    if (fd < 0)
+        return -1;
+    ptrdiff_t n = read_piece(fd, buffer);
+    if (n >= 0 && entry && kept_fds < max_kept_fds) {
+        entry->fds[index] = fd;
+        kept_fds++;
+    } else {
+        close(fd);
+    }
+    return n;
+}
+
+static void read_row(struct kept *entry, const struct table_layout *layout, const char *row, char *buffer,
+                     double *cells)
+{
+    for (size_t i = 0; i < layout->file_count; i++) {
+        const struct table_file *file = &layout->files[i];
+        ptrdiff_t n = entry ? read_kept(entry, i, buffer) : -1;
+        if (n < 0)
+            n = read_opened(entry, i, file, row, buffer);
+        for (size_t key = 0; key < file->key_count; key++)
+            *cells++ = n < 0 ? NAN : table_number(buffer, file->keys[key]);
+    }
+}
+
+static void read_rows(uint64_t layout_hash, const struct table_layout *layout, const struct parts *rows,
+                      double *cells)
+{
+    char buffer[FILE_ROOM];
+    const char *row = rows->text;
+    time_t now = now_seconds();
+    for (size_t i = 0; i < rows->count; i++, row = next_part(row)) {
+        struct kept *entry = max_kept_fds > 0 ? kept_for(layout_hash, row, layout->file_count, now) : NULL;
+        read_row(entry, layout, row, buffer, cells + i * layout->columns);
+    }
+}
+
+/* ---- the thread ---- */
+
+struct job {
+    uint64_t layout_hash;
+    const struct table_layout *layout;
+    const struct parts *rows;
+    double *cells;
+    int done;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* one caller at a time */
+static pthread_cond_t asked = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;
+static pthread_once_t started = PTHREAD_ONCE_INIT;
+static struct job *current;
+static int is_running;
+
+static void wait_for_job(void)
+{
+    if (kept_fds == 0) {
+        pthread_cond_wait(&asked, &lock);
+        return;
+    }
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += SWEEP_SECONDS;
+    pthread_cond_timedwait(&asked, &lock, &until);
+}
+
+static void *reader(void *nothing)
+{
+    struct rlimit limit;
+    (void)nothing;
+    pthread_setname_np(pthread_self(), "berth-reader");
+    /* A table of descriptors of its own, with nothing of the daemon's but 0 to 2. */
+    if (sys_close_range(3, ~0U, CLOSE_RANGE_UNSHARE) == 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+        limit.rlim_cur > SPARE_FDS)
+        max_kept_fds = limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)limit.rlim_cur - SPARE_FDS;
+    pthread_mutex_lock(&lock);
+    for (;;) {
+        while (!current || current->done) {
+            sweep(now_seconds() - IDLE_SECONDS);
+            wait_for_job();
+        }
+        struct job *job = current;
+        pthread_mutex_unlock(&lock);
+        read_rows(job->layout_hash, job->layout, job->rows, job->cells);
+        pthread_mutex_lock(&lock);
+        job->done = 1;
+        pthread_cond_signal(&answered);
+    }
+    return NULL;
+}
+
+static void start_reader(void)
+{
+    pthread_t thread;
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    is_running = pthread_create(&thread, &attributes, reader, NULL) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+void table_read(const struct parts *layout_text, const struct table_layout *layout, const struct parts *rows,
+                double *cells)
+{
+    struct job job = {
+        .layout_hash = hash_of(0xcbf29ce484222325ULL, layout_text->text, layout_text->bytes),
+        .layout = layout,
+        .rows = rows,
+        .cells = cells,
+    };
+    pthread_once(&started, start_reader);
+    pthread_mutex_lock(&turn);
+    if (!is_running) { /* out of threads: here then, with nothing kept */
+        read_rows(job.layout_hash, layout, rows, cells);
+        pthread_mutex_unlock(&turn);
+        return;
+    }
+    pthread_mutex_lock(&lock);
+    current = &job;
+    pthread_cond_signal(&asked);
+    while (!job.done)
+        pthread_cond_wait(&answered, &lock);
+    current = NULL;
+    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&turn);
+}

@@ -1,0 +1,41 @@
+/*
+ * Numbers out of the same files of many directories, read by a thread that has a table of descriptors to itself: it
+ * keeps what it has opened, since opening a file of a cgroup takes ten times as long as reading it, and neither a
+ * clone of the daemon's copies those descriptors nor does anything of the daemon's stay open in it.
+ */
+#ifndef BERTH_TABLE_H
+#define BERTH_TABLE_H
+
+#include "batch.h"
+
+#define TABLE_MAX_FILES 32
+#define TABLE_MAX_KEYS 16
+
+/* One file: its path is `before`, the row, `after`; a number for each key. */
+struct table_file {
+    const char *before;
+    const char *after;
+    size_t key_count;
+    const char *keys[TABLE_MAX_KEYS];
+};
+
+struct table_layout {
+    struct table_file files[TABLE_MAX_FILES];
+    size_t file_count;
+    size_t columns;
+};
+
+/* The layout's parts: `before`, `after`, its keys, and an empty part after the last, file by file. */
+int table_layout(const struct parts *parts, struct table_layout *layout);
+
+/* The number that a text has for a key, as said in src/native/addon.ts; NaN when it has none. */
+double table_number(const char *text, const char *key);
+
+/*
+ * Fills rows × columns. `layout_text` tells layouts apart: descriptors are kept by it and the row, until they have not
+ * been used for a while. Returns when all is read.
+ */
+void table_read(const struct parts *layout_text, const struct table_layout *layout, const struct parts *rows,
+                double *cells);
+
+#endif

@@ -1,0 +1,52 @@
+import type { Context } from '../base/context';
+import { BerthError } from '../base/errors';
+import { Rollback, together } from '../base/rollback';
+import { Stopwatch } from '../base/stopwatch';
+import { makeFiles, mkdirs } from '../process/files';
+import { makeCgroup, podLimits } from './pod-cgroup';
+import { makeNetwork, unpin, writePodFiles } from './run';
+import type { Sandbox, Sandboxes } from './sandboxes';
+import { watchInit } from './watch';
+
+/**
+ * Makes the pod of a person's container ready again whose namespaces are gone, as after a reboot: the same id and files,
+ * a new attachment to the network. Nothing happens to one that is ready.
+ */
+export async function reviveSandbox(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Promise<void> {
+  await sandboxes.locks.run(sandbox.record.id, async () => {
+    if (sandbox.record.state === 'ready') return;
+    if (sandbox.closing.signal.aborted || sandboxes.find(sandbox.record.id) !== sandbox) {
+      throw new BerthError('failed_precondition', `pod sandbox ${sandbox.record.id} is being removed`);
+    }
+    await revive(sandboxes, ctx, sandbox);
+  });
+}
+
+async function revive(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Promise<void> {
+  const { config } = sandbox;
+  const { id, ownNetwork } = sandbox.record;
+  const paths = sandboxes.paths(id);
+  const watch = new Stopwatch();
+  const network = ownNetwork ? await sandboxes.network.plan(id, config) : undefined;
+  // Before ADD, so that the next stop takes it back whatever happens.
+  await sandboxes.update(sandbox, { network });
+  const { record } = sandbox;
+  await using undo = new Rollback(ctx.log);
+  await unpin(paths);
+  await makeFiles(mkdirs([paths.dir, paths.namespaces], 0o700));
+  const [{ pinned, attachment }] = await together([
+    makeNetwork(undo, sandboxes, watch, record, config),
+    makeCgroup(sandboxes, record, podLimits(config, sandboxes.podPidsLimit)),
+  ]);
+  await writePodFiles(record, config, paths, attachment?.ips ?? []);
+  await sandboxes.update(sandbox, {
+    state: 'ready',
+    pause: pinned.pause,
+    ...(attachment ? { network: attachment } : {}),
+    timings: watch.laps,
+  });
+  pinned.keep();
+  watchInit(sandboxes, sandbox);
+  undo.commit();
+  ctx.log.info('pod sandbox is ready again', { sandbox: id });
+}

@@ -1,0 +1,202 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readHierarchies } from '../../src/cgroup/hierarchies';
+import { addon } from '../../src/native/addon';
+
+describe('files that are read many at a time', function () {
+  this.timeout(60_000);
+  let dir: string;
+  beforeEach(() => (dir = mkdtempSync(join(tmpdir(), 'berth-batch-'))));
+  afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+  const write = (name: string, text: string) => writeFileSync(join(dir, name), text);
+  const table = async (rows: readonly string[], ...keys: string[]) => [
+    ...(await addon().readTable([`${dir}/`, '.txt', ...keys, ''].join('\0'), rows.join('\0'))),
+  ];
+  const numbersOf = async (text: string, ...keys: string[]) => {
+    write('a.txt', text);
+    return table(['a'], ...keys);
+  };
+
+  it('give the number that a file begins with', async () => {
+    assert.deepEqual(await numbersOf('42\n', '#'), [42]);
+    assert.deepEqual(await numbersOf('0', '#'), [0]);
+    assert.deepEqual(await numbersOf('max\n', '#'), [Infinity]);
+    assert.deepEqual(await numbersOf('18446744073709551615\n', '#'), [2 ** 64]);
+    assert.deepEqual(await numbersOf('1.25 of it', '#'), [1.25]);
+    assert.deepEqual(await numbersOf('', '#'), [NaN]);
+    assert.deepEqual(await numbersOf('-1\n', '#'), [NaN]);
+  });
+
+  it('give the numbers of words at the beginning of a line, and of fields in it', async () => {
+    const text = 'rss 1\ntotal_rss 22\nsome avg10=0.50 total=9\nfull avg10=1.75 total=8\nlast 3';
+    const keys = ['rss', 'total_rss', 'some total', 'full avg10', 'full none', 'last', 'avg10', 'total', 'ss'];
+    assert.deepEqual(await numbersOf(text, ...keys), [1, 22, 9, 1.75, NaN, 3, NaN, NaN, NaN]);
+  });
+
+  it('give nothing for what is not there, and the rest all the same', async () => {
+    write('a.txt', '1');
+    write('c.txt', '3');
+    assert.deepEqual(await table(['a', 'b', 'c', '../nowhere', 'x'.repeat(5000)], '#'), [1, NaN, 3, NaN, NaN]);
+    assert.deepEqual(await table([], '#'), []);
+  });
+
+  it('are refused without a sound layout', () => {
+    for (const layout of ['', 'before', ['a', 'b', ''].join('\0'), ['a', 'b', ...'x'.repeat(17), ''].join('\0')]) {
+      assert.throws(() => addon().readTable(layout, 'row'), /a layout of files and keys is expected/);
+    }
+  });
+
+  it('are read again by every call, those of a cgroup that was made anew among them', async () => {
+    const { v2, v1 } = readHierarchies();
+    const root = v1.find(({ controllers }) => controllers.includes('pids'))?.mountpoint ?? v2 ?? assert.fail();
+    const name = `berth-batch-${process.pid}`;
+    const read = async () => [...(await addon().readTable([`${root}/`, '/pids.max', '#', ''].join('\0'), name))];
+    for (const limit of [100, 200]) {
+      mkdirSync(join(root, name));
+      try {
+        assert.deepEqual(await read(), [Infinity]);
+        writeFileSync(join(root, name, 'pids.max'), String(limit));
+        assert.deepEqual(await read(), [limit]);
+      } finally {
+        rmdirSync(join(root, name));
+      }
+      assert.deepEqual(await read(), [NaN]);
+    }
+  });
+
+  it('stay open in a table of descriptors that is nobody else’s', async () => {
+    const before = readdirSync('/proc/self/fd').length;
+    const rows = Array.from({ length: 300 }, (_, i) => `row-${i}`);
+    for (const row of rows) write(`${row}.txt`, '7');
+    assert.deepEqual(new Set(await table(rows, '#')), new Set([7]));
+    assert.ok(readdirSync('/proc/self/fd').length < before + 20);
+    const threads = readdirSync('/proc/self/task').map(id => `/proc/self/task/${id}/fd`);
+    const held = threads.flatMap(fds => readdirSync(fds).map(fd => linkOf(join(fds, fd))));
+    assert.equal(held.filter(path => path.startsWith(`${dir}/row-`)).length, rows.length);
+    // A pipe of this process's is not held open by it: its reader hears of the end.
+    const child = spawn('cat', { stdio: ['pipe', 'ignore', 'inherit'] });
+    await table(rows, '#');
+    child.stdin.end();
+    assert.deepEqual(await once(child, 'exit'), [0, null]);
+  });
+
+  it('are read whole, in pieces where the kernel gives them so', async () => {
+    write('a', 'x'.repeat(60_000));
+    write('b', '');
+    const texts = await addon().readFiles(
+      [join(dir, 'a'), join(dir, 'none'), join(dir, 'b'), '/proc/self/maps'].join('\0'),
+      '',
+    );
+    const [a, none, b, maps = '', ...rest] = texts.split('\0');
+    assert.deepEqual([a?.length, none, b, rest], [60_000, '', '', ['']]);
+    assert.ok(maps.length > 4096 && maps.includes('[stack]'));
+  });
+
+  it('are read in other network namespaces, and no thread stays there', async () => {
+    const own = readlinkSync('/proc/self/ns/net');
+    const holder = spawn(
+      'unshare',
+      ['-n', 'sh', '-c', 'ip link add inside type veth peer name peer && echo ready && exec cat'],
+      {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      },
+    );
+    try {
+      await once(holder.stdout, 'data');
+      const networks = [`/proc/${holder.pid}/ns/net`, '/proc/self/ns/net', '/nowhere', `/proc/${holder.pid}/ns/net`];
+      const text = await addon().readFiles(
+        networks.map(() => '/proc/thread-self/net/dev').join('\0'),
+        networks.join('\0'),
+      );
+      const inside = text.split('\0').map(one => one.includes('inside:'));
+      assert.deepEqual(inside, [true, false, false, true, false]);
+      assert.equal(text.split('\0')[2], '');
+    } finally {
+      holder.kill('SIGKILL');
+      await once(holder, 'close');
+    }
+    const namespaces = readdirSync('/proc/self/task').map(id => linkOf(`/proc/self/task/${id}/ns/net`));
+    assert.deepEqual(new Set(namespaces.filter(link => link !== '')), new Set([own]));
+  });
+
+  it('are refused in fewer networks than there are files', () => {
+    assert.throws(() => addon().readFiles('a\0b', 'n'), /a network for each path is expected/);
+  });
+});
+
+describe('the size of a tree', function () {
+  this.timeout(60_000);
+  let dir: string;
+  beforeEach(() => (dir = mkdtempSync(join(tmpdir(), 'berth-tree-'))));
+  afterEach(() => execFileSync('rm', ['-rf', dir]));
+
+  const sizeOf = async (path: string) => [...(await addon().treeUsage(path))];
+  const du = (path: string) => {
+    const count = (...options: string[]) =>
+      Number(execFileSync('du', ['-s', ...options, path], { encoding: 'utf8' }).split('\t')[0]);
+    return [count('--block-size=1'), count('--inodes')];
+  };
+
+  it('is what du says, of files with several names once, and of no link’s target', async () => {
+    mkdirSync(join(dir, 'a/b/c'), { recursive: true });
+    for (const [i, name] of ['a/1', 'a/b/2', 'a/b/c/3'].entries())
+      writeFileSync(join(dir, name), 'x'.repeat(i * 100_000));
+    for (let i = 0; i < 600; i++) {
+      writeFileSync(join(dir, `a/file-${i}`), 'y');
+      linkSync(join(dir, `a/file-${i}`), join(dir, `a/b/link-${i}`));
+    }
+    symlinkSync('/usr', join(dir, 'usr'));
+    assert.deepEqual(await sizeOf(dir), du(dir));
+  });
+
+  it('is all of it, however deep', async () => {
+    // Deeper than a path can be long: 4000 levels, made in two steps.
+    const levels = 'd/'.repeat(2000);
+    const below = (depth: number) => [dir, levels, levels].slice(0, depth).flatMap(at => ['env', '-C', at]);
+    for (const [depth, ...command] of [
+      [1, 'mkdir', '-p', levels],
+      [2, 'mkdir', '-p', levels],
+      [3, 'dd', 'if=/dev/zero', 'of=f', 'bs=1000', 'count=1000', 'status=none'],
+    ] as const) {
+      const [program = '', ...args] = [...below(depth), ...command];
+      execFileSync(program, args);
+    }
+    const [bytes = 0, inodes] = await sizeOf(dir);
+    assert.equal(inodes, 4002);
+    assert.ok(bytes > 1_000_000);
+  });
+
+  it('is unknown of what is no directory, and known of the others', async () => {
+    writeFileSync(join(dir, 'file'), '');
+    symlinkSync('/usr', join(dir, 'link'));
+    const [a, b, c, d, ...rest] = await sizeOf(
+      [join(dir, 'none'), join(dir, 'file'), join(dir, 'link'), dir].join('\0'),
+    );
+    assert.deepEqual([a, b, c, d, ...rest].slice(0, 6), [NaN, NaN, NaN, NaN, NaN, NaN]);
+    assert.deepEqual(rest.slice(2), du(dir));
+    assert.deepEqual(await sizeOf(''), []);
+  });
+});
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return ''; // it has just ended
+  }
+}

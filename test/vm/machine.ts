@@ -1,0 +1,77 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import type { BaseImage } from './images';
+
+export interface Machine {
+  base: BaseImage;
+  /** Read-only, by the guest found by their labels. */
+  disks: readonly string[];
+  /** Where the kernel's and systemd's console goes. */
+  consoleLog: string;
+  timeLimitMs: number;
+}
+
+/** How a guest's run ended: with the status it told, or without. */
+export type End = { status: number } | { silence: string };
+
+const MEMORY = '3G';
+const CPUS = '2';
+
+/**
+ * Boots the machine, hands each line of its tests' console to `onLine`, and ends the machine once it has told its
+ * status, or after its time. What it writes on its root goes with it.
+ */
+export async function runMachine(machine: Machine, onLine: (line: string) => void): Promise<End> {
+  const qemu = spawn('qemu-system-x86_64', options(machine), { stdio: ['ignore', 'pipe', 'inherit'] });
+  const closed = once(qemu, 'close');
+  let end: End | undefined;
+  const finish = (how: End) => {
+    end ??= how;
+    qemu.kill('SIGKILL');
+  };
+  const timer = setTimeout(() => {
+    finish({ silence: `it has not ended within ${Math.round(machine.timeLimitMs / 60_000)} minutes` });
+  }, machine.timeLimitMs);
+  createInterface({ input: qemu.stdout }).on('line', line => {
+    const [, status] = /^guest: exit (\d+)$/.exec(line) ?? [];
+    if (status === undefined) onLine(line);
+    else finish({ status: Number(status) });
+  });
+  try {
+    const [code] = (await closed) as [number | null];
+    return end ?? { silence: code === 0 ? 'it was switched off' : `qemu ended with status ${code}` };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function options({ base, disks, consoleLog }: Machine): string[] {
+  const drives = [
+    // Written to a file that is gone already.
+    ['root', `file=${base.root},format=raw,snapshot=on`],
+    ...disks.map((file, i) => [`disk${i}`, `file=${file},format=raw,readonly=on`]),
+  ];
+  const kernel = 'root=/dev/nvme0n1 rw console=ttyS0 systemd.unified_cgroup_hierarchy=1 panic=-1 hugepages=16';
+  return [
+    ...['-M', 'q35', '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none'],
+    // Without hardware that helps, each of the guest's processors is a thread that translates its code.
+    ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', CPUS, '-m', MEMORY],
+    ...['-kernel', base.kernel, '-append', kernel],
+    ...drives.flatMap(([id, file]) => [
+      '-drive',
+      `if=none,id=${id},${file}`,
+      '-device',
+      `nvme,drive=${id},serial=${id}`,
+    ]),
+    ...['-serial', `file:${consoleLog}`],
+    ...[
+      '-chardev',
+      'stdio,id=tests,signal=off',
+      '-device',
+      'virtio-serial-pci',
+      '-device',
+      'virtconsole,chardev=tests',
+    ],
+  ];
+}

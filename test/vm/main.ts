@@ -1,0 +1,38 @@
+/**
+ * usage: main.js [test file …]
+ *
+ * Runs test files of this checkout, as built, in a virtual machine with systemd as PID 1 and cgroup v2 alone; see
+ * README.md beside this file. The output is mocha's, the tally its last line.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { repoRoot } from '../support/repo';
+import { baseImage, checkoutImage, modulesImage } from './images';
+import { runMachine } from './machine';
+import { defaultFiles } from './suites';
+
+const consoleLines = 60;
+const timeLimitMs = Number(process.env['VM_TIMEOUT_MINUTES'] ?? 30) * 60_000;
+
+async function main(args: readonly string[]): Promise<number> {
+  const files = (args.length > 0 ? args : defaultFiles).map(compiled);
+  mkdirSync(join(repoRoot, 'build/vm'), { recursive: true });
+  const dir = mkdtempSync(join(repoRoot, 'build/vm/run-'));
+  process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
+  const consoleLog = join(dir, 'console.log');
+  const base = baseImage();
+  const disks = [join(dir, 'checkout.ext4'), modulesImage()];
+  checkoutImage(disks[0] ?? '', files);
+  const end = await runMachine({ base, disks, consoleLog, timeLimitMs }, line => console.log(line));
+  if ('status' in end) return end.status;
+  console.log(`The guest has not told how its tests ended: ${end.silence}. The end of its console:`);
+  console.log(readFileSync(consoleLog, 'utf8').split('\n').slice(-consoleLines).join('\n'));
+  return 1;
+}
+
+/** Files are named as in the sources, or as built. */
+function compiled(file: string): string {
+  return file.endsWith('.ts') ? join('dist', file.replace(/\.ts$/, '.js')) : file;
+}
+
+void main(process.argv.slice(2)).then(code => process.exit(code));
