@@ -90,7 +90,7 @@ interface Made {
 async function make({ pod, isolation }: Setting, cgroups: Cgroups, cgroupPath: string): Promise<Made> {
   const image = { env: [], entrypoint: ['/bin/task'], cmd: [], workingDir: '/', user: '' };
   const none = { devices: [], everyDevice: [], thermalPaths: [], imageLowers: new Map(), anonymousVolumes: [] };
-  const cdi = { env: [], mounts: [], groups: [] };
+  const cdi = { env: [], mounts: [], groups: [], hooks: {} };
   const host = { ...none, cdi, cgroups: cgroups.trees, hasSelinux: false };
   const spec = containerSpec(ContainerConfig.create(), image, { ...pod, cgroupPath }, host);
   if (isolation === 'pod') return { spec, filter: undefined };

@@ -39,7 +39,10 @@ export async function startBerth(
   const home = join(dir, 'berth');
   mkdirSync(home, { recursive: true });
   const config = join(home, 'config.toml');
-  writeFileSync(config, `[runtime]\ncgroup_driver = "cgroupfs"\n[network]\ncni_config_dir = "${home}/cni"\n`);
+  writeFileSync(
+    config,
+    `[runtime]\ncgroup_driver = "cgroupfs"\n[network]\nembedded = "none"\ncni_config_dir = "${home}/cni"\n`,
+  );
   const options = ['--root', join(home, 'root'), '--state', join(home, 'state'), '--config', config];
   // BERTH_BENCH_NODE_OPTIONS=--cpu-prof shows where the daemon's time goes.
   const nodeOptions = (process.env.BERTH_BENCH_NODE_OPTIONS ?? '').split(' ').filter(word => word !== '');

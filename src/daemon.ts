@@ -24,6 +24,7 @@ import { openMetrics } from './metrics/open';
 import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
+import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
 import { buildService } from './rpc/berth-build';
 import { eventsService } from './rpc/berth-events';
@@ -61,6 +62,9 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     binDirs: config.network.cniBinDirs,
     timeoutMs: config.network.cniTimeoutSeconds * 1000,
     run: runProgram,
+    netlink: (protocol, namespacePath, request) => addon().netlink(protocol, namespacePath, request),
+    owner: root,
+    byDefault: { ...config.network, settings: store.table<NetworkSettings>('network', 1) },
     log,
   });
   const runtimes = Object.entries(config.runtimes).map(([name, { path, args, annotations, root: dir }]) => {

@@ -1,12 +1,12 @@
 /*
  * The addon: one function per kernel call that Node lacks. Nothing here decides
- * anything, forks without exec, enters a namespace, or blocks the event loop:
+ * anything, forks without exec, leaves a thread in a namespace, or blocks the event loop:
  * what may wait runs on a pool thread, and ends are learnt by pidfd.
  * The TypeScript side, with the contracts, is src/native/addon.ts.
  */
 #define _GNU_SOURCE
-#define NAPI_VERSION 8
-#include <node_api.h>
+#include "addon.h"
+
 #include <uv.h>
 
 #include "../lib/vfork.h"
@@ -39,7 +39,7 @@
 
 /* ---- helpers ---- */
 
-static napi_value make_errno(napi_env env, const char *call, int failure)
+napi_value make_errno(napi_env env, const char *call, int failure)
 {
     char message[160];
     napi_value error, code, text, number;
@@ -65,13 +65,12 @@ static napi_value int_value(napi_env env, int64_t number)
     return value;
 }
 
-static int get_int(napi_env env, napi_value value, int *number)
+int get_int(napi_env env, napi_value value, int *number)
 {
     return napi_get_value_int32(env, value, number) == napi_ok ? 0 : -1;
 }
 
-/* A string argument as malloc'ed bytes without a NUL inside; NULL with a thrown TypeError otherwise. */
-static char *get_string(napi_env env, napi_value value)
+char *get_string(napi_env env, napi_value value)
 {
     size_t length;
     if (napi_get_value_string_utf8(env, value, NULL, 0, &length) != napi_ok) {
@@ -89,7 +88,7 @@ static char *get_string(napi_env env, napi_value value)
     return text;
 }
 
-static size_t arguments(napi_env env, napi_callback_info info, napi_value *values, size_t wanted)
+size_t arguments(napi_env env, napi_callback_info info, napi_value *values, size_t wanted)
 {
     size_t count = wanted;
     napi_get_cb_info(env, info, &count, values, NULL, NULL);
@@ -701,6 +700,7 @@ NAPI_MODULE_INIT()
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
         {"pipe", pipe_},    {"lock", lock},    {"attachDeviceProgram", attach_device_program},
         {"receive", receive}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
+        {"netlink", netlink},
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         napi_value function;

@@ -108,6 +108,7 @@ int step_userns(struct launch *launch, uint32_t op, struct fields *fields);
 int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
 int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_label(struct launch *launch, struct fields *fields);
+int step_hook(struct launch *launch, struct fields *fields);
 int step_exec(struct launch *launch, struct fields *fields);
 /* Copies; these do not return. */
 int step_copy_stat(struct launch *launch, struct fields *fields);

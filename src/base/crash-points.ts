@@ -50,6 +50,12 @@ export const crashPoints = [
   'run.cgroup-made',
   'run.ready-recorded',
   'run.kept',
+  /* its network, by a bridge of berth's own */
+  'bridge.made',
+  'bridge.plugged',
+  'bridge.published',
+  'bridge.unplugged',
+  'bridge.withdrawn',
   /* a container */
   'create.recorded',
   'create.directories-made',

@@ -92,6 +92,21 @@ export const schema = table({
     cni_timeout_seconds: wholeNumber(1, 3600)
       .default(60)
       .describe('A network plugin that has not ended after this long is killed, and its call fails.'),
+    embedded: oneOf(['all', 'people', 'none'])
+      .default('all')
+      .describe(
+        "Whose pods are on berth's own bridge as long as `cni_config_dir` has no file: `all`; those of `berth run` alone (`people`), so that the kubelet waits for a plugin; or nobody's.",
+      ),
+    bridge: interfaceName().default('berth0').describe('The name of that bridge.'),
+    ranges: listOf(subnet(), 'a list of subnets')
+      .default([])
+      .describe(
+        'The subnets of that network, one of IPv4, of IPv6 or both; without any, the pod CIDR that the kubelet tells, or else a private one that the host has no route to.',
+      ),
+    masquerade: flag().default(true).describe('What its pods send elsewhere comes from an address of the host.'),
+    mtu: wholeNumber(0, 65535)
+      .default(0)
+      .describe("Of its interfaces; 0 is that of the interface of the host's default route."),
   }),
   runtimes: named(
     table({
@@ -154,6 +169,22 @@ function pathOrNone() {
   return z
     .string(expected)
     .regex(/^(?:|\/[^\0]*)$/, expected)
+    .meta({ title: expected });
+}
+
+function interfaceName() {
+  const expected = 'a name of at most 15 letters, digits, "-", "_" and "."';
+  return z
+    .string(expected)
+    .regex(/^[A-Za-z0-9_.-]{1,15}$/, expected)
+    .meta({ title: expected });
+}
+
+function subnet() {
+  const expected = 'an address with a prefix length, such as "10.88.0.0/16"';
+  return z
+    .string(expected)
+    .regex(/^[0-9a-f.:]+\/\d{1,3}$/i, expected)
     .meta({ title: expected });
 }
 

@@ -23,6 +23,7 @@ import { volumeDirectories } from './anonymous-volumes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
 import { deviceFacts, hostFacts } from './host-facts';
+import { prepareHooks, runHostHooks } from './hooks';
 import { imageVolumes, volumeImages } from './image-volumes';
 import { provideBundle, refuseForRuntime } from './runtimes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
@@ -134,9 +135,13 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   crashPoint('create.cgroup-made');
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
   const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
+  const annotations = { ...sandbox.config.annotations, ...config.annotations };
+  const hookState = runtime
+    ? undefined
+    : await prepareHooks(spec, { id: record.id, stateDir: paths.stateDir, rootPath: paths.stage, annotations });
   const plan = runtime
     ? externalPlan(spec, rootfs, placement, output, stdin, runtime.commands(paths.stateDir, record.id))
-    : launchPlan(spec, rootfs, placement, output, stdin, filter);
+    : launchPlan(spec, rootfs, placement, output, stdin, filter, hookState);
   watch.lap('make the plan');
   if (runtime) {
     const forget = () => runtime.delete(record.id);
@@ -155,13 +160,14 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
         spec,
         stateDir: paths.stateDir,
         rootPath: paths.stage,
-        annotations: { ...sandbox.config.annotations, ...config.annotations },
+        annotations,
       })
     : undefined;
   const created = await ctx.race(monitor.created).catch(async (error: unknown) => {
     throw runtime ? await runtime.explained(error, paths.stateDir) : error;
   });
   watch.lap('wait until init is ready');
+  if (hookState) await runHostHooks(ctx, spec, hookState, created.pid);
   crashPoint('create.created');
   assertStillTarget(pid);
   container.monitor = monitor;

@@ -13,6 +13,7 @@ import { confine } from './confine';
 import type { Container, Containers } from './containers';
 import { imageOf, makeCgroup, podFacts } from './create';
 import { followToExit } from './exits';
+import { prepareHooks, runHostHooks } from './hooks';
 import { deviceFacts, hostFacts } from './host-facts';
 import { imageVolumes, volumeImages } from './image-volumes';
 import { pidNamespace } from './pid-namespace';
@@ -69,7 +70,11 @@ async function relaunch(containers: Containers, ctx: Context, container: Contain
   );
   const stdin = container.config.stdin && container.config.stdinOnce ? 'once' : container.config.stdin;
   const rootfs = { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: false };
-  const plan = launchPlan(spec, rootfs, placement, { path: record.logPath, maxLineBytes: 0 }, stdin, filter);
+  const annotations = { ...sandbox.config.annotations, ...container.config.annotations };
+  const where = { id: record.id, stateDir: paths.stateDir, rootPath: paths.stage, annotations };
+  const hookState = await prepareHooks(spec, where);
+  const log = { path: record.logPath, maxLineBytes: 0 };
+  const plan = launchPlan(spec, rootfs, placement, log, stdin, filter, hookState);
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
@@ -77,6 +82,7 @@ async function relaunch(containers: Containers, ctx: Context, container: Contain
   );
   crashPoint('relaunch.launched');
   const created = await ctx.race(monitor.created);
+  if (hookState) await runHostHooks(ctx, spec, hookState, created.pid);
   crashPoint('relaunch.created');
   container.monitor = monitor;
   delete container.oomKillsBeforeKill;

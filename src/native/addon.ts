@@ -63,6 +63,12 @@ export interface Addon {
    * there now.
    */
   receive(socketFd: number): [data: Buffer, fd: number] | null;
+  /**
+   * Sends netlink messages as one datagram, on a pool thread, from a socket of the network namespace at `namespacePath`
+   * ("": this process's own); resolves with all that the kernel answered. What a message asked for may have failed: the
+   * answer says so.
+   */
+  netlink(protocol: number, namespacePath: string, request: Buffer): Promise<Buffer>;
   /** Takes an exclusive flock(2): false when another process holds it. */
   lock(fd: number): boolean;
 }

@@ -99,6 +99,10 @@ export const INNER_OPS = {
   RELABEL: { code: 74, fields: { target: 'str', label: 'str' } },
   MOUNT_ATTR: { code: 75, fields: { path: 'str', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32' } },
   SHARE: { code: 76, fields: { target: 'str' } },
+  HOOK: {
+    code: 77,
+    fields: { path: 'str', argv: 'strs', envp: 'strs', before: 'str', after: 'str', timeout: 'u32' },
+  },
   HELD_ATTRS: {
     code: 83,
     fields: { number: 'u32', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32', idmap: 'u32' },

@@ -3,16 +3,22 @@ import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import { SingleFlight } from '../base/single-flight';
 import type { PodSandboxConfig } from '../cri';
+import { BERTH_BRIDGE, readBridgeConfig, type BridgeConfig } from './bridge/config';
+import { assertPortsFree, Leases, type Held, type Lease } from './bridge/lease';
+import { BerthBridge, type BridgedPod } from './bridge/plugin';
 import { findNetwork, type NetworkList } from './cni/config';
 import {
   addNetwork,
   assertInstalled,
   collectNetwork,
+  configOf,
   deleteNetwork,
   networkReady,
   type RuntimeConfig,
 } from './cni/operations';
 import type { Attachment, PluginHost, RunProgram } from './cni/plugin';
+import { DefaultNetwork, type DefaultNetworkOptions } from './default-network';
+import type { NetlinkCall } from './netlink/netlink';
 import { addressesIn, type CniResult } from './cni/result';
 import { runtimeConfigOf } from './runtime-config';
 
@@ -39,6 +45,14 @@ export interface PodAttachment {
   readonly result?: CniResult;
   /** The pod's addresses, the main one first. */
   readonly ips: readonly string[];
+  /** Addresses of berth's own bridge. They are the pod's as long as its record says so. */
+  readonly leases?: readonly Lease[];
+}
+
+/** A pod with its network, as its record has it. */
+export interface NetworkedPod {
+  readonly id: string;
+  readonly attachment: PodAttachment;
 }
 
 export interface NetworkStatus {
@@ -54,6 +68,11 @@ export interface PodNetworkOptions {
   readonly binDirs: readonly string[];
   readonly timeoutMs: number;
   readonly run: RunProgram;
+  readonly netlink: NetlinkCall;
+  /** Which daemon this is, among those of the host: its root directory. */
+  readonly owner: string;
+  /** The network of pods where no file has one. */
+  readonly byDefault: DefaultNetworkOptions;
   readonly log: Logger;
 }
 
@@ -62,33 +81,73 @@ export class PodNetwork {
   private readonly host: PluginHost;
   private readonly looks = new SingleFlight<NetworkStatus>();
   private last: { status: NetworkStatus; network: string; at: number } | undefined;
-  private podCidrs: readonly string[] = [];
+  private readonly leases = new Leases();
+  private readonly byDefault: DefaultNetwork;
+  /** Pods by their records; nobody has a network before there are any. */
+  private pods: () => readonly NetworkedPod[] = () => [];
+  /** A record's attachment never changes: it is replaced. */
+  private readonly bridged = new WeakMap<PodAttachment, BridgeConfig | undefined>();
 
   constructor(private readonly options: PodNetworkOptions) {
-    const { run, binDirs, timeoutMs } = options;
-    this.host = { run, binDirs, timeoutMs };
+    const { run, binDirs, timeoutMs, netlink, owner, log } = options;
+    const bridge = new BerthBridge({ netlink, owner, log, pods: () => this.bridgedPods() });
+    this.host = { run, binDirs, timeoutMs, builtIn: new Map([[BERTH_BRIDGE, bridge]]) };
+    this.byDefault = new DefaultNetwork(options.byDefault, netlink, log);
   }
 
-  /** Of the node, from the kubelet; networks with the capability `ipRanges` hear of it. */
-  setPodCidrs(cidrs: readonly string[]): void {
-    this.podCidrs = cidrs;
+  /** Who has which addresses and ports is what the pods' records say. */
+  knows(pods: () => readonly NetworkedPod[]): void {
+    this.pods = pods;
+  }
+
+  /** Of the node, from the kubelet, which says it once: it is kept. Networks with the capability `ipRanges` hear of it. */
+  async setPodCidrs(cidrs: readonly string[]): Promise<void> {
+    await this.byDefault.setPodCidrs(cidrs);
   }
 
   /** What ADD for this pod will be; undefined where there is no network, and pods have their loopback alone. */
-  async plan(id: string, config: PodSandboxConfig): Promise<PodAttachment | undefined> {
-    const { network, complaints } = await findNetwork(this.options.configDir);
-    for (const complaint of complaints) this.options.log.warn(complaint);
-    if (!network && complaints[0] !== undefined)
-      throw new BerthError('failed_precondition', `no network for the pod: ${complaints[0]}`);
+  async plan(id: string, config: PodSandboxConfig, owner: 'cri' | 'person'): Promise<PodAttachment | undefined> {
+    const network = await this.find(owner);
     if (!network) return withoutNetwork(config, this.options.configDir);
     await assertInstalled(this.host, network);
     return {
       network,
       ifname: IFNAME,
       args: cniArgs(id, config),
-      runtimeConfig: runtimeConfigOf(config, this.podCidrs),
+      runtimeConfig: runtimeConfigOf(config, this.byDefault.podCidrs),
       ips: [],
     };
+  }
+
+  /**
+   * The plan with the addresses that the pod gets, if they are berth's to give. They are the pod's from the moment that
+   * its record is there: between this call and that one nothing may wait.
+   */
+  lease(planned: PodAttachment): PodAttachment {
+    const config = bridgeConfigOf(planned);
+    if (!config) return planned;
+    const held = this.held();
+    assertPortsFree(config.portMappings, held);
+    return { ...planned, leases: this.leases.take(config, held) };
+  }
+
+  /** Addresses and ports of the host's that pods have. */
+  held(): Held {
+    const pods = this.bridgedPods();
+    return {
+      addresses: new Set(pods.flatMap(({ leases }) => leases.map(({ address }) => address))),
+      ports: pods.flatMap(({ id, config }) => config.portMappings.map(mapping => ({ ...mapping, pod: id }))),
+    };
+  }
+
+  /** The network of the next pod; undefined where there is none. Throws what is wrong with the files. */
+  async find(owner: 'cri' | 'person'): Promise<NetworkList | undefined> {
+    const { network, complaints } = await findNetwork(this.options.configDir);
+    for (const complaint of complaints) this.options.log.warn(complaint);
+    if (network) return network;
+    if (complaints[0] !== undefined)
+      throw new BerthError('failed_precondition', `no network for the pod: ${complaints[0]}`);
+    return this.byDefault.isFor(owner) ? this.byDefault.network() : undefined;
   }
 
   /** ADD; the attachment with its result. */
@@ -107,9 +166,11 @@ export class PodNetwork {
   }
 
   /** Gives back whatever plugins hold for pods that are not among these; for networks that know how. */
-  async collect(pods: readonly { id: string; attachment: PodAttachment }[]): Promise<void> {
-    const present = (await findNetwork(this.options.configDir)).network;
+  async collect(): Promise<void> {
+    const pods = this.pods();
     const networks = new Map(pods.map(({ attachment }) => [attachment.network.name, attachment.network]));
+    const { network: configured } = await findNetwork(this.options.configDir);
+    const present = configured ?? (this.byDefault.isFor('person') ? this.byDefault.outline() : undefined);
     if (present) networks.set(present.name, present);
     for (const network of networks.values()) {
       const valid = pods
@@ -122,12 +183,11 @@ export class PodNetwork {
   /** Whether a pod would get a network now; what plugins say of it is asked every few seconds at most. */
   async status(): Promise<NetworkStatus> {
     const { configDir } = this.options;
-    const { network, complaints } = await findNetwork(configDir);
-    if (!network)
-      return notReady(
-        complaints[0] ??
-          `${configDir} holds no network configuration; a network plugin puts one there when it is set up`,
-      );
+    const { network: configured, complaints } = await findNetwork(configDir);
+    if (!configured && complaints[0] !== undefined) return notReady(complaints[0]);
+    if (!configured && !this.byDefault.isFor('cri'))
+      return notReady(`${configDir} holds no network configuration; a network plugin puts one there when it is set up`);
+    const network = configured ?? this.byDefault.outline();
     const key = JSON.stringify(network);
     if (this.last && this.last.network === key && Date.now() - this.last.at < STATUS_GOOD_MS) return this.last.status;
     return this.looks.run(key, async () => {
@@ -140,10 +200,50 @@ export class PodNetwork {
   private async ask(network: NetworkList): Promise<NetworkStatus> {
     try {
       await networkReady(this.host, network);
-      return { isReady: true, reason: '', message: '' };
+      return network.file === '' ? this.readyByDefault(network) : { isReady: true, reason: '', message: '' };
     } catch (error) {
       return notReady(messageOf(error));
     }
+  }
+
+  private readyByDefault({ name }: NetworkList): NetworkStatus {
+    const { configDir } = this.options;
+    const message = `${configDir} holds no network configuration, so pods are on a bridge of berth's own (network ${name})`;
+    return { isReady: true, reason: 'BerthBridge', message };
+  }
+
+  private bridgedPods(): BridgedPod[] {
+    return this.pods().flatMap(({ id, attachment }) => {
+      const { leases } = attachment;
+      if (!leases) return [];
+      if (!this.bridged.has(attachment))
+        this.bridged.set(
+          attachment,
+          tolerantly(() => bridgeConfigOf(attachment)),
+        );
+      const config = this.bridged.get(attachment);
+      return config ? [{ id, config, leases }] : [];
+    });
+  }
+}
+
+/** Of the plugin that is berth's own, if the network has it; throws what is wrong with it. */
+function bridgeConfigOf({ network, runtimeConfig }: PodAttachment): BridgeConfig | undefined {
+  const [plugin, another] = network.plugins.filter(({ type }) => type === BERTH_BRIDGE);
+  if (!plugin) return undefined;
+  if (another || network.plugins[0] !== plugin)
+    throw new BerthError(
+      'failed_precondition',
+      `network ${JSON.stringify(network.name)}: ${BERTH_BRIDGE} makes the pod's interface: it is the first plugin, and once`,
+    );
+  return readBridgeConfig(configOf(network, plugin, runtimeConfig, undefined));
+}
+
+function tolerantly<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch {
+    return undefined;
   }
 }
 
@@ -163,8 +263,8 @@ function notReady(message: string): NetworkStatus {
   return { isReady: false, reason: 'NetworkPluginNotReady', message };
 }
 
-function attachmentOf(containerId: string, netns: string, { ifname, args }: PodAttachment): Attachment {
-  return { containerId, netns, ifname, args };
+function attachmentOf(containerId: string, netns: string, { ifname, args, leases }: PodAttachment): Attachment {
+  return { containerId, netns, ifname, args, leases };
 }
 
 /** Who the pod is, for plugins that ask the API server about it. */

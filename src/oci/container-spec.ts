@@ -92,6 +92,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       readonlyPaths: pathsOf(security?.readonlyPaths ?? [], READONLY_PATHS, pathRule),
       cgroupsPath: pod.cgroupPath,
     },
+    ...(Object.keys(host.cdi.hooks).length > 0 ? { hooks: host.cdi.hooks } : {}),
   };
   return withUserNamespace(spec, pod.userns);
 }

@@ -27,7 +27,7 @@ export interface HostFacts {
   /** What the request's devices are, those of CDI too. */
   devices: readonly AskedDevice[];
   /** What CDI devices change beside that. */
-  cdi: Pick<CdiChanges, 'env' | 'mounts' | 'groups'>;
+  cdi: Pick<CdiChanges, 'env' | 'mounts' | 'groups' | 'hooks'>;
   /** All of the host's, for a privileged container. */
   everyDevice: readonly DeviceSpec[];
   cgroups: CgroupTrees;

@@ -1,5 +1,6 @@
 import type { InnerOp, LaunchPlan, OuterOp } from '../native/plan-ops';
 import { capabilityMask } from './capabilities';
+import { hookOps, type HookState } from './hooks';
 import { CLONE, MS, ROOT_FLAGS } from './linux';
 import { cgroupDirectoryOps } from './cgroup-mounts';
 import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
@@ -44,6 +45,7 @@ export function launchPlan(
   log: LogTarget | undefined,
   keepStdinOpen: KeepStdinOpen,
   filter?: SeccompFilter,
+  hookState?: HookState,
 ): LaunchPlan {
   const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid' && ns.type !== 'user');
   const pid = spec.linux.namespaces.find(ns => ns.type === 'pid');
@@ -76,6 +78,8 @@ export function launchPlan(
     ]),
     ...deviceOpsElsewhere(spec),
     ...shareOps(spec.mounts),
+    // Before what they change is hidden or made read-only.
+    ...hookOps(spec.hooks?.createContainer ?? [], hookState),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
     ...spec.linux.readonlyPaths.map(path => ({ op: 'READONLY', path }) as const),
     ...(spec.root.readonly ? [{ op: 'ROOT_READONLY' } as const] : []),

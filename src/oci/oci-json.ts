@@ -30,6 +30,7 @@ export function bundleJson(
     root: { path: rootPath, readonly: spec.root.readonly },
     mounts: spec.mounts.filter(isOfRuntime).map(ociMount),
     annotations,
+    ...(spec.hooks ? { hooks: spec.hooks } : {}),
     linux: {
       namespaces: linux.namespaces,
       // /dev comes with the standard devices whatever is asked for.

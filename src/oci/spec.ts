@@ -12,6 +12,32 @@ export interface Spec {
   hostname: string;
   mounts: MountSpec[];
   linux: LinuxSpec;
+  /** Programs of the host's that devices bring (CDI). */
+  hooks?: HooksSpec;
+}
+
+/** By the moment at which they run, in the OCI runtime spec's words. */
+export type HooksSpec = Partial<Record<HookName, HookSpec[]>>;
+
+export const HOOK_NAMES = [
+  'prestart',
+  'createRuntime',
+  'createContainer',
+  'startContainer',
+  'poststart',
+  'poststop',
+] as const;
+
+export type HookName = (typeof HOOK_NAMES)[number];
+
+export interface HookSpec {
+  path: string;
+  /** With the program's own name first; none is the path alone. */
+  args: string[];
+  /** `KEY=value`; all that the program has. */
+  env: string[];
+  /** Seconds. */
+  timeout?: number;
 }
 
 export interface ProcessSpec {

@@ -91,6 +91,14 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
         step.op,
         errno,
       );
+    case 'HOOK':
+      return new LaunchError(
+        'failed_precondition',
+        `createContainer hook ${text(step.path)}: ${detail || why}`,
+        step.op,
+        errno,
+        "it comes with a device of the container's: see its CDI spec",
+      );
     case 'OCI_RUNTIME':
       // What the runtime itself said is in its log, and is added by who knows where that is.
       return new LaunchError('internal', detail || why, step.op, errno);

@@ -85,6 +85,8 @@ async function bringImage(
   return found;
 }
 
+const ofPerson = { runtimeHandler: '', owner: 'person' } as const;
+
 /** Takes a fraction of a second, so it is not broken off when the caller goes: it is undone as a whole then. */
 async function make(
   { log, sandboxes, containers }: BerthParts,
@@ -97,7 +99,12 @@ async function make(
   try {
     const sandbox = await undo.step(
       'pod',
-      () => runSandbox(sandboxes, ctx, { config: podConfig(request, name), runtimeHandler: '', owner: 'person' }),
+      () =>
+        runSandbox(sandboxes, ctx, {
+          ...ofPerson,
+          config: podConfig(request, name),
+          isOffline: request.network === 'none',
+        }),
       made => made && removePod(containers, Context.of(log), made),
     );
     const config = containerConfig(request, name, image);

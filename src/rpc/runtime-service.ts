@@ -71,8 +71,8 @@ function infoRpcs({ log, config, version, containers, sandboxes: { network }, us
       info.status(config, network, userNamespaces, request.verbose, containers.runtimes.list()),
     ),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
-    updateRuntimeConfig: unary(log, 'UpdateRuntimeConfig', ({ runtimeConfig }) => {
-      network.setPodCidrs(podCidrs(runtimeConfig?.networkConfig?.podCidr ?? ''));
+    updateRuntimeConfig: unary(log, 'UpdateRuntimeConfig', async ({ runtimeConfig }) => {
+      await network.setPodCidrs(podCidrs(runtimeConfig?.networkConfig?.podCidr ?? ''));
       return {};
     }),
   } satisfies Built;

@@ -27,11 +27,8 @@ export async function detachNetwork(sandboxes: Sandboxes, log: Logger, sandbox: 
 
 /** After a start: plugins give back what they still hold for pods that are not there any more. */
 export async function collectNetworks(sandboxes: Sandboxes, ctx: Context): Promise<void> {
-  const pods = sandboxes
-    .list()
-    .flatMap(({ record: { id, network } }) => (network ? [{ id, attachment: network }] : []));
   try {
-    await sandboxes.network.collect(pods);
+    await sandboxes.network.collect();
   } catch (error) {
     ctx.log.warn(`what networks hold for pods that are gone was not given back: ${messageOf(error)}`);
   }

@@ -24,12 +24,12 @@ export async function reviveSandbox(sandboxes: Sandboxes, ctx: Context, sandbox:
 
 async function revive(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Promise<void> {
   const { config } = sandbox;
-  const { id, ownNetwork } = sandbox.record;
+  const { id, owner, ownNetwork, isOffline } = sandbox.record;
   const paths = sandboxes.paths(id);
   const watch = new Stopwatch();
-  const network = ownNetwork ? await sandboxes.network.plan(id, config) : undefined;
+  const planned = ownNetwork && !isOffline ? await sandboxes.network.plan(id, config, owner) : undefined;
   // Before ADD, so that the next stop takes it back whatever happens.
-  await sandboxes.update(sandbox, { network });
+  await sandboxes.updateAtOnce(sandbox, { network: planned && sandboxes.network.lease(planned) });
   const { record } = sandbox;
   await using undo = new Rollback(ctx.log);
   await unpin(paths);

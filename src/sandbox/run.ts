@@ -27,6 +27,8 @@ export interface RunSandboxRequest {
   config: PodSandboxConfig;
   runtimeHandler: string;
   owner: Owner;
+  /** A network of its own with the loopback device alone, whatever the node has for others. */
+  isOffline?: boolean;
 }
 
 const SHM_BYTES = 64n * 1024n * 1024n;
@@ -46,12 +48,14 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
 
 /** Nobody's call ends it: who asked first may go away while others wait. */
 async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
-  const { config } = request;
+  const { config, owner } = request;
   const watch = new Stopwatch();
   const fresh = newRecord(request);
-  const network = fresh.ownNetwork ? await sandboxes.network.plan(fresh.id, config) : undefined;
-  const record = network ? { ...fresh, network } : fresh;
+  const hasNetwork = fresh.ownNetwork && !fresh.isOffline;
+  const planned = hasNetwork ? await sandboxes.network.plan(fresh.id, config, owner) : undefined;
   const limits = podLimits(config, sandboxes.podPidsLimit);
+  // The record is what makes its addresses the pod's: from here to there nothing waits.
+  const record = planned ? { ...fresh, network: sandboxes.network.lease(planned) } : fresh;
   const { id } = record;
   const paths = sandboxes.paths(id);
   await using undo = new Rollback(log, leftovers => sandboxes.add({ ...record, state: 'notready', leftovers }, config));
@@ -131,7 +135,7 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
   return metadata;
 }
 
-function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): SandboxRecord {
+function newRecord({ config, runtimeHandler, owner, isOffline }: RunSandboxRequest): SandboxRecord {
   const id = randomHexId() as SandboxId;
   const options = config.linux?.securityContext?.namespaceOptions;
   const { network, ipc } = podNamespaces(options);
@@ -148,6 +152,7 @@ function newRecord({ config, runtimeHandler, owner }: RunSandboxRequest): Sandbo
     createdAtNs: BigInt(Date.now()) * 1_000_000n,
     hostname: ownNetwork ? config.hostname || id.slice(0, 12) : hostHostname(),
     ownNetwork,
+    ...(isOffline ? { isOffline } : {}),
     ownIpc: ipc === 'pod',
     ...(userns ? { userns } : {}),
     cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,

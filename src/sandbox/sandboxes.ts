@@ -40,6 +40,8 @@ export interface SandboxRecord {
   hostname: string;
   /** Which namespaces are the pod's own; the others are the host's. */
   ownNetwork: boolean;
+  /** A network of its own with the loopback device alone, whatever the node has for others. */
+  isOffline?: boolean;
   ownIpc: boolean;
   /** The user namespace that owns the pod's other namespaces; absent: the host's. */
   userns?: IdMappings;
@@ -109,6 +111,9 @@ export class Sandboxes {
       const config = PodSandboxConfig.decode(record.config);
       this.byId.set(record.id, { record, config, closing: new AbortController() });
     }
+    network.knows(() =>
+      this.list().flatMap(({ record: { id, network: attachment } }) => (attachment ? [{ id, attachment }] : [])),
+    );
   }
 
   list(): Sandbox[] {
@@ -159,6 +164,18 @@ export class Sandboxes {
     sandbox.record = record;
     if (change.config) sandbox.config = PodSandboxConfig.decode(change.config);
     tellState(this.events, sandbox, before);
+  }
+
+  /** The same for what others must see from this call on, also while it is written; what cannot be written is taken back. */
+  async updateAtOnce(sandbox: Sandbox, change: Pick<SandboxRecord, 'network'>): Promise<void> {
+    const before = sandbox.record;
+    sandbox.record = { ...before, ...change };
+    try {
+      await this.table.put(before.id, sandbox.record);
+    } catch (error) {
+      sandbox.record = before;
+      throw error;
+    }
   }
 
   async forget(id: SandboxId): Promise<void> {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { busyboxImage } from '../support/image-builder';
@@ -96,4 +96,103 @@ devices:
     const { status } = await node().run(['true'], { image });
     assert.equal(status.exitCode, 0);
   });
+
+  describe('with hooks', () => {
+    const script = (name: string, text: string) => {
+      writeFileSync(join(dir, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+      return join(dir, name);
+    };
+    const withHooks = (kind: string, hooks: readonly Record<string, unknown>[]) => {
+      const devices = [{ name: 'x', containerEdits: { hooks } }];
+      writeFileSync(
+        join(etc, `${kind}.json`),
+        JSON.stringify({ cdiVersion: '0.6.0', kind: `hook.com/${kind}`, devices }),
+      );
+      return { CDIDevices: [{ name: `hook.com/${kind}=x` }], annotations: { mine: 'yes' } };
+    };
+
+    it('let one of createContainer change the root that the container gets', async () => {
+      const hook = script(
+        'change',
+        `cat > ${dir}/state
+         root=$(sed -n 's/.*"path": "\\(.*rootfs\\)".*/\\1/p' "$(sed 's/.*"bundle":"\\([^"]*\\)".*/\\1/' ${dir}/state)/config.json")
+         echo "$0 $* $MARK" > "$root/etc/from-hook"
+         mkdir "$root/mnt" && mount -t tmpfs none "$root/mnt" && echo mounted > "$root/mnt/file"`,
+      );
+      const asked = withHooks('change', [
+        {
+          hookName: 'createContainer',
+          path: hook,
+          args: ['hook', 'one', 'two'],
+          env: ['MARK=m', 'PATH=/usr/bin:/bin'],
+        },
+      ]);
+      const id = await start(asked);
+      assert.equal(await sh(id, 'cat /etc/from-hook /mnt/file'), `${hook} one two m\nmounted\n`);
+      const state = JSON.parse(readFileSync(join(dir, 'state'), 'utf8')) as Record<string, unknown>;
+      assert.deepEqual([state['id'], state['status']], [id, 'creating']);
+      assert.equal((state['annotations'] as Record<string, string>)['mine'], 'yes');
+      // The container's process as the host counts it, which is the one that runs now.
+      assert.equal(state['pid'], await node().pidOf(id));
+      assert.doesNotMatch(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(id));
+    });
+
+    it('run those of createRuntime on the host, beside the container’s process', async () => {
+      const hook = script('host', `cat > ${dir}/state2; readlink /proc/self/ns/mnt > ${dir}/ns`);
+      const id = await start(
+        withHooks('host', [{ hookName: 'createRuntime', path: hook, env: ['PATH=/usr/bin:/bin'] }]),
+      );
+      const { pid } = JSON.parse(readFileSync(join(dir, 'state2'), 'utf8')) as { pid: number };
+      assert.equal(pid, await node().pidOf(id));
+      assert.notEqual(readFileSync(join(dir, 'ns'), 'utf8').trim(), readlinkSync(`/proc/${pid}/ns/mnt`));
+    });
+
+    it('make no container when one fails, and say what it said', async () => {
+      const pod = await node().pod();
+      const fails = script('fails', 'echo "no such driver" >&2; exit 3');
+      await refused(
+        node().create(pod, withHooks('fails', [{ hookName: 'createContainer', path: fails }])),
+        'FAILED_PRECONDITION',
+        new RegExp(`createContainer hook ${fails}: it ended with 3: no such driver; it comes with a device`),
+      );
+      await refused(
+        node().create(pod, withHooks('fails2', [{ hookName: 'createRuntime', path: fails }])),
+        'FAILED_PRECONDITION',
+        new RegExp(`createRuntime hook ${fails}: it ended with 3: no such driver`),
+      );
+      await refused(
+        node().create(pod, withHooks('none', [{ hookName: 'createContainer', path: join(dir, 'none') }])),
+        'FAILED_PRECONDITION',
+        /none: it ended with 127: No such file/,
+      );
+    });
+
+    it('end one that takes too long, with what it has started', async () => {
+      const hook = script('slow', 'sleep 4242.4242 & wait');
+      const slow = { hookName: 'createContainer', path: hook, timeout: 1, env: ['PATH=/usr/bin:/bin'] };
+      await refused(
+        node().create(await node().pod(), withHooks('slow', [slow])),
+        'FAILED_PRECONDITION',
+        /it did not end in time/,
+      );
+      const sleeps = readdirSync('/proc').filter(pid => /^\d+$/.test(pid) && commandOf(pid).includes('4242.4242'));
+      assert.deepEqual(sleeps, []);
+    });
+
+    it('refuse by name those that run at other moments', async () => {
+      await refused(
+        node().create(await node().pod(), withHooks('late', [{ hookName: 'poststop', path: '/usr/bin/true' }])),
+        'UNIMPLEMENTED',
+        /no poststop hooks, and the device has \/usr\/bin\/true/,
+      );
+    });
+  });
 });
+
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
+}

@@ -35,6 +35,7 @@ describe('the network of pods, by CNI', function () {
     node = await TestNode.start({
       ownNetwork: true,
       config: `[network]
+        embedded = "none"
         cni_config_dir = "${dir}/conf"
         cni_bin_dirs = ["${dir}/bin", "${systemPlugins}"]
         cni_timeout_seconds = 20\n`,

@@ -72,7 +72,10 @@ export class TestDaemon implements AsyncDisposable {
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
     const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'));
     const daemon = new TestDaemon(dir, await World.make(basename(dir), options));
-    writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${options.config ?? ''}`);
+    const { config = '' } = options;
+    // The machine's own network is left alone, unless a test with a network of its own says what it wants there.
+    const network = config.includes('[network]') ? '' : '\n[network]\nembedded = "none"\n';
+    writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${config}${network}`);
     return daemon;
   }
 

@@ -9,7 +9,8 @@ export type RuntimeConfig = Readonly<Record<string, unknown>>;
 
 /** Refuses a network whose plugins are not all there: half of it could be neither used nor taken down. */
 export async function assertInstalled(host: PluginHost, { name, plugins }: NetworkList): Promise<void> {
-  for (const { type } of plugins) await findPlugin(host, type, `network ${JSON.stringify(name)}: plugin ${type}`);
+  const programs = plugins.filter(({ type }) => !host.builtIn.has(type));
+  for (const { type } of programs) await findPlugin(host, type, `network ${JSON.stringify(name)}: plugin ${type}`);
 }
 
 /** ADD, plugin by plugin, each with the result of those before it; the last result is the network's. */
@@ -101,7 +102,8 @@ export async function collectNetwork(
   }
 }
 
-function configOf(
+/** What a plugin reads: its own part of the file, and what it is told of the pod. */
+export function configOf(
   { name, version }: NetworkList,
   { type, capabilities, raw }: PluginConfig,
   runtimeConfig: RuntimeConfig,

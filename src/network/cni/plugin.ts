@@ -2,6 +2,7 @@ import { access, constants } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { BerthError, errnoOf, messageOf } from '../../base/errors';
+import type { Lease } from '../bridge/lease';
 import { parseResult, type CniResult } from './result';
 
 export type CniCommand = 'ADD' | 'DEL' | 'CHECK' | 'STATUS' | 'GC';
@@ -13,9 +14,16 @@ export type RunProgram = (
   options: { input: string; env: Readonly<Record<string, string>>; timeoutMs: number; outputBytesMax: number },
 ) => Promise<{ status: number | undefined; stdout: string; stderr: string; timedOut: boolean; tooLong: boolean }>;
 
+/** A plugin that is part of the daemon: called as others are, by `type`. Its errors say plugin and network themselves. */
+export interface BuiltInPlugin {
+  run(command: CniCommand, network: string, config: object, attachment?: Attachment): Promise<CniResult | undefined>;
+}
+
 /** How plugins are run on this node. */
 export interface PluginHost {
   readonly run: RunProgram;
+  /** By type; one of these names is never looked for elsewhere. */
+  readonly builtIn: ReadonlyMap<string, BuiltInPlugin>;
   /** Where they lie, first match wins. */
   readonly binDirs: readonly string[];
   readonly timeoutMs: number;
@@ -29,6 +37,8 @@ export interface Attachment {
   readonly ifname: string;
   /** CNI_ARGS, already joined. */
   readonly args: string;
+  /** Addresses that the pod's record holds, for plugins of the daemon's own. */
+  readonly leases?: readonly Lease[] | undefined;
 }
 
 const OUTPUT_BYTES_MAX = 1024 * 1024;
@@ -48,6 +58,8 @@ export async function runPlugin(
   config: object,
   attachment?: Attachment,
 ): Promise<CniResult | undefined> {
+  const own = host.builtIn.get(type);
+  if (own) return own.run(command, network, config, attachment);
   const what = `CNI ${command} of network ${JSON.stringify(network)}: plugin ${type}`;
   const path = await findPlugin(host, type, what);
   const outcome = await host

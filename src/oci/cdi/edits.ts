@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { BerthError } from '../../base/errors';
-import type { MountSpec } from '../spec';
+import { HOOK_NAMES, type HooksSpec, type HookName, type MountSpec } from '../spec';
 import type { CdiEdits } from './spec';
 
 /** A device node that a spec asks for; what it does not say is as on the host. */
@@ -13,9 +13,10 @@ export interface CdiChanges {
   nodes: readonly CdiNode[];
   mounts: readonly MountSpec[];
   groups: readonly number[];
+  hooks: HooksSpec;
 }
 
-export const NO_CDI: CdiChanges = { env: [], nodes: [], mounts: [], groups: [] };
+export const NO_CDI: CdiChanges = { env: [], nodes: [], mounts: [], groups: [], hooks: {} };
 
 /** Throws `unimplemented` for what this runtime does not do for a device: one that half works is worse than none. */
 export function cdiChanges(edits: readonly CdiEdits[]): CdiChanges {
@@ -25,16 +26,33 @@ export function cdiChanges(edits: readonly CdiEdits[]): CdiChanges {
     nodes: edits.flatMap(({ deviceNodes }) => deviceNodes),
     mounts: edits.flatMap(({ mounts }) => mounts).map(cdiMount),
     groups: [...new Set(edits.flatMap(({ additionalGids }) => additionalGids).filter(gid => gid !== 0))],
+    hooks: hooksOf(edits.flatMap(({ hooks }) => hooks)),
   };
 }
 
-function refuseUnsupported({ hooks, netDevices, intelRdt }: CdiEdits): void {
+function hooksOf(all: CdiEdits['hooks']): HooksSpec {
+  const hooks: HooksSpec = {};
+  for (const { hookName, path, args, env, timeout } of all) {
+    if (!isHookName(hookName)) {
+      throw new BerthError('invalid_argument', `CDI hook ${path}: there is no ${JSON.stringify(hookName)} hook`, {
+        hint: `there are ${HOOK_NAMES.join(', ')}`,
+      });
+    }
+    const hook = { path, args, env, ...(timeout === undefined || timeout <= 0 ? {} : { timeout }) };
+    hooks[hookName] = [...(hooks[hookName] ?? []), hook];
+  }
+  return hooks;
+}
+
+function isHookName(name: string): name is HookName {
+  return (HOOK_NAMES as readonly string[]).includes(name);
+}
+
+function refuseUnsupported({ netDevices, intelRdt }: CdiEdits): void {
   const refuse = (what: string) =>
     new BerthError('unimplemented', `CDI: this version of berth ${what}`, {
       hint: 'generate the spec without it where the device can do without',
     });
-  const [hook] = hooks;
-  if (hook) throw refuse(`runs no hooks, and the device has a ${hook.hookName} hook, ${hook.path}`);
   const [netDevice] = netDevices;
   if (netDevice) throw refuse(`moves no network devices, and the device has ${netDevice.hostInterfaceName}`);
   if (intelRdt) throw refuse('sets no intelRdt');

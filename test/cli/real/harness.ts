@@ -20,7 +20,9 @@ export class RealDaemon {
 
   static async start(config = ''): Promise<RealDaemon> {
     const daemon = new RealDaemon(mkdtempSync(join(tmpdir(), 'berth-real-')));
-    writeFileSync(daemon.path('config.toml'), config);
+    // The machine's own network is left alone.
+    const network = config.includes('[network]') ? '' : '\n[network]\nembedded = "none"\n';
+    writeFileSync(daemon.path('config.toml'), config + network);
     await daemon.run();
     return daemon;
   }

@@ -48,7 +48,16 @@ describe('loadConfig', () => {
         tlsKeyFile: '',
       },
       cdi: { specDirs: ['/etc/cdi', '/var/run/cdi'] },
-      network: { cniConfigDir: '/etc/cni/net.d', cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'], cniTimeoutSeconds: 60 },
+      network: {
+        cniConfigDir: '/etc/cni/net.d',
+        cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'],
+        cniTimeoutSeconds: 60,
+        embedded: 'all',
+        bridge: 'berth0',
+        ranges: [],
+        masquerade: true,
+        mtu: 0,
+      },
       runtimes: {},
       runtime: { cgroupDriver: 'auto', pidsLimit: 0, podPidsLimit: 0 },
     });

@@ -121,7 +121,19 @@ async function assertRefused(service: Service, key: string, { rpc, request, code
 /** Without a configuration, no plugin is run. */
 function noNetwork(log: Logger): PodNetwork {
   const run = () => Promise.reject(new Error('no plugin is run here'));
-  return new PodNetwork({ configDir: '/no/cni', binDirs: [], timeoutMs: 1000, run, log });
+  const netlink = () => Promise.reject(new Error('no kernel is asked here'));
+  const settings = { get: () => undefined, put: () => Promise.resolve() };
+  const byDefault = { embedded: 'none', bridge: 'berth0', ranges: [], masquerade: true, mtu: 0, settings } as const;
+  return new PodNetwork({
+    configDir: '/no/cni',
+    binDirs: [],
+    timeoutMs: 1000,
+    run,
+    netlink,
+    owner: '/',
+    byDefault,
+    log,
+  });
 }
 
 /** The service as the daemon has it, with a ready pod and an image, on a host that makes nothing. */

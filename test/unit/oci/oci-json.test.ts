@@ -19,7 +19,7 @@ const pod: PodFacts = {
 };
 const host: HostFacts = {
   devices: [],
-  cdi: { env: [], mounts: [], groups: [] },
+  cdi: { env: [], mounts: [], groups: [], hooks: {} },
   everyDevice: [],
   cgroups: { isUnified: true, v1: [] },
   thermalPaths: [],

@@ -1,0 +1,163 @@
+import { BerthError } from '../base/errors';
+import type { Logger } from '../base/log';
+import { SingleFlight } from '../base/single-flight';
+import { overlap, parseSubnet, subnetOf, subnetText, type Subnet } from './addresses';
+import { BERTH_BRIDGE } from './bridge/config';
+import type { NetworkList } from './cni/config';
+import { addressesOf, getAddresses, getLink, getRoutes, linksIn, routesIn } from './netlink/link';
+import { Netlink, type NetlinkCall } from './netlink/netlink';
+
+/** What is kept of the network of this node, in one record. */
+export interface NetworkSettings {
+  readonly version: 1;
+  /** As the kubelet told last. */
+  readonly podCidrs: readonly string[];
+  /** The range that was found free on this host; absent until one was needed. */
+  readonly range?: string;
+}
+
+export interface DefaultNetworkOptions {
+  readonly embedded: 'all' | 'people' | 'none';
+  readonly bridge: string;
+  readonly ranges: readonly string[];
+  readonly masquerade: boolean;
+  readonly mtu: number;
+  readonly settings: {
+    get(key: string): NetworkSettings | undefined;
+    put(key: string, settings: NetworkSettings): Promise<void>;
+  };
+}
+
+/** Of the host: a range that is free, or empty where none was needed, and what its interfaces should have, 0 for as usual. */
+interface Found {
+  readonly range: string;
+  readonly mtu: number;
+}
+
+const NAME = 'berth';
+const KEY = 'node';
+const USUAL_MTU = 1500;
+/** Of the smallest packets that IPv6 has. */
+const LEAST_MTU = 1280;
+
+/** Private ranges that few people use, for a host where nothing is said. */
+const FIRST = '10.88.0.0/16';
+const CANDIDATES = [
+  ...Array.from({ length: 8 }, (_, i) => `10.${88 + i}.0.0/16`),
+  ...Array.from({ length: 8 }, (_, i) => `172.${24 + i}.0.0/16`),
+  ...Array.from({ length: 8 }, (_, i) => `192.168.${88 + i}.0/24`),
+];
+
+/** The network that berth brings where no file has one: pods on a bridge of this host. */
+export class DefaultNetwork {
+  private readonly netlink: Netlink;
+  private readonly searches = new SingleFlight<Found>();
+  private found: Found | undefined;
+  private settings: NetworkSettings;
+
+  constructor(
+    private readonly options: DefaultNetworkOptions,
+    netlink: NetlinkCall,
+    private readonly log: Logger,
+  ) {
+    this.netlink = new Netlink(netlink);
+    this.settings = options.settings.get(KEY) ?? { version: 1, podCidrs: [] };
+  }
+
+  get podCidrs(): readonly string[] {
+    return this.settings.podCidrs;
+  }
+
+  /** The kubelet says it when it starts, not when this daemon does. */
+  async setPodCidrs(podCidrs: readonly string[]): Promise<void> {
+    await this.keep({ ...this.settings, podCidrs });
+  }
+
+  isFor(owner: 'cri' | 'person'): boolean {
+    const { embedded } = this.options;
+    return embedded === 'all' || (embedded === 'people' && owner === 'person');
+  }
+
+  /** As the next pod gets it. */
+  async network(): Promise<NetworkList> {
+    const { chosen } = this;
+    const { range, mtu } = await this.look(chosen.length === 0);
+    return this.listOf(chosen.length > 0 ? chosen : [range], mtu);
+  }
+
+  /** The same for those who ask about it: nothing is looked for yet, so the range may become another one. */
+  outline(): NetworkList {
+    const { chosen } = this;
+    return this.listOf(chosen.length > 0 ? chosen : [this.settings.range ?? FIRST], 0);
+  }
+
+  /** What somebody has said the ranges are; empty when nobody has. */
+  private get chosen(): readonly string[] {
+    const { ranges } = this.options;
+    return ranges.length > 0 ? ranges : this.podCidrs;
+  }
+
+  private listOf(ranges: readonly string[], hostMtu: number): NetworkList {
+    const { bridge, masquerade, mtu } = this.options;
+    const raw = {
+      bridge,
+      ranges: ranges.map(subnet => [{ subnet }]),
+      ipMasq: masquerade,
+      mtu: mtu === 0 ? hostMtu : mtu,
+    };
+    const capabilities = { portMappings: true, bandwidth: true };
+    return {
+      name: NAME,
+      version: '1.1.0',
+      plugins: [{ type: BERTH_BRIDGE, capabilities, raw }],
+      disableCheck: false,
+      disableGC: false,
+      file: '',
+    };
+  }
+
+  /** The MTU of this host, and a free range where one is needed, looked for once. */
+  private async look(needsRange: boolean): Promise<Found> {
+    if (this.found && (this.found.range !== '' || !needsRange)) return this.found;
+    return this.searches.run(String(needsRange), async () => (this.found = await this.search(needsRange)));
+  }
+
+  private async search(needsRange: boolean): Promise<Found> {
+    const { bridge } = this.options;
+    const links = linksIn(await this.netlink.route([getLink()]));
+    const own = links.find(({ name }) => name === bridge)?.index;
+    const routes = routesIn(await this.netlink.route([getRoutes()]));
+    const addresses = addressesOf(await this.netlink.route([getAddresses()]));
+    const way = routes.find(({ destination, index }) => !destination && index !== own);
+    const uplink = links.find(({ index }) => index === way?.index)?.mtu ?? USUAL_MTU;
+    const mtu = uplink === USUAL_MTU || uplink < LEAST_MTU ? 0 : uplink;
+    if (!needsRange) return { range: '', mtu };
+    const taken = [
+      ...routes.flatMap(({ destination, index }) => (destination && index !== own ? [destination] : [])),
+      ...addresses.filter(({ index }) => index !== own),
+    ].flatMap(({ address, prefix }) => parseSubnet(`${address}/${prefix}`) ?? []);
+    return { range: await this.choose(taken), mtu };
+  }
+
+  /** The one of last time, if it is free still: a host may have been moved to another network. */
+  private async choose(taken: readonly Subnet[]): Promise<string> {
+    const { range: last } = this.settings;
+    const candidates = (last === undefined ? CANDIDATES : [last, ...CANDIDATES]).map(text => subnetOf(text, 'range'));
+    const free = candidates.find(candidate => !taken.some(other => overlap(candidate, other)));
+    if (!free)
+      throw new BerthError('failed_precondition', 'the host has routes to all ranges that berth knows for pods', {
+        hint: 'name one in network.ranges',
+      });
+    const range = subnetText(free);
+    if (range !== last) {
+      this.log.info('chose a range of addresses for pods, to which the host has no route', { range });
+      await this.keep({ ...this.settings, range });
+    }
+    return range;
+  }
+
+  private async keep(settings: NetworkSettings): Promise<void> {
+    await this.options.settings.put(KEY, settings);
+    this.settings = settings;
+  }
+}
