@@ -91,10 +91,10 @@ function argvOf({ form, heredocs, ...place }: RunCommand, shell: readonly string
   return script.startsWith('#!') ? ['/dev/pipes/script'] : [...shell, script];
 }
 
-function networkOf({ network, ...place }: RunCommand, ofBuild: string): 'host' | 'none' {
+function networkOf({ network, ...place }: RunCommand, ofBuild: string): 'default' | 'host' | 'none' {
   const asked = network === 'default' ? ofBuild : network;
-  if (asked === 'none') return 'none';
-  if (asked === 'host' || asked === 'default' || asked === '') return 'host';
+  if (asked === 'none' || asked === 'host' || asked === 'default') return asked;
+  if (asked === '') return 'default';
   throw new DockerfileError(place, `RUN --network=${network}: it is default, none or host`);
 }
 

@@ -18,7 +18,8 @@ export interface StepCommand {
   readonly cwd: string;
   /** user[:group]; empty for root. */
   readonly user: string;
-  readonly network: 'host' | 'none';
+  /** `default` is the network that a person's containers have, or the host's where there is none. */
+  readonly network: 'default' | 'host' | 'none';
   readonly mounts: NonNullable<CreateContainerRequest['mounts']>;
   readonly below: readonly BuiltLayer[];
 }
@@ -45,12 +46,16 @@ export async function runStep<T>(
 ): Promise<T> {
   const { sandboxes, containers } = parts;
   const own = Context.of(ctx.log); // half-made things are undone as a whole
-  const sandbox = await runSandbox(sandboxes, own, { config: podConfig(command), runtimeHandler: '', owner: 'build' });
+  const mode = await namespaceOf(parts, command.network);
+  const sandbox = await runSandbox(sandboxes, own, {
+    ...{ config: podConfig(mode), runtimeHandler: '', owner: 'build' },
+    isOffline: command.network === 'none',
+  });
   try {
     ctx.throwIfEnded();
     const container = await createContainer(containers, own, {
       sandbox,
-      config: containerConfig(command),
+      config: containerConfig(command, mode),
       image: imageOf(workshop, command.below),
       mounts: command.mounts,
     });
@@ -85,7 +90,7 @@ async function watched(
   ctx.throwIfEnded();
 }
 
-function podConfig({ network }: StepCommand): PodSandboxConfig {
+function podConfig(network: NamespaceMode): PodSandboxConfig {
   return PodSandboxConfig.fromPartial({
     metadata: { name: 'build', uid: randomUUID(), namespace: 'berth', attempt: 0 },
     hostname: 'build',
@@ -93,7 +98,7 @@ function podConfig({ network }: StepCommand): PodSandboxConfig {
   });
 }
 
-function containerConfig({ argv, env, cwd, user, network }: StepCommand): ContainerConfig {
+function containerConfig({ argv, env, cwd, user }: StepCommand, network: NamespaceMode): ContainerConfig {
   return ContainerConfig.fromPartial({
     metadata: { name: 'step', attempt: 0 },
     image: { image: 'build' },
@@ -110,9 +115,15 @@ function containerConfig({ argv, env, cwd, user, network }: StepCommand): Contai
   });
 }
 
-function namespaces(network: StepCommand['network']) {
+async function namespaceOf({ sandboxes }: BuildParts, network: StepCommand['network']): Promise<NamespaceMode> {
+  if (network === 'none') return NamespaceMode.POD;
+  if (network === 'host') return NamespaceMode.NODE;
+  return (await sandboxes.network.find('person')) ? NamespaceMode.POD : NamespaceMode.NODE;
+}
+
+function namespaces(network: NamespaceMode) {
   return {
-    network: network === 'host' ? NamespaceMode.NODE : NamespaceMode.POD,
+    network,
     pid: NamespaceMode.CONTAINER,
     ipc: NamespaceMode.POD,
   };
