@@ -138,6 +138,10 @@ bench-start: deps build bench-peers ## measure starts, execs, stops, memory and 
 	@node dist/bench/start.js
 	@node dist/bench/restore.js
 
+.PHONY: bench-stream
+bench-stream: deps build bench-peers ## measure logs, streaming execs and ExecSync with much output beside containerd (as root)
+	@node dist/bench/stream.js
+
 .PHONY: bench-pull
 bench-pull: deps build bench-peers ## measure pulling an image beside containerd, skopeo and umoci (as root)
 	@node dist/bench/pull.js

@@ -22,6 +22,8 @@ export interface Runtime {
 export interface Daemon {
   runtimes: Runtime[];
   pid: number;
+  /** Processes that work for it and are not its children. */
+  shims(): number[];
   stop(): Promise<void>;
   /** SIGKILL; what it ran runs on. */
   kill(): Promise<void>;
@@ -30,6 +32,8 @@ export interface Daemon {
 }
 
 const DEADLINE_MS = 30_000;
+/** What the kubelet and crictl take. */
+const CRI_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** `preload` is a module that is loaded into it first, and `env` what it is told. */
 export async function startBerth(
@@ -67,6 +71,7 @@ export async function startContainerd(
   const started = await daemon(child, join(home, 'containerd.sock'), home, handlers);
   return {
     ...started,
+    shims: () => shimsOf(join(home, 'containerd.sock')),
     stop: async () => {
       await started.stop();
       await endShims(join(home, 'containerd.sock'));
@@ -89,7 +94,11 @@ async function daemon(
   handlers: readonly { name: string; handler: string }[],
 ): Promise<Daemon> {
   // Asks often whether the daemon is there, so that what it took to start can be told.
-  const options = { 'grpc.initial_reconnect_backoff_ms': 10, 'grpc.max_reconnect_backoff_ms': 20 };
+  const options = {
+    'grpc.initial_reconnect_backoff_ms': 10,
+    'grpc.max_reconnect_backoff_ms': 20,
+    'grpc.max_receive_message_length': CRI_MESSAGE_BYTES,
+  };
   const runtime = new RuntimeServiceClient(`unix:${socket}`, credentials.createInsecure(), options);
   const images = new ImageServiceClient(`unix:${socket}`, credentials.createInsecure(), options);
   const end = async (signal: NodeJS.Signals) => {
@@ -109,6 +118,7 @@ async function daemon(
   return {
     runtimes: handlers.map(({ name, handler }) => ({ name, handler, runtime, images })),
     pid: child.pid ?? 0,
+    shims: () => [],
     stop,
     kill: () => end('SIGKILL'),
     log: () => readFileSync(join(home, 'log'), 'utf8'),

@@ -163,7 +163,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     ),
   );
   const endpoint = await measured.listen();
-  void removeOldCgroups(containers, ctx);
+  void removeOldCgroups(containers);
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {

@@ -3,6 +3,7 @@
 #include "../lib/sys.h"
 
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 /* A client's socket holds this much for it, as far as the kernel allows. */
@@ -102,7 +103,7 @@ static void push(struct client *client, int output)
     client->is_behind = client->sent < length;
 }
 
-static int has_clients(int output)
+int attach_has_clients(int output)
 {
     for (int i = 0; i < ATTACH_CLIENTS; i++)
         if (is_client_of(&clients[i], output))
@@ -112,7 +113,7 @@ static int has_clients(int output)
 
 void attach_feed(int output, const char *data, size_t length)
 {
-    if (!has_clients(output))
+    if (!attach_has_clients(output))
         return;
     for (int i = 0; i < CHUNK_HEADER; i++)
         chunks[output].data[i] = (char)(length >> (8 * i));
@@ -135,6 +136,22 @@ void attach_close(int output)
     for (int i = 0; i < ATTACH_CLIENTS; i++)
         if (is_client_of(&clients[i], output))
             drop(&clients[i]);
+}
+
+int attach_is_large(void)
+{
+    return (chunks[0].length > 0 && !attach_has_clients(0)) || (chunks[1].length > 0 && !attach_has_clients(1));
+}
+
+void attach_rest(void)
+{
+    for (int i = 0; i < 2; i++) {
+        if (attach_has_clients(i))
+            continue;
+        char *first = (char *)(((uintptr_t)&chunks[i] + 4095) & ~(uintptr_t)4095);
+        madvise(first, (size_t)(chunks[i].data + sizeof chunks[i].data - first) & ~(size_t)4095, MADV_DONTNEED);
+        chunks[i].length = 0;
+    }
 }
 
 /* ---- stdin ---- */

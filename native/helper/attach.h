@@ -25,8 +25,12 @@ void attach_input(int fd, int mode);
 int attach_add(int fd, uint32_t stream);
 /* 0 while somebody has not taken all of what was fed last: no more is to be read from the container then. */
 int attach_is_ready(int output);
+int attach_has_clients(int output);
 /* Hands output (0 stdout, 1 stderr) to its clients; at most ATTACH_CHUNK bytes, and only when it is ready. */
 void attach_feed(int output, const char *data, size_t length);
+/* Whether there is memory that was needed for clients who have left; that can be given back. */
+int attach_is_large(void);
+void attach_rest(void);
 /* That output is at its end. */
 void attach_close(int output);
 /* Fills ATTACH_POLLED entries; returns how long poll may wait, in ms, or -1. */

@@ -120,6 +120,16 @@ uint64_t process_start_time(int pid)
     return at ? strtoull(at + 1, NULL, 10) : 0;
 }
 
+/* CLONE_CLEAR_SIGHAND leaves what is ignored: SIGPIPE by a monitor, and whatever the daemon's parent ignored. */
+static void default_signals(void)
+{
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL); /* SIGKILL and SIGSTOP have nothing else */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 int clone_child(uint64_t namespaces, int cgroup, int *pidfd)
 {
     struct clone3_args args = {
@@ -132,11 +142,8 @@ int clone_child(uint64_t namespaces, int cgroup, int *pidfd)
         args.cgroup = (uint64_t)cgroup;
     }
     int pid = sys_fork3(&args);
-    if (pid == 0) {
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-    }
+    if (pid == 0)
+        default_signals();
     return pid;
 }
 

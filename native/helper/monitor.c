@@ -8,7 +8,7 @@
 #include "../lib/sys.h"
 #include "attach.h"
 #include "helper.h"
-#include "../lib/crilog.h"
+#include "log.h"
 #include "../lib/wire.h"
 
 #include <poll.h>
@@ -43,18 +43,14 @@ static struct {
     uint64_t pid_start;
     uint64_t started_at;
     uint64_t finished_at;
-    uint64_t dropped;
     uint32_t exit_code;
     uint32_t signal;
     int sync;
     int listener;
-    int log_fd;
-    char log_path[4096];
     struct cgroups cgroups;
     int stdin_mode;
     int output[2]; /* read ends of stdout and stderr, or a terminal's master and nothing */
     int terminal;  /* its other side, kept open so that the container may close its own for a while; or -1 */
-    struct crilog logs[2];
     struct client clients[CLIENTS];
     struct report ready;
     struct step_times times; /* of the outer section */
@@ -131,7 +127,7 @@ static void message_exited(void)
     wire_u32(&m.out, m.exit_code);
     wire_u32(&m.out, m.signal);
     wire_u64(&m.out, m.finished_at);
-    wire_u64(&m.out, m.dropped);
+    wire_u64(&m.out, log_dropped());
 }
 
 static void message_failed(uint32_t section, uint32_t step, int error, const char *detail)
@@ -164,7 +160,7 @@ static void record_exit(void)
 {
     char text[128];
     snprintf(text, sizeof text, "%u %u %llu %llu %llu\n", m.exit_code, m.signal, (unsigned long long)m.started_at,
-             (unsigned long long)m.finished_at, (unsigned long long)m.dropped);
+             (unsigned long long)m.finished_at, (unsigned long long)log_dropped());
     write_record("exit", text);
 }
 
@@ -183,58 +179,109 @@ static int fail(uint32_t section, uint32_t step, int error, const char *detail)
     return 1;
 }
 
-/* ---- log ---- */
+/* ---- output ---- */
 
-static int sink(void *to, const char *prefix, size_t prefix_length, const char *text, size_t length)
-{
-    (void)to;
-    struct iovec record[2] = {{(void *)(uintptr_t)prefix, prefix_length}, {(void *)(uintptr_t)text, length}};
-    ssize_t n = m.log_fd < 0 ? -1 : writev(m.log_fd, record, 2);
-    if (n == (ssize_t)(prefix_length + length))
-        return 0;
-    m.dropped += length;
-    if (n > 0) /* half a record: end its line, so that the next one stands alone */
-        (void)!write(m.log_fd, "\n", 1);
-    return -1;
-}
-
-static int open_log(void)
-{
-    return open(m.log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-}
+#define TELL_DROPPED_MS 1000
 
 static void reopen_log(struct client *client)
 {
-    int fd = open_log(), failure = fd < 0 ? errno : 0;
-    if (fd >= 0) {
-        close(m.log_fd);
-        m.log_fd = fd;
-    }
     wire_begin(&m.out, MSG_LOG_REOPENED);
-    wire_u32(&m.out, (uint32_t)failure);
+    wire_u32(&m.out, (uint32_t)log_reopen());
     if (wire_send(client->fd, &m.out))
         drop_client(client);
 }
 
-static void read_output(int which)
+static void message_dropped(void)
 {
-    static char data[ATTACH_CHUNK];
-    struct timespec now;
-    ssize_t n = read(m.output[which], data, sizeof data);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+    wire_begin(&m.out, MSG_LOG_DROPPED);
+    wire_u64(&m.out, log_dropped());
+    wire_u32(&m.out, (uint32_t)log_error());
+}
+
+/* Output that the log has lost is told of, but not a loss at a time; how long poll may wait for that, in ms, or -1. */
+static int watch_log(void)
+{
+    static uint64_t told, told_at;
+    int wait = log_watch();
+    if (log_dropped() == told)
+        return wait;
+    uint64_t now = monotonic_ns(), next = told_at + TELL_DROPPED_MS * 1000000ull;
+    if (told_at > 0 && now < next)
+        return (int)((next - now) / 1000000) + 1;
+    told = log_dropped();
+    told_at = now;
+    message_dropped();
+    broadcast();
+    return wait;
+}
+
+#define PIPE_BYTES 65536
+#define BUSY_PIPE_BYTES (1 << 20)
+
+static struct {
+    _Alignas(4096) char data[LOG_READ_BYTES];
+    size_t touched;
+    int has_large_pipe[2];
+} input;
+
+/* A container that fills its pipe gets a larger one, so that the two of them need not wait for each other. */
+static void note_busy(int which, size_t length)
+{
+    if (length > input.touched)
+        input.touched = length;
+    if (length < PIPE_BYTES || input.has_large_pipe[which])
         return;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (n > 0) {
-        if (m.logs[which].sink)
-            crilog_feed(&m.logs[which], data, (size_t)n, &now);
-        attach_feed(which, data, (size_t)n);
-        return;
+    input.has_large_pipe[which] = 1;
+    fcntl(m.output[which], F_SETPIPE_SZ, BUSY_PIPE_BYTES); /* it stays as it is where the kernel does not allow that */
+}
+
+/* A page may stay. */
+static int is_large(void)
+{
+    return input.touched > 4096 || log_is_large() || attach_is_large();
+}
+
+/* Nothing has come for a while: an idle monitor is small. */
+static void rest(void)
+{
+    for (int i = 0; i < 2; i++) {
+        if (input.has_large_pipe[i] && m.output[i] >= 0)
+            fcntl(m.output[i], F_SETPIPE_SZ, PIPE_BYTES);
+        input.has_large_pipe[i] = 0;
     }
-    if (m.logs[which].sink)
-        crilog_end(&m.logs[which], &now);
+    madvise(input.data, sizeof input.data, MADV_DONTNEED);
+    input.touched = 0;
+    log_rest();
+    attach_rest();
+}
+
+/* Takes what is there once; 0 when there is nothing more now. */
+static int read_once(int which)
+{
+    size_t limit = attach_has_clients(which) ? ATTACH_CHUNK : sizeof input.data;
+    ssize_t n = read(m.output[which], input.data, limit);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return 0;
+    if (n > 0) {
+        note_busy(which, (size_t)n);
+        log_feed(which, input.data, (size_t)n);
+        attach_feed(which, input.data, (size_t)n);
+        return 1;
+    }
+    log_end(which);
     attach_close(which);
     close(m.output[which]);
     m.output[which] = -1;
+    return 0;
+}
+
+/* More often than once, since a poll costs as much as a line; and not for long, since others wait, too. */
+#define READS 16
+
+static void read_output(int which)
+{
+    for (int i = 0; i < READS && attach_is_ready(which) && read_once(which); i++)
+        ;
 }
 
 /* ---- start ---- */
@@ -258,8 +305,6 @@ static int daemon_is_gone(void)
 
 struct start {
     uint64_t namespaces;
-    uint32_t max_line;
-    int has_log;
     int child_stdio[3];
 };
 
@@ -299,17 +344,15 @@ static int use_runtime(struct fields *fields)
 
 static int take(struct start *start, uint32_t op, struct fields *fields)
 {
+    const char *path;
     int taken;
     switch (op) {
     case OP_CLONE_FLAGS:
         start->namespaces = field_u64(fields);
         return 0;
     case OP_LOG:
-        snprintf(m.log_path, sizeof m.log_path, "%s", field_str(fields));
-        start->max_line = field_u32(fields);
-        start->has_log = 1;
-        m.log_fd = open_log();
-        return m.log_fd < 0 ? -1 : 0;
+        path = field_str(fields);
+        return log_open(path, field_u32(fields));
     case OP_STDIN:
         m.stdin_mode = (int)field_u32(fields);
         return 0;
@@ -333,21 +376,13 @@ static int no_stdio(struct start *start, int i)
 static int make_output(struct start *start, int which)
 {
     int ends[2];
-    if (m.stdin_mode & STDIN_TERMINAL) {
-        if (no_stdio(start, 1 + which))
-            return -1;
-    } else {
-        if (pipe2(ends, O_CLOEXEC))
-            return -1;
-        fcntl(ends[0], F_SETFL, O_NONBLOCK);
-        m.output[which] = ends[0];
-        start->child_stdio[1 + which] = ends[1];
-    }
-    if (!start->has_log)
-        return 0;
-    m.logs[which].stream = which ? "stderr" : "stdout";
-    m.logs[which].max_line = start->max_line && start->max_line < CRILOG_MAX_LINE ? start->max_line : CRILOG_MAX_LINE;
-    m.logs[which].sink = sink;
+    if (m.stdin_mode & STDIN_TERMINAL)
+        return no_stdio(start, 1 + which);
+    if (pipe2(ends, O_CLOEXEC))
+        return -1;
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    m.output[which] = ends[0];
+    start->child_stdio[1 + which] = ends[1];
     return 0;
 }
 
@@ -623,6 +658,10 @@ static void accept_client(void)
             message_running();
             wire_send(fd, &m.out);
         }
+        if (log_dropped() > 0) {
+            message_dropped();
+            wire_send(fd, &m.out);
+        }
         return;
     }
     close(fd);
@@ -729,8 +768,12 @@ static void end(void)
     if (m.terminal >= 0)
         close(m.terminal);
     drain();
-    attach_close(0);
-    attach_close(1);
+    for (int i = 0; i < 2; i++) { /* what somebody else holds open ends here, too */
+        if (m.output[i] >= 0)
+            log_end(i);
+        attach_close(i);
+    }
+    log_close();
     record_exit();
     message_exited();
     broadcast();
@@ -762,6 +805,15 @@ static int wait_for(struct pollfd *watched, int wait_ms)
     return happened;
 }
 
+/* Once memory was needed, it is given back when so long nothing has come. */
+#define REST_AFTER_MS 100
+
+/* How long poll may wait: the shorter of two times, of which -1 is for ever. */
+static int sooner(int one_ms, int other_ms)
+{
+    return one_ms < 0 || (other_ms >= 0 && other_ms < one_ms) ? other_ms : one_ms;
+}
+
 static int loop(void)
 {
     for (;;) {
@@ -774,8 +826,11 @@ static int loop(void)
         };
         for (int i = 0; i < CLIENTS; i++)
             watched[P_CLIENT + i] = (struct pollfd){.fd = m.clients[i].fd, .events = POLLIN};
-        int wait = attach_watch(&watched[P_ATTACHED]);
-        if (wait_for(watched, wait) < 0)
+        int wait = sooner(attach_watch(&watched[P_ATTACHED]), watch_log());
+        int happened = wait_for(watched, is_large() ? sooner(wait, REST_AFTER_MS) : wait);
+        if (happened == 0 && is_large())
+            rest();
+        if (happened < 0)
             continue;
         if (watched[P_SYNC].revents && hear_init())
             return 1;
@@ -810,12 +865,13 @@ int role_monitor(void)
     m.began_ns = monotonic_ns();
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* no process of the container's may look into it, or into init */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log that has come to a limit is a log that cannot be written */
     setsid();
     umask(027); /* its log is for a group to read, 0640 */
     (void)!chdir("/");
     m.cgroups.v2 = m.cgroups.kill = -1;
     m.oci.starter = -1;
-    m.sync = m.listener = m.log_fd = m.terminal = m.pidfd = m.output[0] = m.output[1] = -1;
+    m.sync = m.listener = m.terminal = m.pidfd = m.output[0] = m.output[1] = -1;
     for (int i = 0; i < CLIENTS; i++)
         m.clients[i].fd = -1;
     m.clients[0].fd = FD_CONTROL;

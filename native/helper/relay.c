@@ -14,6 +14,8 @@
  * Once the command has ended (the end of `ended`), what its pipes still hold is
  * carried, without waiting for others that have them open, and all is closed.
  * A terminal is carried in the same way, with both directions in one.
+ *
+ * Output in a pipe is spliced: its pages go into the socket as they are.
  */
 #include "helper.h"
 #include "../lib/sys.h"
@@ -29,6 +31,9 @@ struct flow {
     int from;
     int to;
     int is_output;
+    int is_spliced;
+    int is_full; /* spliced: `to` takes nothing now */
+    int is_large;
     int left; /* bytes to be carried yet, once the command has ended */
     size_t have;
     size_t sent;
@@ -48,7 +53,53 @@ static void close_flow(struct flow *flow)
     if (flow->to >= 0)
         close(flow->to);
     flow->from = flow->to = -1;
+    flow->is_full = 0;
     flow->have = flow->sent = 0;
+}
+
+#define PIPE_BYTES 65536
+#define BUSY_BYTES (1 << 20)
+
+/* A command that fills its pipe gets room, so that all who carry its output need not wait for each other. */
+static void note_busy(struct flow *flow, size_t length)
+{
+    int bytes = BUSY_BYTES;
+    if (length < PIPE_BYTES || flow->is_large)
+        return;
+    flow->is_large = 1;
+    fcntl(flow->from, F_SETPIPE_SZ, bytes); /* both stay as they are where the kernel does not allow it */
+    setsockopt(flow->to, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes);
+}
+
+/* Whether something is in the pipe, and so the socket is what is full. */
+static int has_input(const struct flow *flow)
+{
+    int bytes = 0;
+    return ioctl(flow->from, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+/* Moves what is there, as far as the socket takes it. */
+static void move(struct flow *flow, int is_ending)
+{
+    size_t wanted = is_ending ? (size_t)flow->left : BUSY_BYTES;
+    ssize_t n = wanted == 0 ? 0 : splice(flow->from, NULL, flow->to, NULL, wanted, SPLICE_F_NONBLOCK);
+    flow->is_full = 0;
+    if (n > 0) {
+        flow->left -= (int)n;
+        note_busy(flow, (size_t)n);
+    } else if (n == 0) {
+        close_flow(flow);
+    } else if (errno == EAGAIN) {
+        flow->is_full = has_input(flow);
+        if (is_ending && !flow->is_full)
+            close_flow(flow);
+    } else if (errno == EINVAL) {
+        flow->is_spliced = 0;
+    } else if (errno != EINTR) {
+        flow->is_spliced = 0; /* the daemon is gone: what comes is taken and dropped */
+        close(flow->to);
+        flow->to = -1;
+    }
 }
 
 /* Takes what is there. 1: something, or the flow is over; 0: nothing now. */
@@ -90,7 +141,7 @@ static void drain(struct flow *flow)
 
 static int is_busy(const struct flow *flow)
 {
-    return flow->have > 0 && flow->to >= 0;
+    return (flow->have > 0 || flow->is_full) && flow->to >= 0;
 }
 
 /* One round; 0 once nothing is left to carry. */
@@ -121,6 +172,10 @@ static int carry(int ended, int *is_ending)
         struct flow *flow = &flows[i];
         if (*is_ending && flow->from >= 0 && flow->to < 0)
             close_flow(flow);
+        else if (flow->is_spliced && flow->from >= 0 && (watched[i + 1].revents || (*is_ending && !flow->is_full)))
+            move(flow, *is_ending);
+        else if (flow->is_spliced)
+            continue;
         else if (flow->have > 0 && (watched[i + 1].revents || flow->to < 0))
             drain(flow);
         else if (flow->from >= 0 && flow->have == 0 && (watched[i + 1].revents || *is_ending) && !fill(flow, *is_ending) && *is_ending)
@@ -132,8 +187,8 @@ static int carry(int ended, int *is_ending)
 static void carry_pipes(const struct relay *relay)
 {
     flows[0] = (struct flow){.from = relay->pipes[0] < 0 ? -1 : 0, .to = relay->pipes[0]};
-    flows[1] = (struct flow){.from = relay->pipes[1], .to = 1, .is_output = 1};
-    flows[2] = (struct flow){.from = relay->pipes[2], .to = 2, .is_output = 1};
+    flows[1] = (struct flow){.from = relay->pipes[1], .to = 1, .is_output = 1, .is_spliced = 1};
+    flows[2] = (struct flow){.from = relay->pipes[2], .to = 2, .is_output = 1, .is_spliced = 1};
 }
 
 /* The command makes it when it is in the container; when that fails there is nothing to carry. */

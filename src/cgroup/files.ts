@@ -35,6 +35,21 @@ export function readIfThere(path: string): string {
   }
 }
 
+/** The same of a file that must be there. */
+export function readWord(path: string): string {
+  return readFileSync(path, 'utf8').trim();
+}
+
+/** The directories from below `root` down to `dir`. */
+export function* pathDown(root: string, dir: string): Generator<string> {
+  let at = root;
+  for (const part of dir.slice(root.length).split('/')) {
+    if (part === '') continue;
+    at = join(at, part);
+    yield at;
+  }
+}
+
 /** A cgroup's directory and all below it, parents first; none when it is not there. A container may have made some. */
 export function* treeOf(dir: string): Generator<string> {
   const below = subdirectories(dir);

@@ -1,16 +1,16 @@
-import { readFileSync } from 'node:fs';
-import { mkdir, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BerthError, isAbsent, messageOf } from '../base/errors';
 import { hasDeviceControl, limitDevices, type DeviceRule } from './devices';
 import { fileCallError, fileCalls } from '../native/file-calls';
-import { readIfThere } from './files';
+import { readIfThere, readWord } from './files';
 import { killAll, processesBelow } from './freeze';
 import { directories, homeOf, isUnified, type Hierarchies } from './hierarchies';
 import { limitWrites, type Limits } from './limits';
-import { oomEvents, type OomEvents } from './oom';
+import { limitReachedAbove, oomEvents, type OomEvents } from './oom';
 import { isPaused, pause, unpause } from './pause';
 import { emptied, removeCgroup } from './remove';
+import { assertDomain, passControllersOn } from './v2';
 import { changeLimits, limitError, type FileWrite } from './update';
 import { UsageReader, type Usage } from './usage';
 
@@ -127,6 +127,11 @@ export class Cgroups {
     return this.usages.read(paths);
   }
 
+  /** The nearest cgroup above whose limit of memory was ever reached. */
+  limitReachedAbove(path: string): string | undefined {
+    return limitReachedAbove(this.hierarchies, path);
+  }
+
   /** Ends every process in the cgroup and below. Returns at once: the kernel finishes on its own. */
   async kill(path: string): Promise<void> {
     await killAll(this.hierarchies, path);
@@ -166,7 +171,7 @@ export class Cgroups {
     const writes = limitWrites(limits, controller => homeOf(this.hierarchies, controller)?.version);
     return writes.flatMap(limit => {
       const home = homeOf(this.hierarchies, limit.controller);
-      if (home) return [{ ...limit, path: join(home.mountpoint, path, limit.file) }];
+      if (home) return [{ ...limit, root: home.mountpoint, path: join(home.mountpoint, path, limit.file) }];
       if (limit.ifThere) return [];
       throw new BerthError(
         'failed_precondition',
@@ -179,9 +184,10 @@ export class Cgroups {
     const root = dir.slice(0, dir.length - path.length) || '/';
     try {
       if (!isThere) await mkdir(dir, { recursive: true });
-      if (root === this.hierarchies.v2) await enableControllers(root, dir);
+      if (root === this.hierarchies.v2) await readyV2(root, dir);
       else if (this.isCpuset(root)) await inheritCpuset(root, dir);
     } catch (error) {
+      if (error instanceof BerthError) throw error;
       throw new BerthError('internal', `make cgroup ${dir}: ${messageOf(error)}`, { cause: error });
     }
   }
@@ -199,23 +205,10 @@ function below(path: string, pid: number): string {
   return at < 0 ? '' : own.slice(at + path.length + 1);
 }
 
-/** A v2 cgroup has the controllers that its parents pass on. */
-async function enableControllers(root: string, dir: string): Promise<void> {
-  for (let parent = root; parent !== dir;) {
-    const available = readWord(join(parent, 'cgroup.controllers'));
-    const enabled = new Set(readWord(join(parent, 'cgroup.subtree_control')).split(' '));
-    const missing = available.split(' ').filter(name => name !== '' && !enabled.has(name));
-    for (const name of missing) {
-      // A controller that cannot be passed on (EBUSY: processes in the parent) is missed only by who sets its limits.
-      await writeFile(join(parent, 'cgroup.subtree_control'), `+${name}`).catch(() => undefined);
-    }
-    const next = dir
-      .slice(parent.length)
-      .split('/')
-      .find(part => part !== '');
-    if (next === undefined) return;
-    parent = join(parent, next);
-  }
+/** With what its parents have passed on, and able to take a process. */
+async function readyV2(root: string, dir: string): Promise<void> {
+  await passControllersOn(root, dir);
+  assertDomain(root, dir);
 }
 
 /** A v1 cpuset takes no process before it has CPUs and memory nodes: those of the next one above that has them. */
@@ -230,12 +223,4 @@ async function inheritCpuset(root: string, dir: string): Promise<void> {
     return missing.map(path => ({ call: 'write', path, data: value }) as const);
   });
   for (const failure of await fileCalls(writes)) throw fileCallError(failure);
-}
-
-/**
- * Reads a file that the kernel fills from memory without taking cgroup_mutex, at
- * once, where the pool takes four turns. Writes may wait, and go there.
- */
-function readWord(path: string): string {
-  return readFileSync(path, 'utf8').trim();
 }

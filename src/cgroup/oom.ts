@@ -1,5 +1,5 @@
-import { join } from 'node:path';
-import { readIfThere, treeOf } from './files';
+import { dirname, join } from 'node:path';
+import { pathDown, readIfThere, treeOf } from './files';
 import { homeOf, type Hierarchies } from './hierarchies';
 
 export interface OomEvents {
@@ -20,6 +20,18 @@ export function oomEvents(hierarchies: Hierarchies, path: string): OomEvents {
   if (!home) return NONE;
   const dir = join(home.mountpoint, path);
   return home.version === 2 ? eventsV2(dir) : eventsV1(dir);
+}
+
+/**
+ * The nearest cgroup above whose own limit was ever reached; undefined when that is none. On v1 only the one right above is
+ * asked: caches alone fill larger ones there, and nothing tells that from a want of memory.
+ */
+export function limitReachedAbove(hierarchies: Hierarchies, path: string): string | undefined {
+  const home = homeOf(hierarchies, 'memory');
+  if (!home) return undefined;
+  const above = [...pathDown('/', dirname(path))].reverse();
+  const asked = home.version === 2 ? above : above.slice(0, 1);
+  return asked.find(at => oomEvents(hierarchies, at).atLimit);
 }
 
 /** memory.events counts the cgroups below, too; memory.events.local tells whose limit it was. */

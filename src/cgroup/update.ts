@@ -3,10 +3,13 @@ import { dirname, join } from 'node:path';
 import { BerthError, errnoOf, isAbsent, messageOf } from '../base/errors';
 import { write } from './files';
 import type { LimitWrite } from './limits';
+import { whyNotPassedOn } from './v2';
 
 /** A limit to write, with the file that has it. */
 export interface FileWrite extends LimitWrite {
   path: string;
+  /** Where its hierarchy is mounted. */
+  root: string;
 }
 
 interface Change {
@@ -121,12 +124,12 @@ async function putBack(done: readonly Change[]): Promise<string> {
 }
 
 /** The sentence of a value that the kernel did not take; `more` is what else there is to say. */
-export function limitError({ file, value, path, controller }: FileWrite, error: unknown, more = ''): BerthError {
+export function limitError({ file, value, path, root, controller }: FileWrite, error: unknown, more = ''): BerthError {
   const what = `set ${file}=${value} on cgroup ${dirname(path)}`;
   if (isAbsent(error)) {
     return new BerthError('failed_precondition', `${what}: there is no such file${more}`, {
       cause: error,
-      hint: `the kernel lacks it, or the cgroup above does not pass ${controller} on`,
+      hint: whyNotPassedOn(root, dirname(path), controller) ?? 'the kernel lacks it',
     });
   }
   const isBusy = errnoOf(error) === 'EBUSY';

@@ -13,6 +13,7 @@ import type { Images } from '../image/images';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import { Holds } from './holds';
+import { LogDrops } from './log-drops';
 import type { ImageVolume } from './image-volumes';
 import { Runtimes } from './runtimes';
 import type { ContainerSeccomp } from './seccomp';
@@ -104,6 +105,8 @@ export class Containers {
   private readonly writes = new KeyedLock();
   /** Who waits for a container or reads its log; by id. */
   readonly holds = new Holds();
+  /** Output that no log has. */
+  readonly logDrops: LogDrops;
   private readonly byId = new Map<ContainerId, Container>();
   private readonly exitWaiters = new Map<ContainerId, Set<() => void>>();
 
@@ -121,6 +124,7 @@ export class Containers {
     readonly pidsLimit?: bigint,
     readonly runtimes: Runtimes = new Runtimes(),
   ) {
+    this.logDrops = new LogDrops(log);
     for (const record of table.list()) {
       this.byId.set(record.id, { record, config: ContainerConfig.decode(record.config), monitor: undefined });
     }
@@ -194,6 +198,7 @@ export class Containers {
       await this.table.remove(id);
       const container = this.byId.get(id);
       this.byId.delete(id);
+      this.logDrops.forget(id);
       this.announceExit(id);
       if (container) tellForgotten(this, container);
     });

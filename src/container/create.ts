@@ -324,7 +324,7 @@ export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: Contai
 export async function makeLogDirectory(logPath: string): Promise<void> {
   if (logPath === '') return;
   try {
-    await mkdir(dirname(logPath), { recursive: true });
+    await mkdir(dirname(logPath), { recursive: true, mode: 0o700 });
   } catch (error) {
     throw new BerthError(
       'invalid_argument',

@@ -9,6 +9,13 @@ export interface EndReason {
   message: string;
 }
 
+/** What the kernel can tell of a container, asked only when it matters. */
+export interface OomOf {
+  events(): OomEvents;
+  /** Whose limit was reached, when it was not the container's: the pod's, or a cgroup's further up, by its path. */
+  limitReachedAbove(): string | undefined;
+}
+
 /**
  * Why a container has ended, in the kubelet's words. `OOMKilled` is one that
  * ended by SIGKILL, or with a shell's 137 for it, after the OOM killer had
@@ -20,21 +27,23 @@ export interface EndReason {
  */
 export function endReason(
   exit: Pick<Exit, 'exitCode' | 'droppedBytes'>,
-  oomOf: (level: 'container' | 'pod') => OomEvents,
+  oomOf: OomOf,
   killsBefore: bigint,
   limitBytes: bigint,
 ): EndReason {
   const dropped =
     exit.droppedBytes > 0n ? [`${exit.droppedBytes} bytes of output could not be written to the log`] : [];
-  const oom = exit.exitCode === KILLED ? oomOf('container') : undefined;
+  const oom = exit.exitCode === KILLED ? oomOf.events() : undefined;
   if (!oom || oom.kills <= killsBefore) {
     return { reason: exit.exitCode === 0 ? 'Completed' : 'Error', message: dropped.join('; ') };
   }
   return { reason: 'OOMKilled', message: [whereItRanOut(oom.atLimit, limitBytes, oomOf), ...dropped].join('; ') };
 }
 
-function whereItRanOut(isAtLimit: boolean, limitBytes: bigint, oomOf: (level: 'pod') => OomEvents): string {
+function whereItRanOut(isAtLimit: boolean, limitBytes: bigint, oomOf: OomOf): string {
   if (isAtLimit && limitBytes > 0n) return `out of memory: the container's limit of ${limitBytes} bytes was reached`;
-  if (oomOf('pod').atLimit) return "out of memory: the pod's limit was reached";
+  const above = oomOf.limitReachedAbove();
+  if (above === 'pod') return "out of memory: the pod's limit was reached";
+  if (above !== undefined) return `out of memory: the limit of cgroup ${above}, which the pod is in, was reached`;
   return 'out of memory: no limit of the container or its pod was reached, so the node has no memory left';
 }

@@ -5,7 +5,8 @@ import { messageOf } from '../base/errors';
 import { LaunchError } from '../process/launch-failure';
 import { readMonitorRecord, type Exit, type Monitor } from '../process/monitor';
 import type { Container, ContainerRecord, Containers } from './containers';
-import { endReason } from './end-reason';
+import { endReason, type OomOf } from './end-reason';
+import { removeOldCgroup } from './old-cgroup';
 import { removeOnceUnheld } from './pods';
 
 /**
@@ -15,6 +16,7 @@ import { removeOnceUnheld } from './pods';
 export function followToExit(containers: Containers, container: Container, monitor: Monitor): void {
   const { id } = container.record;
   const log = containers.log.with({ container: id });
+  monitor.watchDropped(({ bytes, why }) => containers.logDrops.note(id, bytes, why));
   container.ending = monitor.exited
     .then(
       exit => recordExit(containers, container, exit, monitor.startedAtNs),
@@ -31,18 +33,27 @@ export async function recordExit(
   startedAtNs: bigint | undefined,
 ): Promise<void> {
   const { record } = container;
+  containers.logDrops.note(record.id, exit.droppedBytes);
   const limitBytes = container.config.linux?.resources?.memoryLimitInBytes ?? 0n;
-  // Read before the cgroup goes: afterwards nobody can tell.
-  const oomOf = (level: 'container' | 'pod') =>
-    containers.cgroups.oomEvents(level === 'pod' ? dirname(record.cgroupPath) : record.cgroupPath);
   await finish(containers, container, {
     // An exit may be heard of before the start has been recorded.
     ...(startedAtNs === undefined ? {} : { startedAtNs }),
     exitCode: exit.exitCode,
     ...(exit.signal === 0 ? {} : { signal: exit.signal }),
     finishedAtNs: exit.finishedAtNs,
-    ...endReason(exit, oomOf, container.oomKillsBeforeKill ?? 0n, limitBytes),
+    // Read before the cgroup goes: afterwards nobody can tell.
+    ...endReason(exit, oomOf(containers, record.cgroupPath), container.oomKillsBeforeKill ?? 0n, limitBytes),
   });
+}
+
+function oomOf({ cgroups }: Containers, cgroupPath: string): OomOf {
+  return {
+    events: () => cgroups.oomEvents(cgroupPath),
+    limitReachedAbove: () => {
+      const above = cgroups.limitReachedAbove(cgroupPath);
+      return above === dirname(cgroupPath) ? 'pod' : above;
+    },
+  };
 }
 
 /** The command could not be started; what the kubelet shows is the message. */
@@ -90,7 +101,7 @@ const SIGKILL = 9;
 const KILLED_BEFORE_START = 'ECHILD';
 
 async function finish(containers: Containers, container: Container, end: Partial<ContainerRecord>): Promise<void> {
-  const { id, cgroupPath, state } = container.record;
+  const { id, state } = container.record;
   if (state === 'exited' || containers.find(id) !== container) return;
   crashPoint('exit.heard');
   const isFirst = await recorded(containers, container, { ...end, state: 'exited' });
@@ -98,12 +109,8 @@ async function finish(containers: Containers, container: Container, end: Partial
   container.monitor = undefined;
   if (!isFirst) return;
   containers.log.info('container has exited', { container: id, exitCode: end.exitCode, reason: end.reason });
-  try {
-    await containers.cgroups.remove(cgroupPath);
-    crashPoint('exit.cgroup-removed');
-  } catch (error) {
-    containers.log.warn(`left for the container's removal: ${messageOf(error)}`, { container: id });
-  }
+  await removeOldCgroup(containers, container);
+  crashPoint('exit.cgroup-removed');
   if (container.record.autoRemove) removeOnceUnheld(containers, container);
 }
 

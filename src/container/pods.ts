@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { messageOf } from '../base/errors';
@@ -43,11 +44,24 @@ export async function removeForPerson(containers: Containers, ctx: Context, cont
 
 /** The end of a container with `autoRemove`, in the background: nobody who waits for it, or reads its log, loses it. */
 export function removeOnceUnheld(containers: Containers, container: Container): void {
+  void removeUntilGone(containers, container);
+}
+
+const FIRST_WAIT_MS = 1000;
+const LONGEST_WAIT_MS = 60_000;
+
+/** Nobody asks a second time for what goes by itself: what does not go (a process in state D) is tried again until it does. */
+async function removeUntilGone(containers: Containers, container: Container): Promise<void> {
   const { id } = container.record;
-  containers.holds
-    .free(id)
-    .then(() => removeForPerson(containers, Context.of(containers.log), container))
-    .catch((error: unknown) => {
-      containers.log.error(`could not remove a container that has exited: ${messageOf(error)}`, { container: id });
-    });
+  await containers.holds.free(id);
+  for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_WAIT_MS)) {
+    try {
+      return await removeForPerson(containers, Context.of(containers.log), container);
+    } catch (error) {
+      containers.log.error(`could not remove a container that has exited, trying again: ${messageOf(error)}`, {
+        container: id,
+      });
+    }
+    await sleep(waitMs, undefined, { ref: false });
+  }
 }

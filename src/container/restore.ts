@@ -7,6 +7,7 @@ import { tolerantly } from '../sandbox/restore';
 import { Monitor, readMonitorRecord } from '../process/monitor';
 import type { Container, Containers } from './containers';
 import { followToExit, recordExit, recordLoss, recordStartFailure } from './exits';
+import { removeIfExited } from './old-cgroup';
 import { removeOnceUnheld, removePod } from './pods';
 import { removeContainer } from './remove';
 
@@ -32,11 +33,9 @@ export async function restoreContainers(containers: Containers, ctx: Context): P
  * exited. For the background: it asks the kernel a dozen times for each container
  * that has exited, nobody waits for the answers, and mostly there is nothing.
  */
-export async function removeOldCgroups(containers: Containers, ctx: Context): Promise<void> {
+export async function removeOldCgroups(containers: Containers): Promise<void> {
   const exited = containers.list().filter(({ record }) => record.state === 'exited');
-  for (const { record } of exited) {
-    await tolerantly(ctx, `remove cgroup ${record.cgroupPath}`, () => containers.cgroups.remove(record.cgroupPath));
-  }
+  for (const container of exited) await removeIfExited(containers, container);
 }
 
 async function restore(containers: Containers, ctx: Context, container: Container): Promise<void> {

@@ -144,6 +144,7 @@ export const HELPER_MESSAGES = {
   FAILED: { code: 3, fields: { section: 'u32', step: 'u32', errno: 'u32', detail: 'str' } },
   EXITED: { code: 4, fields: { exitCode: 'u32', signal: 'u32', finishedAtNs: 'u64', droppedBytes: 'u64' } },
   LOG_REOPENED: { code: 5, fields: { errno: 'u32' } },
+  LOG_DROPPED: { code: 130, fields: { bytes: 'u64', errno: 'u32' } },
   TIMES: {
     code: 7,
     fields: { beganNs: 'u64', outer: 'bytes', clonedNs: 'u64', initNs: 'u64', inner: 'bytes', readyNs: 'u64' },

@@ -1,5 +1,5 @@
 import { closeSync } from 'node:fs';
-import { Socket } from 'node:net';
+import { Socket, type SocketConstructorOpts } from 'node:net';
 import { BerthError } from '../base/errors';
 import { addon } from '../native/addon';
 import { ControlSocket } from '../native/control';
@@ -14,7 +14,10 @@ export interface ExecStart {
   /** A pidfd of the container's process; stays the caller's. */
   target: number;
   name: string;
-  /** Gets output as it comes, in order; a returned promise holds the stream back until it settles. */
+  /**
+   * Gets output as it comes, in order; a returned promise holds the stream back until it settles. The chunk is the
+   * taker's until then only: its memory is used again.
+   */
   onOutput: (stream: 'stdout' | 'stderr', chunk: Buffer) => void | Promise<void>;
   /** Kills the command, also while it is being started; what does not end even then is given up. */
   signal?: AbortSignal;
@@ -142,19 +145,29 @@ async function run(
   };
 }
 
-/** One of the command's outputs, as the relay brings it. A slow taker holds it back, and with it the command. */
+/** Most commands print a line or two. */
+const FIRST_READ_BYTES = 4096;
+/** Of one read, at most: about what a socket holds. */
+const READ_BYTES = 256 * 1024;
+
+/**
+ * One of the command's outputs, as the relay brings it. A slow taker holds it back, and with it the command. All reads go
+ * into one piece of memory: a buffer for each keeps the garbage collector busier than all the rest of an exec.
+ */
 class Output {
   private readonly socket: Socket;
   private readonly ended: Promise<void>;
   private pending: Promise<void> = Promise.resolve();
   private isSlow = false;
+  private memory: Buffer = Buffer.allocUnsafe(FIRST_READ_BYTES);
 
   constructor(
     fd: number,
     private readonly deliver: (chunk: Buffer) => void | Promise<void>,
   ) {
-    this.socket = new Socket({ fd, readable: true, writable: false });
-    this.socket.on('data', chunk => this.take(chunk));
+    const onread = { buffer: () => this.memory, callback: (bytes: number) => this.take(bytes) };
+    // Its types know of `onread` for connections only.
+    this.socket = new Socket({ fd, readable: true, writable: false, onread } as SocketConstructorOpts);
     this.socket.on('error', () => this.socket.destroy());
     this.ended = new Promise(resolve => this.socket.once('close', () => resolve()));
   }
@@ -173,16 +186,19 @@ class Output {
     this.socket.destroy();
   }
 
-  private take(chunk: Buffer): void {
-    const delivered = this.deliver(chunk);
-    if (!(delivered instanceof Promise)) return;
+  /** What was read lies in `memory`; false stops reading. */
+  private take(bytes: number): boolean {
+    const delivered = this.deliver(this.memory.subarray(0, bytes));
+    // The chunk stays where it is, for whoever has not done with it.
+    if (bytes === this.memory.length && bytes < READ_BYTES) this.memory = Buffer.allocUnsafeSlow(bytes * 8);
+    if (!(delivered instanceof Promise)) return true;
     this.isSlow = true;
-    this.socket.pause();
     this.pending = delivered
       .catch(() => undefined)
       .then(() => {
         this.isSlow = false;
         this.socket.resume();
       });
+    return false;
   }
 }

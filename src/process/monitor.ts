@@ -2,6 +2,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { getSystemErrorName } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BerthError, isAbsent } from '../base/errors';
 import { ControlSocket } from '../native/control';
@@ -40,6 +41,13 @@ export interface Exit {
   finishedAtNs: bigint;
   /** Output that could not be written to the log. */
   droppedBytes: bigint;
+}
+
+/** Output that could not be written to the log, in all. */
+export interface DroppedOutput {
+  bytes: bigint;
+  /** The name of an errno. */
+  why: string;
 }
 
 /** In a monitor's state directory: its plan as bytes. */
@@ -95,6 +103,8 @@ export class Monitor {
   /** When the command began to run, once it has. */
   startedAtNs: bigint | undefined;
   private reopening: Deferred<void>[] = [];
+  private dropped: DroppedOutput | undefined;
+  private onDropped: (dropped: DroppedOutput) => void = () => undefined;
   /** The monitor's own process. */
   private process: { pid: number; pidStartTime: bigint } | undefined;
   private socket: ControlSocket | undefined;
@@ -188,6 +198,12 @@ export class Monitor {
     return done.promise.finally(() => clearTimeout(timer));
   }
 
+  /** Calls `listener` when the log has lost output, now and at most once a second. */
+  watchDropped(listener: (dropped: DroppedOutput) => void): void {
+    this.onDropped = listener;
+    if (this.dropped) listener(this.dropped);
+  }
+
   /**
    * Ends a container that was not to be: kills what there is of it, and the
    * monitor itself when that hangs (a log or a mount on a dead file system).
@@ -259,6 +275,10 @@ export class Monitor {
         else settle?.reject(new BerthError('internal', `open the container's log again: errno ${message.errno}`));
         return;
       }
+      case 'LOG_DROPPED':
+        this.dropped = { bytes: message.bytes, why: getSystemErrorName(-message.errno) };
+        this.onDropped(this.dropped);
+        return;
       case 'DONE':
       case 'ATTACHED':
       case 'DIALED':

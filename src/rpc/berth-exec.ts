@@ -29,7 +29,10 @@ export function execRpc({ log, containers }: BerthParts) {
         stdin: start.stdin,
         ...(start.tty ? { terminal: start.size ?? { columns: 0, rows: 0 } } : {}),
         signal: ctx.signal,
-        onOutput: (stream, chunk) => send(stream === 'stdout' ? { stdout: chunk } : { stderr: chunk }),
+        onOutput: (stream, chunk) => {
+          const bytes = Buffer.from(chunk); // a call that is busy encodes it later
+          return send(stream === 'stdout' ? { stdout: bytes } : { stderr: bytes });
+        },
       });
       const kill = () => exec.kill(SIGKILL);
       ctx.signal.addEventListener('abort', kill, { once: true });

@@ -11,7 +11,10 @@ export interface TerminalSize {
   rows: number;
 }
 
-/** A returned promise holds the output back until it settles; it never rejects. */
+/**
+ * A returned promise holds the output back until it settles; it never rejects. The chunk's memory is used for another one
+ * once it has settled, or at once where there is none.
+ */
 export type Sink = (stream: 'stdout' | 'stderr', chunk: Buffer) => void | Promise<void>;
 
 /** A command that runs, or a container that is attached to. */

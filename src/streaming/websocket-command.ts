@@ -6,6 +6,7 @@ import { ResizeReader, writeInput } from './input';
 import { serveCommand, type RemoteClient } from './remote-command';
 import { statusJson, statusText, type Outcome } from './status';
 import type { Connection } from './upgrade';
+import { messageHeader, writeFrame } from './write-frame';
 
 /** Newest first; a client may also ask for none, which is the oldest. */
 export const COMMAND_SUBPROTOCOLS = [
@@ -95,14 +96,8 @@ class WebSocketClient implements RemoteClient {
 
   private send(channel: number, bytes: Buffer): void | Promise<void> {
     if (this.webSocket.readyState !== this.webSocket.OPEN) return;
-    if (this.isBase64) {
-      this.webSocket.send(`${channel}${bytes.toString('base64')}`);
-    } else {
-      const message = Buffer.allocUnsafe(1 + bytes.length);
-      message[0] = channel;
-      bytes.copy(message, 1);
-      this.webSocket.send(message);
-    }
+    if (!this.isBase64) return writeFrame(this.socket, messageHeader(channel, bytes.length), bytes);
+    this.webSocket.send(`${channel}${bytes.toString('base64')}`);
     if (this.socket.writableNeedDrain) return drained(this.socket);
   }
 

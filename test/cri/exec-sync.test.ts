@@ -132,6 +132,13 @@ describe('ExecSync', function () {
     assert.equal(readFileSync(`/proc/${found}/cgroup`, 'utf8'), ownCgroups);
   });
 
+  it('begins with no signal ignored or blocked, as the container does', async () => {
+    const show = ['grep', '-E', '^Sig(Ign|Blk)', '/proc/self/status'];
+    const none = 'SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n';
+    assert.equal(await node().exec(await node().start(await node().pod()), show), none);
+    assert.equal((await node().run(show)).stdout, none);
+  });
+
   it('passes environment of the container on as bytes', async () => {
     const value = Buffer.from([0xff, 0xfe, 0x20, 0x0a, 0x80]);
     const id = await node().start(await node().pod(), { envs: [{ key: 'RAW', value }] });

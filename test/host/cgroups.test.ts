@@ -164,6 +164,39 @@ describe('cgroups', function () {
     });
   });
 
+  describe('on v2, below a cgroup that a container cannot be in', () => {
+    const dirOf = (path: string) => join(here.v2 ?? '', path);
+    onlyWith(v2Only);
+
+    it('are refused with the name of the one that is threaded, and can be removed', async () => {
+      const parent = `${base}/threaded`;
+      const cgroups = new Cgroups(v2Only);
+      await cgroups.create(parent);
+      mkdirSync(join(dirOf(parent), 'threads'));
+      writeFileSync(join(dirOf(parent), 'threads', 'cgroup.type'), 'threaded');
+      const [below, beside] = [`${parent}/threads/pod`, `${parent}/pod`];
+      await assert.rejects(cgroups.create(below), {
+        kind: 'failed_precondition',
+        message: new RegExp(`cgroup .*${below} cannot hold a container: .*${parent} is threaded`),
+      });
+      await assert.rejects(cgroups.create(beside), new RegExp(`${parent} is threaded`));
+      await cgroups.remove(parent);
+      assert.equal(existsSync(dirOf(parent)), false);
+    });
+
+    it('leave one with processes of its own as it is, and say of a limit why it cannot be set', async () => {
+      const { path: parent } = await running(v2Only, 'sleep 1000');
+      const control = join(dirOf(parent), 'cgroup.subtree_control');
+      const { v2Directory = '' } = await new Cgroups(v2Only).create(`${parent}/pod`);
+      assert.equal(readFileSync(control, 'utf8').trim(), '');
+      assert.equal(readFileSync(join(v2Directory, 'cgroup.type'), 'utf8').trim(), 'domain');
+      await assert.rejects(new Cgroups(v2Only).limit(`${parent}/pod`, { unified: { 'hugetlb.2MB.max': '0' } }), {
+        kind: 'failed_precondition',
+        hint: new RegExp(`cgroup .*${parent} does not pass hugetlb on, since it has processes of its own`),
+      });
+    });
+  });
+
   describe('with rules about devices', () => {
     const look = ['null', 'zero', 'kmsg'].map(name => `head -c 0 /dev/${name} && echo ${name}`).join('\n');
 

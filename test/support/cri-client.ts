@@ -7,6 +7,7 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
+import { patience } from './patience';
 import { repoRoot } from './repo';
 
 /** The parts of the answers that tests look at; protobufjs decodes them, not the product's codec. */
@@ -213,13 +214,13 @@ export class CriClient implements Disposable {
   async call<Name extends keyof Answers>(
     name: Name,
     request: object = {},
-    deadlineMs = 30_000,
+    deadlineMs = 30_000 * patience,
   ): Promise<Answers[Name]> {
     return (await this.callAny(name, request, deadlineMs)) as Answers[Name];
   }
 
   /** Any unary RPC by its name. */
-  async callAny(name: string, request: object, deadlineMs = 30_000): Promise<unknown> {
+  async callAny(name: string, request: object, deadlineMs = 30_000 * patience): Promise<unknown> {
     const client = IMAGE_RPCS.has(name) ? this.image : this.runtime;
     const method = (client as unknown as Record<string, Unary>)[name];
     if (!method) throw new Error(`api.proto has no RPC ${name}`);
@@ -244,7 +245,7 @@ export class CriClient implements Disposable {
   }
 
   /** All messages of a server-streaming RPC that ends by itself. */
-  async allOf(name: string, request: object, deadlineMs = 30_000): Promise<unknown[]> {
+  async allOf(name: string, request: object, deadlineMs = 30_000 * patience): Promise<unknown[]> {
     const client = IMAGE_RPCS.has(name) ? this.image : this.runtime;
     const method = (client as unknown as Record<string, Streaming>)[name];
     if (!method) throw new Error(`api.proto has no RPC ${name}`);

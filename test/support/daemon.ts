@@ -16,9 +16,16 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startTimeOf } from '../../src/process/identity';
 import { testCgroupParent } from './cgroup-parent';
+import { patience } from './patience';
 import { repoRoot } from './repo';
 
-const READY_WITHIN_MS = 20_000;
+const READY_WITHIN_MS = 20_000 * patience;
+
+/** In a guest, what is shipped, which starts much sooner; else what was compiled, whose traces have the sources' lines. */
+const PROGRAM =
+  process.env['BERTH_TEST_BUNDLE'] === undefined
+    ? [process.execPath, '--enable-source-maps', join(repoRoot, 'dist/src/main.js')]
+    : [process.execPath, join(repoRoot, 'bin/berthd')];
 
 export interface DaemonOptions {
   /** TOML text of its configuration file. */
@@ -166,10 +173,9 @@ export class TestDaemon implements AsyncDisposable {
 
   private spawn(more: string[], env: Record<string, string> = {}): { ended: Promise<number> } {
     if (this.child) throw new Error('the daemon runs already');
-    const program = [process.execPath, '--enable-source-maps', join(repoRoot, 'dist/src/main.js')];
     const flags = ['--root', this.root, '--state', this.state, '--config', this.configFile, ...more];
     const namespaces = ['mnt', 'net'].map((ns, i) => `--${['mount', 'net'][i]}=/proc/${this.holderPid}/ns/${ns}`);
-    const child = spawn('nsenter', [...namespaces, ...program, ...flags], {
+    const child = spawn('nsenter', [...namespaces, ...PROGRAM, ...flags], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { PATH: process.env['PATH'], ...env },
     });

@@ -9,6 +9,7 @@ import { CriClient, type ContainerStatus } from './cri-client';
 import { TestDaemon, type DaemonOptions } from './daemon';
 import { busyboxImage, type BuiltImage } from './image-builder';
 import { leaked, snapshot, type Snapshot } from './leaks';
+import { patience } from './patience';
 import { pushImage, startRegistry, type Registry } from './registry';
 
 /** One line of a container's log. */
@@ -154,7 +155,7 @@ export class TestNode {
   }
 
   /** The status once it has exited. */
-  async exit(id: string, withinMs = 20_000): Promise<ContainerStatus> {
+  async exit(id: string, withinMs = 20_000 * patience): Promise<ContainerStatus> {
     const until = Date.now() + withinMs;
     for (;;) {
       const status = await this.status(id);

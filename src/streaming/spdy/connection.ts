@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import { BerthError } from '../../base/errors';
 import { closeSoon } from '../close-soon';
 import { drained } from '../drained';
+import { writeFrame } from '../write-frame';
 import {
   broken,
   dataHeader,
@@ -75,11 +76,7 @@ export class SpdyConnection {
 
   /** @internal For `SpdyStream`. */
   sendData(streamId: number, flags: number, bytes: Buffer): void | Promise<void> {
-    this.socket.cork();
-    this.socket.write(dataHeader(streamId, flags, bytes.length));
-    const hasRoom = bytes.length === 0 || this.socket.write(bytes);
-    this.socket.uncork();
-    if (!hasRoom) return drained(this.socket);
+    return writeFrame(this.socket, dataHeader(streamId, flags, bytes.length), bytes);
   }
 
   /** @internal For `SpdyStream`. */

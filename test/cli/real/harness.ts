@@ -6,10 +6,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { busyboxImage, descriptor, type BuiltImage } from '../../support/image-builder';
+import { patience } from '../../support/patience';
 import { berth, startBerth, type Ended, type Running } from '../berth';
 
 const main = resolve(__dirname, '../../../src/main.js');
-const READY_WITHIN_MS = 15_000;
+const READY_WITHIN_MS = 15_000 * patience;
 
 /** A real daemon with a root and a state of its own, and `berth` to talk to it. */
 export class RealDaemon {

@@ -48,7 +48,7 @@ describe('the files of a host with cgroup v2 alone', () => {
     await cgroups.limit('/c', { memory: { limit: 4096n, swap: -1n } });
     await assert.rejects(
       cgroups.limit('/c', { memory: { limit: 4096n, swap: 8192n } }),
-      /memory\.swap\.max=4096 on cgroup .*no such file.*does not pass memory on/,
+      /memory\.swap\.max=4096 on cgroup .*no such file; the kernel lacks it/,
     );
     assert.equal(text('/c', 'memory.max'), '4096');
   });
@@ -63,6 +63,11 @@ describe('the files of a host with cgroup v2 alone', () => {
     files('/c', { 'memory.events.local': 'max 4\noom 1\noom_kill 1\n' });
     assert.deepEqual(cgroups.oomEvents('/c'), { kills: 3n, atLimit: true });
     assert.deepEqual(cgroups.oomEvents('/gone'), { kills: 0n, atLimit: false });
+    assert.equal(cgroups.limitReachedAbove('/kube/pod/c'), undefined);
+    files('/kube', { 'memory.events.local': 'max 4\noom 1\noom_kill 0\n' });
+    assert.equal(cgroups.limitReachedAbove('/kube/pod/c'), '/kube');
+    files('/kube/pod', { 'memory.events.local': 'max 4\noom 1\noom_kill 0\n' });
+    assert.equal(cgroups.limitReachedAbove('/kube/pod/c'), '/kube/pod');
   });
 
   it('are not changed to less memory than is in use, which would end processes', async () => {
@@ -97,7 +102,7 @@ describe('the order of changes on v1', () => {
   const order = (...changes: [file: string, before: string, value: string][]) =>
     inOrder(
       changes.map(([file, before, value]) => ({
-        limit: { controller: file.split('.')[0] ?? '', file, value, path: `/${file}` },
+        limit: { controller: file.split('.')[0] ?? '', file, value, path: `/${file}`, root: '/' },
         before,
       })),
     ).map(({ limit }) => limit.file);

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { endReason } from '../../../src/container/end-reason';
 
 const exit = (exitCode: number, droppedBytes = 0n) => ({ exitCode, droppedBytes });
-const oom =
-  (kills: bigint, atLimit = true, isPodAtLimit = false) =>
-  (level: 'container' | 'pod') => ({ kills, atLimit: level === 'pod' ? isPodAtLimit : atLimit });
+const oom = (kills: bigint, atLimit = true, above?: string) => ({
+  events: () => ({ kills, atLimit }),
+  limitReachedAbove: () => above,
+});
 
 describe('why a container ended', () => {
   it('is its exit code when the OOM killer had nothing to do with it', () => {
@@ -20,7 +21,8 @@ describe('why a container ended', () => {
       reason: 'OOMKilled',
       message: "out of memory: the container's limit of 4096 bytes was reached",
     });
-    assert.match(endReason(exit(137), oom(1n, false, true), 0n, 4096n).message, /the pod's limit was reached$/);
+    assert.match(endReason(exit(137), oom(1n, false, 'pod'), 0n, 4096n).message, /the pod's limit was reached$/);
+    assert.match(endReason(exit(137), oom(1n, false, '/kubepods'), 0n, 4096n).message, /limit of cgroup \/kubepods/);
     for (const end of [endReason(exit(137), oom(1n, false), 0n, 4096n), endReason(exit(137), oom(3n), 2n, 0n)]) {
       assert.equal(end.reason, 'OOMKilled');
       assert.match(end.message, /the node has no memory left/);
