@@ -206,12 +206,21 @@ static int take_owner(struct copying *k, const char *const *f)
   return 0;
 }
 
+/* A link to nowhere, as images have it, gets its directory where it points within the target. */
+static int make_behind_link(struct copying *k, const char *path)
+{
+  const int made = rooted_make(k->c->target, path, ROOTED_DIRECTORY, 0755);
+  if (made >= 0)
+    close(made);
+  return made < 0 ? -1 : 0;
+}
+
 static int make_directory(struct copying *k, int parent, const char *name, const struct attributes *a, const char *path,
                           const char *from)
 {
-  if (mkdirat(parent, name, 0700) < 0)
+  if (mkdirat(parent, name, 0700) < 0 && (errno != EEXIST || make_behind_link(k, path) < 0))
     return fail(k->failure, "mkdir", errno, path);
-  const int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  const int fd = rooted_open(k->c->target, path, O_RDONLY | O_DIRECTORY);
   const int source = fd >= 0 && from[0] ? open_source(k, from) : -1;
   int result = fd < 0 ? fail(k->failure, "open", errno, path) : from[0] && source < 0 ? -1 : 0;
   if (result == 0)

@@ -72,7 +72,7 @@ async function matching(
   const fixed = parts.slice(0, parts.findIndex(isPattern)).join('/');
   const entries = (await workshop.scan(ctx, source, { paths: [fixed] })).get(fixed) ?? [];
   const names = entries.map(({ name }) => (name === '.' ? fixed : posix.join(fixed, name)));
-  return names.filter(name => regexp.test(name));
+  return names.filter(name => name !== '' && regexp.test(name));
 }
 
 function excluded(patterns: readonly string[], place: Place): IgnorePatterns {
