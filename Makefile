@@ -119,7 +119,7 @@ format: dist/.stamp ## prettier, and the README's table of config keys
 	$(BIN)/prettier --write --log-level warn .
 
 # What berth is measured against; a peer that cannot be installed is left out, and the benchmark says so.
-BENCH_PACKAGES := runc crun containerd skopeo umoci zstd
+BENCH_PACKAGES := runc crun containerd skopeo umoci zstd buildah
 
 .PHONY: bench-peers
 bench-peers:
@@ -145,6 +145,10 @@ bench-stream: deps build bench-peers ## measure logs, streaming execs and ExecSy
 .PHONY: bench-pull
 bench-pull: deps build bench-peers ## measure pulling an image beside containerd, skopeo and umoci (as root)
 	@node dist/bench/pull.js
+
+.PHONY: bench-build
+bench-build: deps build bench-peers ## measure building an image, cold and cached, beside buildah (as root)
+	@node dist/bench/build.js
 
 .PHONY: clean
 clean: ## remove what was built

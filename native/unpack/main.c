@@ -7,8 +7,8 @@
  *   berth-unpack verify --dir D --manifest FD
  *       compares D with its manifest. Prints at most 20 lines `damage <word> <path>`, maybe `manifest damaged`,
  *       and `checked`, `damaged` (objects) and `bytes` (read). Succeeds whenever it could look.
- *   berth-unpack pack --dir D --blob FD [--manifest FD] [--plain] [--epoch SECONDS] [--stub PATH]... [--lower DIR]...
- *       D becomes a layer (pack.h): its tar, by gzip unless plain, is written to FD.
+ *   berth-unpack pack (--dir D | --from DIR --from DIR...) --blob FD [--manifest FD] [--plain] [--epoch SECONDS] [--stub PATH]... [--lower DIR]...
+ *       D, or what an overlay of several shows, becomes a layer (pack.h): its tar, by gzip unless plain, goes to FD.
  *   berth-unpack scan (--dir D | --lower DIR --lower DIR...) [--hash] [--shallow] [--path PATH]...
  *       says what is there (scan.h), in a directory or in what an overlay of several shows
  *   berth-unpack copy --list FD --upper U --work W [--lower DIR]... (--from DIR | --from DIR --from DIR...)
@@ -326,22 +326,39 @@ static int open_dirs(const struct texts *paths, int **fds, struct failure *f)
   return 0;
 }
 
+/* One directory is taken as it is, several as an overlay shows them: read-only, a mount of its own. */
+static int mount_source(const struct texts *dirs, struct failure *f)
+{
+  if (dirs->count > 1)
+    return overlay_mount(&(struct overlay){.lowers = dirs->all, .lower_count = dirs->count}, f);
+  int fd = open_dir(dirs->all[0], f);
+  return fd >= 0 && confine_directory(&fd, 1) < 0 ? fail(f, "confine", errno, "mount") : fd;
+}
+
+static int mount_for_pack(const struct confinement *c, struct failure *f)
+{
+  const struct build_arguments *a = c->with;
+  return *c->root = mount_source(&a->from, f);
+}
+
 static int pack(int argc, char **argv, struct failure *f)
 {
   struct build_arguments a;
   int *lowers;
   if (parse_build_arguments(argc, argv, &a, f) < 0)
     return -1;
-  if (!a.dir || a.blob < 0)
+  if ((a.dir != NULL) == (a.from.count > 0) || (a.from.count > 0 && a.lowers.count > 0) || a.blob < 0)
     return usage(f, "pack");
-  int root = open_dir(a.dir, f);
-  if (root < 0 || open_dirs(&a.lowers, &lowers, f) < 0)
+  int root = a.dir ? open_dir(a.dir, f) : -1;
+  if ((a.dir && root < 0) || open_dirs(&a.lowers, &lowers, f) < 0)
     return -1;
   const struct confinement c = {.role = ROLE_PACK,
                                 .root = &root,
                                 .lowers = lowers,
                                 .lower_count = a.lowers.count,
-                                .files = {a.blob, a.manifest}};
+                                .files = {a.blob, a.manifest},
+                                .make_mounts = a.dir ? NULL : mount_for_pack,
+                                .with = &a};
   if (confine(&c, f) < 0)
     return -1;
   return pack_layer(&(struct pack){.root = root,
@@ -350,20 +367,12 @@ static int pack(int argc, char **argv, struct failure *f)
                                    .plain = a.plain,
                                    .has_epoch = a.has_epoch,
                                    .epoch = (int64_t)a.epoch,
+                                   .is_read_only = a.from.count > 0,
                                    .lowers = lowers,
                                    .lower_count = a.lowers.count,
                                    .stubs = a.stubs.all,
                                    .stub_count = a.stubs.count},
                     f);
-}
-
-/* One directory is taken as it is, several as an overlay shows them: read-only, a mount of its own. */
-static int mount_source(const struct texts *dirs, struct failure *f)
-{
-  if (dirs->count > 1)
-    return overlay_mount(&(struct overlay){.lowers = dirs->all, .lower_count = dirs->count}, f);
-  int fd = open_dir(dirs->all[0], f);
-  return fd >= 0 && confine_directory(&fd, 1) < 0 ? fail(f, "confine", errno, "mount") : fd;
 }
 
 static int mount_for_scan(const struct confinement *c, struct failure *f)

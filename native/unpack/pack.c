@@ -174,7 +174,7 @@ static int64_t time_of(const struct packing *k, const struct stat *st)
 /* The files here are the layer's own, so they get the time that the tar says. */
 static int set_back(struct packing *k, int dir, const char *name, const struct stat *st)
 {
-  if (!k->p->has_epoch || st->st_mtim.tv_sec < k->p->epoch)
+  if (k->p->is_read_only || !k->p->has_epoch || st->st_mtim.tv_sec < k->p->epoch)
     return 0;
   const struct timespec times[2] = {{.tv_sec = k->p->epoch}, {.tv_sec = k->p->epoch}};
   return utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW) < 0 ? fail(k->failure, "times", errno, k->path) : 0;

@@ -12,7 +12,8 @@ struct pack {
   int blob, manifest;      /* files to write; manifest may be -1 */
   int plain;               /* no gzip */
   int has_epoch;
-  int64_t epoch;           /* nothing is younger, in the tar and in the directory */
+  int64_t epoch;           /* nothing is younger, in the tar, and in the directory unless it is only read */
+  int is_read_only;
   const int *lowers;       /* the layers below, top first: only for `stubs` */
   size_t lower_count;
   const char *const *stubs; /* where something was mounted: an empty file or directory there is not the layer's */

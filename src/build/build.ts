@@ -38,11 +38,15 @@ export interface BuildOptions {
   /** Names for FROM and --from, and the images that they mean. */
   readonly contexts: ReadonlyMap<string, string>;
   readonly why: boolean;
+  /** An image in the store; or one as an archive, or its files as a tar, which is sent. */
+  readonly output: { readonly type: 'image' | 'none' } | { readonly type: 'archive' | 'files'; readonly send: Send };
 }
 
+type Send = (bytes: Buffer) => Promise<void>;
+
 export interface Built {
-  readonly imageId: Digest;
-  readonly manifestDigest: Digest;
+  /** Absent where the output is no image. */
+  readonly image?: { readonly id: Digest; readonly manifestDigest: Digest };
 }
 
 /**
@@ -128,8 +132,31 @@ class Build {
     const { document, layers } = await this.stage(this.plan.target);
     for (const [name, value] of this.options.labels)
       document.config.Labels = { ...document.config.Labels, [name]: value };
-    const { id, manifestDigest } = await this.workshop.finish(this.ctx, document, layers, this.options.tags);
-    return { imageId: id, manifestDigest };
+    return this.put(document, layers);
+  }
+
+  /** Where the result goes. */
+  private async put(document: ImageDocument, layers: readonly BuiltLayer[]): Promise<Built> {
+    const { output, tags, epochSeconds } = this.options;
+    const { images } = this.parts;
+    switch (output.type) {
+      case 'none':
+        return {};
+      case 'files':
+        await this.workshop.fileSystem(this.ctx, layers, epochSeconds, output.send);
+        return {};
+      case 'image':
+        return { image: await this.workshop.finish(this.ctx, document, layers, tags) };
+      case 'archive': {
+        const image = await this.workshop.finish(this.ctx, document, layers, []);
+        try {
+          await images.saveBuilt(this.ctx, image.id, tags, output.send, event => this.reporter.pull(event));
+        } finally {
+          if ((images.find(image.id)?.tags.length ?? 0) === 0) await images.remove(image.id);
+        }
+        return { image };
+      }
+    }
   }
 
   private async receive(context: Chunks): Promise<string> {

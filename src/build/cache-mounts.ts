@@ -1,4 +1,4 @@
-import { chmod, chown, mkdir, readdir } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../base/context';
 import { KeyedLock } from '../base/keyed-lock';
@@ -20,7 +20,8 @@ export interface CacheMount extends Disposable {
 /** Directories of `RUN --mount=type=cache`, which outlive their builds. */
 export class CacheMounts {
   private readonly locks = new KeyedLock();
-  private readonly used = new Set<string>();
+  /** How many steps have each directory. */
+  private readonly used = new Map<string, number>();
 
   constructor(private readonly root: string) {}
 
@@ -30,28 +31,41 @@ export class CacheMounts {
     ctx.stage(`wait for the cache mount ${request.id}`);
     const free = await this.lock(ctx, name);
     try {
-      const { dir } = await this.take(name, request);
-      return { dir, [Symbol.dispose]: free };
+      const mount = await this.take(name, request);
+      return {
+        dir: mount.dir,
+        [Symbol.dispose]: () => {
+          mount[Symbol.dispose]();
+          free();
+        },
+      };
     } catch (error) {
       free();
       throw error;
     }
   }
 
-  /** Names of directories that nobody uses now. */
-  async unused(): Promise<string[]> {
+  /** Removes the directories that nobody uses now. */
+  async removeUnused(): Promise<void> {
     const names = await readdir(this.root).catch(() => []);
-    return names.filter(name => !this.used.has(name)).map(name => join(this.root, name));
+    for (const name of names)
+      if (!this.used.has(name)) await rm(join(this.root, name), { recursive: true, force: true });
   }
 
   private async take(name: string, { mode, uid, gid }: CacheMountRequest): Promise<CacheMount> {
     const dir = join(this.root, name);
-    this.used.add(name);
+    this.used.set(name, (this.used.get(name) ?? 0) + 1);
     if (await mkdir(dir, { recursive: true, mode: 0o700 })) {
       await chown(dir, uid, gid);
       await chmod(dir, mode);
     }
-    return { dir, [Symbol.dispose]: () => void this.used.delete(name) };
+    return { dir, [Symbol.dispose]: () => this.giveBack(name) };
+  }
+
+  private giveBack(name: string): void {
+    const left = (this.used.get(name) ?? 0) - 1;
+    if (left > 0) this.used.set(name, left);
+    else this.used.delete(name);
   }
 
   /** The directory of this name, or if that is in use one of its own. */

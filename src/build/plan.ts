@@ -63,7 +63,7 @@ function planStage(stage: Stage, stages: readonly Stage[], globals: GlobalScope)
 }
 
 /** What a command copies from or mounts: stages, or images, by name. */
-export function sourcesOf(command: Command): string[] {
+function sourcesOf(command: Command): string[] {
   if (command.kind === 'COPY') return command.flags.from === undefined ? [] : [command.flags.from];
   if (command.kind !== 'RUN') return [];
   return command.mounts.flatMap(text => mountOptions(text, command).get('from') ?? []);

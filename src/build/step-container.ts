@@ -155,7 +155,8 @@ function imageOf({ platform }: Workshop, below: readonly BuiltLayer[]): NonNulla
   };
 }
 
-function mountPointsOf({ record }: Container): string[] {
+/** Where something is mounted in a container. */
+export function mountPointsOf({ record }: Container): string[] {
   const spec = JSON.parse(record.spec ?? '{}') as { mounts?: { destination: string }[] };
   return (spec.mounts ?? []).map(({ destination }) => destination);
 }

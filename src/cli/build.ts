@@ -14,6 +14,7 @@ import { buildDisplay, type BuildDisplay } from './format/build-progress';
 import { progressDisplay, type ProgressDisplay } from './format/progress';
 import { familiar } from './format/names';
 import type { Conversation, Daemon } from './client';
+import { openOutput, parseOutput, type OutputSink } from './build-output';
 import { print } from './output';
 import { collect } from './parse/collect';
 import { parseLabels } from './parse/labels';
@@ -36,6 +37,7 @@ interface Flags {
   progress: string;
   quiet: boolean;
   iidfile?: string;
+  output?: string;
   why: boolean;
 }
 
@@ -56,6 +58,7 @@ export function define(command: Command, daemon: () => Daemon): void {
     .option('--pull', 'ask the registry for base images that are here', false)
     .option('--platform <os/arch>', "for which platform (default: the node's)", '')
     .option('--network <mode>', 'network of the steps: default, none or host', '')
+    .option('-o, --output <type=…,dest=…>', 'image, oci, docker, tar, local or none; a path: local; -: a tar to stdout')
     .option('--progress <kind>', 'auto, plain or tty', 'auto')
     .option('-q, --quiet', 'print nothing but the id of the image', false)
     .option('--iidfile <file>', 'write the id of the image into a file')
@@ -68,15 +71,19 @@ export function define(command: Command, daemon: () => Daemon): void {
 
 async function build(daemon: Daemon, path: string, flags: Flags): Promise<void> {
   const input = await readBuildInput(path, flags.file);
+  const output = parseOutput(flags.output);
   const talk: Conversation<BuildRequest, BuildResponse> = daemon.converse(BuilderService.build);
-  const sent = sendContext(talk, { start: startOf(flags, input) }, input);
+  const sent = sendContext(talk, { start: { ...startOf(flags, input), output: { type: output.type } } }, input);
   const broken = sent.then(() => new Promise<never>(() => undefined));
   const display = buildDisplay(process.stderr, flags.quiet ? 'quiet' : kindOf(flags.progress));
   const pulls = progressDisplay(process.stderr, flags.quiet || flags.progress === 'plain');
-  const { imageId, references } = await Promise.race([broken, show(talk, display, pulls)]);
+  const to = openOutput(output);
+  const { imageId, references } = await Promise.race([broken, show(talk, display, pulls, to)]);
+  await to.end();
   if (flags.iidfile !== undefined) writeFileSync(flags.iidfile, imageId);
-  if (flags.quiet) await print(`${imageId}\n`);
-  else display.done(imageId, references.map(familiar));
+  if (imageId === '') return;
+  if (flags.quiet && output.type === OutputType.IMAGE) await print(`${imageId}\n`);
+  else if (!flags.quiet) display.done(imageId, references.map(familiar));
 }
 
 function kindOf(progress: string): 'auto' | 'plain' | 'tty' {
@@ -106,7 +113,7 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput): Buil
     network: flags.network,
     ...(given === '' ? {} : { sourceDateEpoch: BigInt(given) }),
     contexts: parseLabels(flags.buildContext),
-    output: { type: OutputType.IMAGE },
+    output: undefined,
     why: flags.why,
   };
 }
@@ -126,9 +133,11 @@ async function show(
   replies: AsyncIterable<BuildResponse>,
   display: BuildDisplay,
   pulls: ProgressDisplay,
+  to: OutputSink,
 ): Promise<BuildDone> {
   let end: BuildDone | undefined;
-  for await (const { step, log, pull, warning, done } of replies) {
+  for await (const { step, log, pull, warning, data, done } of replies) {
+    if (data) await to.write(data);
     if (step) display.step(step);
     if (log) display.log(log);
     if (pull) pulls.update(pull);

@@ -52,6 +52,11 @@ const systemVerbs: Readonly<Record<string, Verb>> = {
   df: { summary: 'Show what images take on the disk', errorCode: 1, load: () => import('./df.js') },
 };
 
+const builderVerbs: Readonly<Record<string, Verb>> = {
+  build: { summary: 'Build an image from a Dockerfile', errorCode: 1, load: () => import('./build.js') },
+  prune: { summary: 'Forget the results of build steps', errorCode: 1, load: () => import('./builder-prune.js') },
+};
+
 /** In the order of the help. For `run`, 1 is a code that the container's command may well have. */
 export const verbs: Readonly<Record<string, Verb | Group>> = {
   run: { summary: 'Create a container from an image and start it', errorCode: 125, load: () => import('./run.js') },
@@ -85,6 +90,11 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   rename: { summary: 'Give a container another name', errorCode: 1, load: () => import('./rename.js') },
   rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
   build: { summary: 'Build an image from a Dockerfile', errorCode: 1, load: () => import('./build.js') },
+  commit: {
+    summary: 'Make an image of what a container has changed',
+    errorCode: 1,
+    load: () => import('./commit.js'),
+  },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
   pulls: { summary: "Show the pulls that run, the kubelet's too", errorCode: 1, load: () => import('./pulls.js') },
   import: {
@@ -114,6 +124,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     example: 'berth registry explain registry.example/app:1',
     verbs: registryVerbs,
   },
+  builder: { summary: 'Look after what builds leave', example: 'berth builder prune', verbs: builderVerbs },
   system: { summary: 'Look at the whole', example: 'berth system df', verbs: systemVerbs },
   version: {
     summary: 'Show the versions of berth and of the daemon',

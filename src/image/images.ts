@@ -376,13 +376,36 @@ export class Images {
     to: { readonly directory: string } | { readonly send: (bytes: Buffer) => Promise<void> },
     onProgress: OnProgress = () => undefined,
   ): Promise<void> {
+    await this.saveAs(ctx, this.saved(names), to, onProgress);
+  }
+
+  /** Writes an image under these tags, in full, whatever it is called here, as an archive. */
+  async saveBuilt(
+    ctx: Context,
+    id: Digest,
+    tags: readonly string[],
+    send: (bytes: Buffer) => Promise<void>,
+    onProgress: OnProgress,
+  ): Promise<void> {
+    const record = this.records.get(id);
+    if (!record) throw new BerthError('not_found', `there is no image ${id}`);
+    await this.saveAs(ctx, [{ record, tags }], { send }, onProgress);
+  }
+
+  private async saveAs(
+    ctx: Context,
+    saved: readonly Saved[],
+    to: { readonly directory: string } | { readonly send: (bytes: Buffer) => Promise<void> },
+    onProgress: OnProgress,
+  ): Promise<void> {
     await this.pins.during(async pin => {
-      const saved = this.saved(names);
       for (const { record } of saved) for (const { digest } of record.content) pin(digest);
       await this.incoming.during(async dir => {
         const output = 'send' in to ? new TarOutput(to.send) : await DirectoryOutput.open(to.directory);
         const registryOf = (place: string) => this.registry(parseReference(place), undefined);
-        await saveImages({ content: this.content, registryOf }, ctx, saved, dir, output, onProgress);
+        const repositoryOf = (layer: Digest) =>
+          this.layers.list().find(({ blob }) => blob?.digest === layer)?.blob?.repository;
+        await saveImages({ content: this.content, registryOf, repositoryOf }, ctx, saved, dir, output, onProgress);
       });
     });
   }
@@ -496,6 +519,11 @@ export class Images {
   /** What images take on the disk, from what was counted while unpacking; what is being deleted counts until it is gone. */
   usage(): { usedBytes: bigint; inodesUsed: bigint } {
     return this.space('all');
+  }
+
+  /** The same without what is being deleted. */
+  keptBytes(): bigint {
+    return this.space('kept').usedBytes;
   }
 
   private space(which: 'all' | 'kept'): { usedBytes: bigint; inodesUsed: bigint } {

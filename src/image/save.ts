@@ -24,6 +24,8 @@ export interface SaveParts {
   readonly content: Content;
   /** Where the image came from, by one of its digests: `registry.example/app@sha256:…`. */
   readonly registryOf: (digestForm: string) => Promise<ImageSource>;
+  /** Where a layer came from that the image itself did not: `registry.example/app`. */
+  readonly repositoryOf: (layer: Digest) => string | undefined;
 }
 
 /**
@@ -157,7 +159,9 @@ class Blobs implements AsyncDisposable {
     const what = `save ${name}: the node has not kept the compressed layer ${layer.digest}`;
     const hint = 'set image.keep_layer_blobs, bring the image again, then save it';
     const errors: unknown[] = [];
-    for (const place of saved.record.digests) {
+    const own = this.parts.repositoryOf(layer.digest);
+    const ofLayer = own === undefined ? [] : [`${own}@${layer.digest}`];
+    for (const place of [...saved.record.digests, ...ofLayer]) {
       ctx.stage(`fetch the layer ${layer.digest} of ${name} again`);
       const path = join(this.dir, hexOf(layer.digest));
       const file = await open(path, 'w+', 0o600);

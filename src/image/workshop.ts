@@ -15,9 +15,9 @@ import type { Transport } from './registry/transport';
 import { layerKey, type Layer, type Layers } from './snapshot/layers';
 import { unpackArchive } from './unpack/archive';
 import { copyFiles, type CopyOp } from './unpack/copy';
-import { packLayer } from './unpack/pack';
+import { packLayer, packTree } from './unpack/pack';
 import { scan, type ScannedEntry, type ScanRequest } from './unpack/scan';
-import { syncFileSystem } from './unpack/unpack';
+import { syncFileSystem, unpackLayer } from './unpack/unpack';
 
 export type { CopyOp } from './unpack/copy';
 export type { ScannedEntry } from './unpack/scan';
@@ -202,6 +202,34 @@ export class Workshop {
     } finally {
       if (!kept) await this.parts.layers.giveUp(begun);
     }
+  }
+
+  /** A copy of an upper directory that somebody still writes to, to be packed: what it was at some moment, file by file. */
+  async copyOfUpper(ctx: Context, upper: string): Promise<string> {
+    const path = this.fresh('copy');
+    const dir = this.fresh('upper');
+    await mkdir(dir, { mode: 0o755 });
+    await using blob = await open(path, 'wx+', 0o600);
+    const packed = await packLayer({ dir: upper, blob, below: [], mountPoints: [], plain: true }, ctx.signal);
+    const { digest, sizeBytes, diffId } = packed;
+    const file = await open(path, 'r');
+    const layer = { mediaType: mediaTypes.ociLayer, digest, sizeBytes };
+    await unpackLayer(
+      { layer, diffId, dir, below: 'unknown' },
+      { offset: 0, file, close: () => file.close() },
+      ctx.signal,
+    );
+    return dir;
+  }
+
+  /** All files that layers show, as a plain tar. */
+  async fileSystem(
+    ctx: Context,
+    layers: readonly BuiltLayer[],
+    epochSeconds: number | undefined,
+    send: (bytes: Buffer) => Promise<void>,
+  ): Promise<void> {
+    await packTree(this.sourceDirs(layers), epochSeconds, ctx.signal, send);
   }
 
   /** Brings what a URL has into the new file `path`; `digest` is what it must be, where it is known. */

@@ -4,6 +4,9 @@ import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { Logger } from '../base/log';
 import { buildImage, type BuildEvent, type BuildOptions, type BuildParts } from '../build/build';
+import { commitContainer } from '../build/commit';
+import { pruneBuildCache } from '../build/prune';
+import { containerByName } from '../container/find';
 import { OutputStream } from '../cri/generated/berth/v1/berth';
 import {
   BuilderService,
@@ -17,7 +20,7 @@ import {
 import { givenName } from '../image/load';
 import { canonicalForm } from '../image/reference';
 import { ProgressFeed } from './berth-progress';
-import { bidiStream, complete, type Requests } from './handler';
+import { bidiStream, complete, unary, type Requests } from './handler';
 
 /** berth.v1.Builder: images out of Dockerfiles. */
 export function buildService(log: Logger, parts: BuildParts): UntypedServiceImplementation {
@@ -25,6 +28,14 @@ export function buildService(log: Logger, parts: BuildParts): UntypedServiceImpl
     build: bidiStream<BuildRequest, BuildResponse>(log, 'Build', (requests, ctx, send) =>
       build(parts, requests, ctx, send),
     ),
+    commit: unary(log, 'Commit', async (request, ctx) => {
+      const { reference, changes, message, author, pause } = request;
+      const container = containerByName(parts.containers, request.container);
+      const tag = reference === '' ? undefined : canonicalForm(givenName(reference));
+      const id = await commitContainer(parts, ctx, container, { tag, changes, message, author, pause });
+      return { imageId: id, reference: tag ?? '' };
+    }),
+    pruneBuildCache: unary(log, 'PruneBuildCache', async ({ all }) => pruneBuildCache(parts, all)),
   } satisfies Partial<BuilderServer>;
   return complete(BuilderService, built);
 }
@@ -38,16 +49,17 @@ async function build(
   const { value } = await requests.next();
   const start = value?.start;
   if (!start) throw new BerthError('invalid_argument', 'the first request of a build is its start');
-  const options = optionsOf(start);
+  const options = optionsOf(start, data => send({ data }));
   await using progress = new ProgressFeed(pull => send({ pull }));
   const line = new SendQueue(send);
-  const { imageId, manifestDigest } = await buildImage(parts, ctx, options, contextOf(requests), event => {
+  const { image } = await buildImage(parts, ctx, options, contextOf(requests), event => {
     if (event.type === 'pull') progress.take(event.progress);
     else line.push(responseOf(event));
   });
   await progress.end();
   await line.idle();
-  await send({ done: { imageId, manifestDigest, references: [...options.tags] } });
+  const references = image ? [...options.tags] : [];
+  await send({ done: { imageId: image?.id ?? '', manifestDigest: image?.manifestDigest ?? '', references } });
 }
 
 /** Events in their order, as fast as the client takes them. */
@@ -89,10 +101,8 @@ function responseOf(event: Exclude<BuildEvent, { type: 'pull' }>): BuildResponse
   }
 }
 
-function optionsOf(start: BuildStart): BuildOptions {
-  const { output, sourceDateEpoch, target, platform } = start;
-  if (output && output.type !== OutputType.IMAGE)
-    throw new BerthError('unimplemented', 'a build has an image in the store as its output in this version of berth');
+function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): BuildOptions {
+  const { sourceDateEpoch, target, platform } = start;
   for (const [id, path] of Object.entries(start.ssh))
     if (!isAbsolute(path)) throw new BerthError('invalid_argument', `ssh ${id}: the path ${path} is not absolute`);
   return {
@@ -111,7 +121,21 @@ function optionsOf(start: BuildStart): BuildOptions {
     ...(sourceDateEpoch === undefined ? {} : { epochSeconds: epochOf(sourceDateEpoch) }),
     contexts: new Map(Object.entries(start.contexts)),
     why: start.why,
+    output: outputOf(start.output?.type ?? OutputType.IMAGE, send),
   };
+}
+
+function outputOf(type: OutputType, send: (data: Buffer) => Promise<void>): BuildOptions['output'] {
+  switch (type) {
+    case OutputType.IMAGE:
+      return { type: 'image' };
+    case OutputType.NONE:
+      return { type: 'none' };
+    case OutputType.TAR:
+      return { type: 'files', send };
+    default:
+      return { type: 'archive', send };
+  }
 }
 
 function epochOf(seconds: bigint): number {

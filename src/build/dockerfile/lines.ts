@@ -155,7 +155,7 @@ function splitFlags(text: string): { flags: string[]; rest: string } {
 }
 
 /** The words of a line that announce heredocs. */
-export function heredocWords(text: string, escape: string): { name: string; expand: boolean; chomp: boolean }[] {
+function heredocWords(text: string, escape: string): { name: string; expand: boolean; chomp: boolean }[] {
   const found: { name: string; expand: boolean; chomp: boolean }[] = [];
   for (const word of rawWords(text, escape)) {
     const [, dash, rawName = ''] = /^\d*<<(-?)([^<]*)$/.exec(word) ?? [];

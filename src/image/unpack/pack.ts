@@ -1,8 +1,14 @@
+import { closeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { BerthError } from '../../base/errors';
+import { addon } from '../../native/addon';
 import { runUnpack, UnpackFailure } from '../../native/unpack-process';
 import { parseDigest, type Digest } from '../digest';
 import { notConfined } from './unpack';
+
+/** A small pipe costs half of the speed: its two ends wait for each other. */
+const pipeBytes = 1024 * 1024;
 
 export interface PackRequest {
   /** An overlay's upper directory that nobody writes to any more, or any directory. */
@@ -48,6 +54,35 @@ export async function packLayer(request: PackRequest, signal: AbortSignal): Prom
   } catch (error) {
     throw error instanceof UnpackFailure ? explain(error) : error;
   }
+}
+
+/** The files of a directory, or what an overlay of several (top first) shows, as a plain tar. */
+export async function packTree(
+  dirs: readonly string[],
+  epochSeconds: number | undefined,
+  signal: AbortSignal,
+  send: (bytes: Buffer) => Promise<void>,
+): Promise<void> {
+  const epoch = epochSeconds === undefined ? [] : ['--epoch', String(epochSeconds)];
+  const args = ['pack', '--blob', '3', '--plain', ...epoch, ...dirs.flatMap(dir => ['--from', dir])];
+  const [readEnd, writeEnd] = addon().pipe(pipeBytes);
+  const reader = new Socket({ fd: readEnd, readable: true, writable: false });
+  const sending = (async () => {
+    for await (const chunk of reader as AsyncIterable<Buffer>) await send(chunk);
+  })();
+  sending.catch(() => reader.destroy()); // whoever writes hears of it: EPIPE
+  try {
+    await runUnpack(args, { fds: [writeEnd], signal });
+  } catch (error) {
+    reader.destroy();
+    await sending.catch((failed: unknown) => {
+      throw failed;
+    });
+    throw error instanceof UnpackFailure ? explain(error) : error;
+  } finally {
+    closeSync(writeEnd);
+  }
+  await sending;
 }
 
 function toPacked(summary: ReadonlyMap<string, string>): Packed {

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, utimesSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Ended } from '../berth';
+import { writeFiles, type Files } from './context';
 import { RealDaemon } from './harness';
 
 const base = 'localhost/busybox:1';
-
-/** A context on the disk: names with a slash at their end are directories, `-> target` is a link. */
-type Files = Readonly<Record<string, string>>;
 
 describe('berth build, with a real daemon', function () {
   this.timeout(120_000);
@@ -26,14 +26,7 @@ describe('berth build, with a real daemon', function () {
     mkdirSync(context);
   });
 
-  function write(files: Files): void {
-    for (const [name, content] of Object.entries(files)) {
-      const path = join(context, name);
-      mkdirSync(name.endsWith('/') ? path : dirname(path), { recursive: true });
-      if (content.startsWith('-> ')) symlinkSync(content.slice(3), path);
-      else if (!name.endsWith('/')) writeFileSync(path, content);
-    }
-  }
+  const write = (files: Files) => writeFiles(context, files);
 
   const build = (...args: string[]): Promise<Ended> => daemon.berth('build', ...args, context);
 
@@ -120,18 +113,96 @@ describe('berth build, with a real daemon', function () {
     );
   });
 
-  it('leaves no trace of what things were mounted on in a step', async () => {
-    write({ Dockerfile: 'FROM scratch\nCOPY busybox /bin/sh\nRUN ["/bin/sh", "-c", "echo x > /x"]\n' });
-    write({ 'ls/Dockerfile': '' });
-    const { execFileSync } = await import('node:child_process');
-    execFileSync('cp', ['/bin/busybox', join(context, 'busybox')]);
-    assert.equal((await build('-t', 'image')).code, 0);
-    const listed = await daemon.ok('save', 'image', '-o', daemon.path('saved.tar')).catch(() => '');
-    assert.equal(listed, '');
-    const layers = execFileSync('sh', [
+  it('sends the files of an image, or the image as an archive, where asked', async () => {
+    const dockerfile = `FROM ${base}\nRUN echo new > /new && rm /etc/passwd\n`;
+    write({ Dockerfile: dockerfile });
+    const before = await daemon.ok('images', '-q');
+    const out = daemon.path('out');
+    assert.equal((await build('-o', out)).code, 0);
+    assert.equal(readFileSync(join(out, 'new'), 'utf8'), 'new\n');
+    assert.ok(existsSync(join(out, 'bin/busybox')) && !existsSync(join(out, 'etc/passwd')));
+    write({
+      busybox: readFileSync('/bin/busybox'),
+      Dockerfile: 'FROM scratch\nCOPY --chmod=755 busybox /bin/cat\nCOPY <<E /new\nnew\nE\n',
+    });
+    const { code, stderr } = await build('-t', 'archived:1', '-o', `type=oci,dest=${daemon.path('image.tar')}`);
+    assert.equal(code, 0, stderr);
+    assert.equal(await daemon.ok('images', '-q'), before);
+    assert.match(await daemon.ok('load', '-q', '-i', daemon.path('image.tar')), /^Loaded image: archived:1$/m);
+    assert.equal(await daemon.ok('run', '--rm', 'archived:1', 'cat', '/new'), 'new\n');
+    await daemon.ok('rmi', 'archived:1');
+    rmSync(out, { recursive: true });
+  });
+
+  it('makes an image of what a container has changed', async () => {
+    const id = (await daemon.ok('run', '-d', base, 'sh', '-c', 'echo made > /made; rm /etc/group; sleep 1000')).trim();
+    await daemon.eventually(
+      'it has made it',
+      async () => (await daemon.berth('exec', id, 'test', '-s', '/made')).code === 0,
+    );
+    const image = await daemon.ok(
+      'commit',
+      '-m',
+      'as it was',
       '-c',
-      `mkdir -p ${daemon.path('saved')} && tar xf ${daemon.path('saved.tar')} -C ${daemon.path('saved')} && cd ${daemon.path('saved')}/blobs/sha256 && for blob in *; do tar tzf $blob 2>/dev/null; done | sort`,
-    ]).toString();
-    assert.equal(layers, 'bin/\nbin/sh\nx\n');
+      'ENV A=b',
+      '-c',
+      'CMD ["cat", "/made"]',
+      id,
+      'committed',
+    );
+    assert.match(image, /^sha256:[0-9a-f]{64}\n$/);
+    assert.equal(await daemon.ok('run', '--rm', 'committed'), 'made\n');
+    assert.equal(
+      await daemon.ok('run', '--rm', 'committed', 'sh', '-c', 'echo $A; test ! -e /etc/group && echo gone'),
+      'b\ngone\n',
+    );
+    assert.equal((await daemon.berth('exec', id, 'true')).code, 0, 'the container runs on');
+    await daemon.ok('rm', '-f', id);
+    await daemon.ok('rmi', 'committed');
+    assert.match(await daemon.ok('check'), /all is sound/);
+  });
+
+  it('keeps what its cache needs until that is pruned', async () => {
+    const dockerfile = `FROM ${base}\nRUN echo kept > /kept\n`;
+    await built(dockerfile);
+    await daemon.ok('rmi', 'image');
+    await daemon.ok('image', 'prune');
+    assert.equal(cachedSteps(await built(dockerfile)), 1);
+    await daemon.ok('rmi', 'image');
+    assert.match(await daemon.ok('builder', 'prune'), /^Forgotten results: [1-9]/);
+    assert.equal(cachedSteps(await built(dockerfile)), 0);
+    assert.match(await daemon.ok('check'), /all is sound/);
+  });
+
+  it('goes on with the cache of a daemon that was killed, and leaves nothing of the build that it had', async () => {
+    const dockerfile = `FROM ${base}\nRUN echo first > /first\nRUN echo second; sleep 1000\n`;
+    write({ Dockerfile: dockerfile });
+    const running = daemon.start('build', context);
+    while (!running.stderr.includes('second\n#3') && !running.stderr.includes('#3 second'))
+      await once(running.child.stderr, 'data');
+    await daemon.kill('SIGKILL');
+    assert.equal((await running.ended).code, 1);
+    await daemon.run();
+    assert.equal(await daemon.ok('ps', '-aq'), '');
+    await daemon.eventually('the container is gone', () =>
+      daemon.leftovers([]).every(line => line.includes('main.js')),
+    );
+    assert.equal(cachedSteps(await built(`FROM ${base}\nRUN echo first > /first\nRUN true\n`)), 1);
+  });
+
+  it('leaves no trace of what things were mounted on in a step', async () => {
+    write({
+      busybox: readFileSync('/bin/busybox'),
+      Dockerfile: 'FROM scratch\nCOPY --chmod=755 busybox /bin/sh\nRUN ["/bin/sh", "-c", "echo x > /x"]\n',
+    });
+    const { code, stderr } = await build('-t', 'image');
+    assert.equal(code, 0, stderr);
+    const saved = daemon.path('saved');
+    await daemon.ok('save', '-q', '-o', saved, 'image');
+    const unpack =
+      'mkdir u && tar xf saved -C u && for blob in u/blobs/sha256/*; do tar tzf $blob 2>/dev/null; done | sort';
+    const names = execFileSync('sh', ['-c', unpack], { cwd: daemon.folder, encoding: 'utf8' });
+    assert.equal(names, 'bin/\nbin/sh\nx\n');
   });
 });

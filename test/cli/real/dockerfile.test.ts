@@ -71,7 +71,15 @@ const cases: readonly Case[] = [
   },
   {
     what: 'COPY: files, directories, patterns, several things, and where they come',
-    files: { 'a.txt': 'a', 'b.txt': 'b', 'c.md': 'c', 'dir/x': 'x', 'dir/sub/y': 'y', 'link': '-> a.txt', 'dir/inner': '-> x' },
+    files: {
+      'a.txt': 'a',
+      'b.txt': 'b',
+      'c.md': 'c',
+      'dir/x': 'x',
+      'dir/sub/y': 'y',
+      link: '-> a.txt',
+      'dir/inner': '-> x',
+    },
     lines: [
       `FROM ${base}`,
       'WORKDIR /w',
@@ -114,7 +122,7 @@ const cases: readonly Case[] = [
   },
   {
     what: 'COPY over what is there, and through links of the image, which do not lead out',
-    files: { 'a': 'new', 'dir/b': 'b' },
+    files: { a: 'new', 'dir/b': 'b' },
     lines: [
       `FROM ${base}`,
       'RUN mkdir -p /real && ln -s /real /to-dir && ln -s /../../../../out /out-link && echo old > /file && ln -s /file /to-file && chmod 700 /real',
@@ -293,7 +301,12 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
   it('ONBUILD is done by whoever builds on the image, once', async () => {
     await built({}, [`FROM ${base}`, 'ONBUILD RUN echo triggered >> /triggered', 'RUN test ! -e /triggered']);
     await daemon.ok('tag', 'image', 'localhost/trigger:1');
-    await built({}, ['FROM localhost/trigger:1 AS one', 'RUN test "$(cat /triggered)" = triggered', 'FROM one', 'RUN test "$(wc -l < /triggered)" = 1']);
+    await built({}, [
+      'FROM localhost/trigger:1 AS one',
+      'RUN test "$(cat /triggered)" = triggered',
+      'FROM one',
+      'RUN test "$(wc -l < /triggered)" = 1',
+    ]);
     await daemon.ok('rmi', 'localhost/trigger:1');
   });
 
@@ -302,7 +315,9 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
       { path: 'd/', type: 'dir', mode: 0o750, uid: 7, gid: 8 },
       { path: 'd/f', data: 'inside', uid: 7, gid: 8 },
     ]);
-    const server = createServer((_, reply) => reply.setHeader('last-modified', 'Thu, 01 Jan 2026 00:00:00 GMT').end('served'));
+    const server = createServer((_, reply) =>
+      reply.setHeader('last-modified', 'Thu, 01 Jan 2026 00:00:00 GMT').end('served'),
+    );
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
     try {
       const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/some/file.txt`;
@@ -331,13 +346,17 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
       'src/a.c': '',
       'src/a.o': '',
       'src/keep.o': '',
-      'secret': '',
+      secret: '',
     };
-    await built(files, [`FROM ${base}`, 'COPY . /c', 'RUN test "$(cd /c && find . -type f | sort | tr "\\n" " ")" = "./src/a.c ./src/keep.o "']);
+    await built(files, [
+      `FROM ${base}`,
+      'COPY . /c',
+      'RUN test "$(cd /c && find . -type f | sort | tr "\\n" " ")" = "./src/a.c ./src/keep.o "',
+    ]);
   });
 
   it('keeps permissions of the context, and links that lead out of it stay links to nowhere', async () => {
-    writeFiles(context, { 'run.sh': '', 'out': '-> /etc/passwd', 'd/out': '-> ../../../../../etc/passwd' });
+    writeFiles(context, { 'run.sh': '', out: '-> /etc/passwd', 'd/out': '-> ../../../../../etc/passwd' });
     chmodSync(join(context, 'run.sh'), 0o755);
     await built({}, [`FROM ${base}`, 'COPY run.sh d /x/', 'RUN test -x /x/run.sh -a -h /x/out']);
     const { code, stderr } = await build({}, [`FROM ${base}`, 'COPY out /y']);
@@ -355,7 +374,10 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
     const first = await idOf();
     assert.match(first, /^sha256:[0-9a-f]{64}$/);
     assert.equal(await idOf(), first);
-    assert.equal(await daemon.ok('run', '--rm', 'image', 'stat', '-c', '%Y', '/b', '/dir', '/made'), '1700000000\n'.repeat(3));
+    assert.equal(
+      await daemon.ok('run', '--rm', 'image', 'stat', '-c', '%Y', '/b', '/dir', '/made'),
+      '1700000000\n'.repeat(3),
+    );
   });
 
   it('builds a target, from stdin, without a context', async () => {
@@ -368,14 +390,39 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
   for (const [what, lines, args, message] of [
     ['an unknown instruction', ['FROM scratch', 'RUM x'], [], /^berth: Dockerfile:2: RUM x: RUM is no instruction; /],
     ['an unknown stage', ['FROM scratch'], ['--target', 'x'], /no stage is called "x"/],
-    ['a file that is not there', [`FROM ${base}`, 'COPY none /'], [], /Dockerfile:2: COPY none \/: \/none is not in the context; /],
+    [
+      'a file that is not there',
+      [`FROM ${base}`, 'COPY none /'],
+      [],
+      /Dockerfile:2: COPY none \/: \/none is not in the context; /,
+    ],
     ['several files to what is no directory', [`FROM ${base}`, 'COPY Dockerfile a /x'], [], /copies 2 things to \/x/],
-    ['a user that the image lacks', [`FROM ${base}`, 'COPY --chown=nobody-here a /x'], [], /the image has no user "nobody-here"/],
-    ['a secret that is required', [`FROM ${base}`, 'RUN --mount=type=secret,id=s,required true'], [], /the secret s is required/],
+    [
+      'a user that the image lacks',
+      [`FROM ${base}`, 'COPY --chown=nobody-here a /x'],
+      [],
+      /the image has no user "nobody-here"/,
+    ],
+    [
+      'a secret that is required',
+      [`FROM ${base}`, 'RUN --mount=type=secret,id=s,required true'],
+      [],
+      /the secret s is required/,
+    ],
     ['another platform', [`FROM ${base}`], ['--platform', 'linux/s390x'], /this node builds for linux\/\w+ alone/],
     ['a variable that must be given', [`FROM ${base}`, 'ENV x="${y:?give y}"'], [], /Dockerfile:2: .*: y: give y/],
-    ['a directory where a file is', [`FROM ${base}`, 'COPY . /etc/passwd/'], [], /Dockerfile:2: COPY \. \/etc\/passwd\/: copy .*: /],
-    ['a command that is not there', [`FROM ${base}`, 'RUN ["no-such-command"]'], [], /Dockerfile:2: .*"no-such-command": not found/],
+    [
+      'a directory where a file is',
+      [`FROM ${base}`, 'COPY . /etc/passwd/'],
+      [],
+      /Dockerfile:2: COPY \. \/etc\/passwd\/: copy .*: /,
+    ],
+    [
+      'a command that is not there',
+      [`FROM ${base}`, 'RUN ["no-such-command"]'],
+      [],
+      /Dockerfile:2: .*"no-such-command": not found/,
+    ],
   ] as const)
     it(`refuses ${what}, says where, and makes no image`, async () => {
       const before = await daemon.ok('images', '-q');

@@ -39,8 +39,16 @@ describe('.dockerignore', () => {
     [['*.md', '!README.md'], ['a.md'], ['README.md', 'x/a.md']],
     [['*.md', '!README*.md', 'README-secret.md'], ['a.md', 'README-secret.md'], ['README.md']],
     [['*.md', 'README-secret.md', '!README*.md'], ['a.md'], ['README-secret.md']],
-    [['a', '!a/b'], ['a', 'a/c'], ['a/b', 'a/b/d']],
-    [['*', '!src/**'], ['a', 'src'], ['src/a', 'src/a/b']],
+    [
+      ['a', '!a/b'],
+      ['a', 'a/c'],
+      ['a/b', 'a/b/d'],
+    ],
+    [
+      ['*', '!src/**'],
+      ['a', 'src'],
+      ['src/a', 'src/a/b'],
+    ],
   ] as const)
     it(`${lines.join(' ')} leaves ${ignored.join(', ')} out and keeps ${kept.join(', ') || 'nothing'}`, () => {
       const patterns = new IgnorePatterns(lines);

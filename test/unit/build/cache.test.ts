@@ -12,7 +12,8 @@ const layer = {
 } as unknown as BuiltLayer;
 
 /** Has the layer as long as `isThere`. */
-const workshop = (isThere = true) => ({ find: () => Promise.resolve(isThere ? layer : undefined) }) as unknown as Workshop;
+const workshop = (isThere = true) =>
+  ({ find: () => Promise.resolve(isThere ? layer : undefined) }) as unknown as Workshop;
 
 class MemoryTable {
   readonly records = new Map<string, CacheRecord>();
@@ -114,10 +115,15 @@ describe('what COPY copies, for the cache', () => {
       entry => ({ ...entry, type: 'link', target: 'x' }),
     ];
     fc.assert(
-      fc.property(fc.array(entryOf, { minLength: 1 }), fc.nat(), fc.constantFrom(...changes), (entries, which, change) => {
-        const changed = entries.map((entry, i) => (i === which % entries.length ? change(entry) : entry));
-        assert.notEqual(digestFiles(files(changed), true), digestFiles(files(entries), true));
-      }),
+      fc.property(
+        fc.array(entryOf, { minLength: 1 }),
+        fc.nat(),
+        fc.constantFrom(...changes),
+        (entries, which, change) => {
+          const changed = entries.map((entry, i) => (i === which % entries.length ? change(entry) : entry));
+          assert.notEqual(digestFiles(files(changed), true), digestFiles(files(entries), true));
+        },
+      ),
     );
   });
 

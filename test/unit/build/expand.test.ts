@@ -72,7 +72,14 @@ describe('variables of a Dockerfile', () => {
   });
 
   it('splits at blanks that are not quoted, in variables too', () => {
-    assert.deepEqual(expandWords('80 "a b" $words "$words" x\\ y', lookup), ['80', 'a b', 'one', 'two', 'one  two', 'x y']);
+    assert.deepEqual(expandWords('80 "a b" $words "$words" x\\ y', lookup), [
+      '80',
+      'a b',
+      'one',
+      'two',
+      'one  two',
+      'x y',
+    ]);
   });
 
   it('leaves the quotes of a heredoc alone', () => {

@@ -8,7 +8,8 @@ function commands(text: string): readonly Command[] {
   return parseDockerfile(`FROM scratch\n${text}`).stages.at(-1)?.commands ?? [];
 }
 
-const kindsAndLines = (text: string) => parseLines(text).instructions.map(({ word, rest, line, endLine }) => [word, rest, line, endLine]);
+const kindsAndLines = (text: string) =>
+  parseLines(text).instructions.map(({ word, rest, line, endLine }) => [word, rest, line, endLine]);
 
 describe('lines of a Dockerfile', () => {
   it('continue behind an escape, and comments and empty lines among them do not count', () => {
@@ -35,7 +36,9 @@ describe('lines of a Dockerfile', () => {
   });
 
   it('begin with directives, until anything else comes', () => {
-    const parsed = parseLines('#!/usr/bin/env x\n# syntax=docker/dockerfile:1\n#escape=`\n# check=skip=all\nRUN a `\n b');
+    const parsed = parseLines(
+      '#!/usr/bin/env x\n# syntax=docker/dockerfile:1\n#escape=`\n# check=skip=all\nRUN a `\n b',
+    );
     assert.deepEqual(Object.fromEntries(parsed.directives), {
       syntax: 'docker/dockerfile:1',
       escape: '`',
@@ -66,15 +69,20 @@ describe('heredocs', () => {
   });
 
   it('take no variables when quoted, and lose tabs behind a dash', () => {
-    assert.deepEqual(heredocs('COPY <<-"END" /x\n\t\ta\n\tEND'), [{ name: 'END', content: 'a\n', expand: false, chomp: true }]);
+    assert.deepEqual(heredocs('COPY <<-"END" /x\n\t\ta\n\tEND'), [
+      { name: 'END', content: 'a\n', expand: false, chomp: true },
+    ]);
   });
 
   it('may be several, of several lines', () => {
     const found = heredocs('COPY <<a <<b \\\n /dir/\n1\na\n2\nb');
-    assert.deepEqual(found?.map(({ name, content }) => [name, content]), [
-      ['a', '1\n'],
-      ['b', '2\n'],
-    ]);
+    assert.deepEqual(
+      found?.map(({ name, content }) => [name, content]),
+      [
+        ['a', '1\n'],
+        ['b', '2\n'],
+      ],
+    );
   });
 
   it('need an end, and only ADD, COPY and RUN have them', () => {
@@ -94,7 +102,9 @@ describe('instructions', () => {
   });
 
   it('have an exec form, which is a JSON list, and a shell form, which is everything else', () => {
-    const forms = commands('CMD ["a", "b c"]\nCMD a b\nCMD [a]\nCMD ["a\', 1]').map(command => command.kind === 'CMD' && command.form);
+    const forms = commands('CMD ["a", "b c"]\nCMD a b\nCMD [a]\nCMD ["a\', 1]').map(
+      command => command.kind === 'CMD' && command.form,
+    );
     assert.deepEqual(forms, [{ exec: ['a', 'b c'] }, { shell: 'a b' }, { shell: '[a]' }, { shell: '["a\', 1]' }]);
   });
 
@@ -117,7 +127,9 @@ describe('instructions', () => {
   });
 
   it('have flags', () => {
-    const [copy, run] = commands('COPY --from=a --chown=1:2 --link --exclude=*.o --exclude=x a b\nRUN --mount=type=tmpfs,target=/x --network=none y');
+    const [copy, run] = commands(
+      'COPY --from=a --chown=1:2 --link --exclude=*.o --exclude=x a b\nRUN --mount=type=tmpfs,target=/x --network=none y',
+    );
     assert.ok(copy?.kind === 'COPY' && run?.kind === 'RUN');
     assert.deepEqual(copy.flags, {
       from: 'a',
@@ -131,7 +143,9 @@ describe('instructions', () => {
   });
 
   it('give a healthcheck its times in nanoseconds', () => {
-    const [first, second] = commands('HEALTHCHECK --interval=1m30s --timeout=500ms --retries=3 CMD curl -f x\nHEALTHCHECK NONE');
+    const [first, second] = commands(
+      'HEALTHCHECK --interval=1m30s --timeout=500ms --retries=3 CMD curl -f x\nHEALTHCHECK NONE',
+    );
     assert.ok(first?.kind === 'HEALTHCHECK' && second?.kind === 'HEALTHCHECK');
     assert.deepEqual(first.check, {
       form: { shell: 'curl -f x' },
@@ -143,7 +157,9 @@ describe('instructions', () => {
   });
 
   it('make stages', () => {
-    const { globals, stages } = parseDockerfile('ARG V=1\nFROM a:$V AS First\nRUN x\nFROM --platform=linux/amd64 b\nfrom first as third');
+    const { globals, stages } = parseDockerfile(
+      'ARG V=1\nFROM a:$V AS First\nRUN x\nFROM --platform=linux/amd64 b\nfrom first as third',
+    );
     assert.equal(globals.length, 1);
     assert.deepEqual(
       stages.map(({ index, name, base, platform }) => [index, name, base, platform]),
