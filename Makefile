@@ -20,6 +20,8 @@ RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
 # A registry to pull from with and without passwords, a look at the network and at labels, the yardsticks of seccomp filters
 # and AppArmor profiles, and an OCI runtime that is not berth.
 TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev apparmor crun
+# A bus whose reading of D-Bus is not berth's.
+TEST_PACKAGES += dbus-daemon
 # Networks of pods by plugins, and a look at the rules of the kernel.
 TEST_PACKAGES += containernetworking-plugins iptables nftables
 # To make layers otherwise than berth does, and disks that get full.

@@ -24,6 +24,8 @@ export interface Daemon {
   pid: number;
   /** Processes that work for it and are not its children. */
   shims(): number[];
+  /** Where it serves the CRI. */
+  socket: string;
   stop(): Promise<void>;
   /** SIGKILL; what it ran runs on. */
   kill(): Promise<void>;
@@ -119,6 +121,7 @@ async function daemon(
     runtimes: handlers.map(({ name, handler }) => ({ name, handler, runtime, images })),
     pid: child.pid ?? 0,
     shims: () => [],
+    socket,
     stop,
     kill: () => end('SIGKILL'),
     log: () => readFileSync(join(home, 'log'), 'utf8'),

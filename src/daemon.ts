@@ -5,37 +5,47 @@ import { BerthError } from './base/errors';
 import type { Logger } from './base/log';
 import { BuildCache, type CacheRecord } from './build/cache';
 import { CacheMounts } from './build/cache-mounts';
-import { Cgroups } from './cgroup/groups';
-import { readHierarchies } from './cgroup/hierarchies';
+import { hasSystemd, openCgroups } from './cgroup/open';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
+import { HealthChecks } from './container/health';
+import { LogGrowth } from './container/log-growth';
 import { Names } from './container/names';
+import { RestartPolicies } from './container/restart-policy';
 import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
 import { BuilderService } from './cri/generated/berth/v1/build';
 import { ContainersService } from './cri/generated/berth/v1/containers';
+import { RegistryService } from './cri/generated/berth/v1/registry';
 import { EventsService } from './cri/generated/berth/v1/events';
+import { StatsService } from './cri/generated/berth/v1/stats';
 import { Events } from './events/events';
-import { openImages, type Images } from './image/images';
+import { openImages } from './image/images';
 import { PullBook } from './image/pulls';
+import { measure, readingsOf, timedPlugins } from './measure';
 import { openMetrics } from './metrics/open';
+import { openTraces } from './metrics/traces';
 import { OciRuntime } from './process/oci-runtime';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
 import { buildService } from './rpc/berth-build';
+import { registryService } from './rpc/berth-registry';
 import { eventsService } from './rpc/berth-events';
 import { berthService, containersService } from './rpc/berth-service';
+import { statsService } from './rpc/berth-stats';
 import { imageService } from './rpc/image-service';
 import { runtimeService } from './rpc/runtime-service';
 import { serve, type RpcServer } from './rpc/server';
+import { chooseCgroupDriver } from './sandbox/cgroup-driver';
 import { collectNetworks } from './sandbox/network';
 import { restoreSandboxes } from './sandbox/restore';
 import { Sandboxes, type SandboxRecord } from './sandbox/sandboxes';
 import { UserNamespaceSupport } from './sandbox/user-namespaces';
+import { Facts } from './stats/metrics/facts';
 import { Readings } from './stats/readings';
 import { openStore } from './store/store';
 import { StreamingServer } from './streaming/server';
@@ -53,15 +63,28 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     mkdirSync(dir, { recursive: true, mode: 0o700 });
   }
   lockDirectory(root);
-  refuseSystemdDriver(config);
 
   const store = openStore(join(root, 'db'), log, join(state, 'journal'));
-  const cgroups = new Cgroups(readHierarchies());
+  const measured = await openMetrics(
+    config.metrics.address,
+    version,
+    readingsOf(() => ({ images, containers, growth })),
+    log,
+  );
+  const traces = await openTraces(config.tracing, version, log);
+  const sandboxTable = store.quickTable<SandboxRecord>('sandboxes', 1);
+  const { driver, stays } = chooseCgroupDriver(sandboxTable.list(), {
+    configured: config.runtime.cgroupDriver,
+    hasSystemd: hasSystemd(),
+    stateDir: state,
+  });
+  if (stays) log.warn(stays);
+  const cgroups = await openCgroups(driver, log);
   const network = new PodNetwork({
     configDir: config.network.cniConfigDir,
     binDirs: config.network.cniBinDirs,
     timeoutMs: config.network.cniTimeoutSeconds * 1000,
-    run: runProgram,
+    run: measured.isOn ? timedPlugins(runProgram, measured.metrics) : runProgram,
     netlink: (protocol, namespacePath, request) => addon().netlink(protocol, namespacePath, request),
     owner: root,
     byDefault: { ...config.network, settings: store.table<NetworkSettings>('network', 1) },
@@ -74,7 +97,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   });
   const events = new Events();
   const sandboxes = new Sandboxes(
-    store.quickTable<SandboxRecord>('sandboxes', 1),
+    sandboxTable,
     state,
     cgroups,
     network,
@@ -87,7 +110,6 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   // Images and containers need each other: until there are containers, their records answer.
   const buildCache = new BuildCache(store.table<CacheRecord>('build-cache', 1));
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
-  const measured = await openMetrics(config.metrics.address, version, { images: () => readingsOf(images) }, log);
   const images = await openImages({
     root,
     store,
@@ -117,6 +139,10 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     new Runtimes(runtimes),
   );
   layersInUse = () => containers.layersInUse();
+  const restarts = new RestartPolicies(containers);
+  const health = new HealthChecks(containers);
+  const growth = new LogGrowth(containers);
+  if (measured.isOn) measure(measured.metrics, cgroups, containers, growth);
 
   const ctx = Context.of(log);
   const restoring = performance.now();
@@ -128,8 +154,20 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   const streaming = await StreamingServer.start(config.streaming, log);
   const userNamespaces = new UserNamespaceSupport(join(root, 'layers'), join(root, 'containers'), log);
   const readings = new Readings(sandboxes, containers, cgroups, log);
-  const runtime = runtimeService({ log, config, version, sandboxes, containers, userNamespaces, streaming, readings });
+  const facts = new Facts(readings, cgroups, root);
+  const runtime = runtimeService({
+    log,
+    config,
+    version,
+    sandboxes,
+    containers,
+    userNamespaces,
+    streaming,
+    readings,
+    facts,
+  });
   const image = imageService({ log, images, root, layers: readings.layers });
+  const observers = { metrics: measured.isOn ? measured.metrics : undefined, traces };
   const servers: RpcServer[] = [];
   servers.push(
     await serve(
@@ -139,10 +177,10 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: ImageServiceService, implementation: image },
       ],
       log,
-      measured.metrics,
+      observers,
     ),
   );
-  const parts = { log, version, images, sandboxes, containers, metrics: measured.metrics };
+  const parts = { log, version, config, images, sandboxes, containers, metrics: measured.metrics };
   const names = new Names(containers);
   const builder = buildService(log, {
     ...{ images, sandboxes, containers, cache: buildCache },
@@ -157,21 +195,28 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
         { definition: BuilderService, implementation: builder },
+        { definition: RegistryService, implementation: registryService(parts) },
+        { definition: StatsService, implementation: statsService({ ...parts, readings, cgroups }) },
       ],
       log,
-      measured.metrics,
+      observers,
     ),
   );
   const endpoint = await measured.listen();
+  restarts.begin();
+  health.begin();
   void removeOldCgroups(containers);
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
+      restarts.close();
+      health.close();
       // A server waits for its calls, and who listens to events never ends by itself.
       events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await images.close();
       await store.close();
+      await traces?.close();
     },
   };
 }
@@ -186,11 +231,6 @@ function freshDirectory(path: string): string {
 /** 0 in the configuration is no limit. */
 function limitOf(configured: number): bigint | undefined {
   return configured === 0 ? undefined : BigInt(configured);
-}
-
-function readingsOf(images: Images) {
-  const { usedBytes, inodesUsed } = images.usage();
-  return { count: images.list().length, usedBytes, inodes: inodesUsed };
 }
 
 /** Two daemons over one store would undo each other's work. The lock goes with the process, however it ends. */
@@ -216,11 +256,4 @@ function refuseLongPaths({ root, state }: Config): void {
       hint: 'choose a shorter one',
     });
   }
-}
-
-function refuseSystemdDriver({ runtime }: Config): void {
-  if (runtime.cgroupDriver !== 'systemd') return;
-  throw new BerthError('unimplemented', 'runtime.cgroup_driver = "systemd" is not in this version of berth', {
-    hint: 'use "cgroupfs", here and in the kubelet',
-  });
 }

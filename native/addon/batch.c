@@ -3,6 +3,7 @@
 #include "table.h"
 #include "tree.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -286,7 +287,8 @@ static void tree_run(napi_env env, void *data)
     }
 }
 
-napi_value tree_usage(napi_env env, napi_callback_info info)
+/* Two numbers for each part. */
+static napi_value queue_pairs(napi_env env, napi_callback_info info, const char *what, napi_async_execute_callback run)
 {
     struct call *call = begin_call(env, info, 1);
     if (!call)
@@ -294,8 +296,49 @@ napi_value tree_usage(napi_env env, napi_callback_info info)
     call->cell_count = call->first.count * 2;
     if (!(call->cells = calloc(call->cell_count + 1, sizeof *call->cells))) {
         free_call(call);
-        napi_throw_error(env, "ENOMEM", "no memory for sizes of trees");
+        napi_throw_error(env, "ENOMEM", "no memory for numbers");
         return NULL;
     }
-    return queue_call(env, call, "berth tree usage", tree_run);
+    return queue_call(env, call, what, run);
+}
+
+napi_value tree_usage(napi_env env, napi_callback_info info)
+{
+    return queue_pairs(env, info, "berth tree usage", tree_run);
+}
+
+/* ---- descriptorCounts(directories) -> Promise<Float64Array> ---- */
+
+static int count_descriptors(const char *path, double *all, double *sockets)
+{
+    DIR *list = opendir(path);
+    char target[16];
+    if (!list)
+        return -1;
+    for (struct dirent *entry; (entry = readdir(list));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        ssize_t n = readlinkat(dirfd(list), entry->d_name, target, sizeof target);
+        ++*all;
+        *sockets += n > 7 && memcmp(target, "socket:", 7) == 0;
+    }
+    closedir(list);
+    return 0;
+}
+
+static void descriptors_run(napi_env env, void *data)
+{
+    (void)env;
+    struct call *call = data;
+    const char *path = call->first.text;
+    for (size_t i = 0; i < call->first.count; i++, path = next_part(path)) {
+        double *cells = call->cells + i * 2;
+        if (count_descriptors(path, &cells[0], &cells[1]))
+            cells[0] = cells[1] = NAN;
+    }
+}
+
+napi_value descriptor_counts(napi_env env, napi_callback_info info)
+{
+    return queue_pairs(env, info, "berth descriptors", descriptors_run);
 }

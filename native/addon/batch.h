@@ -27,5 +27,6 @@ ptrdiff_t read_whole(int fd, char *buffer, size_t room);
 napi_value read_table(napi_env env, napi_callback_info info);
 napi_value read_files(napi_env env, napi_callback_info info);
 napi_value tree_usage(napi_env env, napi_callback_info info);
+napi_value descriptor_counts(napi_env env, napi_callback_info info);
 
 #endif

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -219,6 +220,34 @@ static int supervise(int pid, int pidfd)
     return 0;
 }
 
+/*
+ * What the child joins when it is in the container's cgroup. Whoever clones into a cgroup must see its own and that one in its
+ * cgroup namespace where v2 is mounted with nsdelegate, as systemd does (cgroup_procs_write_permission(): ENOENT). The user
+ * namespace comes with it, since from inside the host's cgroup namespace cannot be left any more.
+ */
+static struct {
+    int fd, types;
+} late;
+
+static int join_by_pidfd(int fd, int types)
+{
+    if (types & CLONE_NEWCGROUP) {
+        late.fd = fd;
+        late.types = types & (CLONE_NEWCGROUP | CLONE_NEWUSER);
+    }
+    return setns(fd, types & ~late.types);
+}
+
+static void join_late(int sync)
+{
+    if (late.types == 0 || setns(late.fd, late.types) == 0)
+        return;
+    struct report report = {.kind = REPORT_FAILED, .section = SECTION_OUTER, .step = UINT32_MAX, .error = errno};
+    snprintf(report.detail, sizeof report.detail, "setns");
+    send(sync, &report, sizeof report, MSG_NOSIGNAL);
+    _exit(1);
+}
+
 static int take(struct launch *launch, struct cgroups *cgroups, uint32_t op, struct fields *fields)
 {
     int fd, taken;
@@ -232,7 +261,7 @@ static int take(struct launch *launch, struct cgroups *cgroups, uint32_t op, str
     }
     case OP_JOIN_PIDFD:
         fd = (int)field_u32(fields);
-        return setns(fd, (int)field_u32(fields));
+        return join_by_pidfd(fd, (int)field_u32(fields));
     default:
         taken = cgroups_take(cgroups, op, fields);
         return taken == 0 ? step_host(launch, op, fields) : taken < 0 ? -1 : 0;
@@ -264,6 +293,7 @@ int role_exec(void)
         return failed(SECTION_OUTER, NO_STEP, errno, "clone");
     if (pid == 0) {
         cgroups_enter(&cgroups, sync[1]); /* first: FD_PLAN may be one of its files */
+        join_late(sync[1]);
         take_stdio();
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* nobody could tell of it any more */
         int kept = dup2(sync[1], FD_PLAN);

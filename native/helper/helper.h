@@ -110,6 +110,8 @@ int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_label(struct launch *launch, struct fields *fields);
 int step_hook(struct launch *launch, struct fields *fields);
 int step_exec(struct launch *launch, struct fields *fields);
+/* Returns in a child, whose parent stays. */
+int step_first_process(struct launch *launch);
 /* Copies; these do not return. */
 int step_copy_stat(struct launch *launch, struct fields *fields);
 int step_copy_out(struct launch *launch, struct fields *fields);
@@ -171,11 +173,15 @@ int send_fds(int socket, const void *data, size_t length, const int *fds, int co
 /* As recv(2) with `flags`; descriptors that came, O_CLOEXEC, are in `fds`, -1 for each that did not. */
 ssize_t receive_fds(int socket, void *data, size_t length, int fds[FDS_MAX], int flags);
 
+/* Waits for the daemon's START: 1, or 0 when the control socket ends before. */
+int is_kept(void);
+
 /* The roles. Each returns the process's exit code. */
 int role_monitor(void);
 int role_exec(void);
 int role_pin(void);
 int role_dial(void);
+int role_hold(void);
 /* `ready` is a pipe that gets an int once there is nothing left to give up: 0, or why that failed. */
 _Noreturn void role_pause(int ready);
 _Noreturn void role_relay(const struct relay *relay);

@@ -42,6 +42,8 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields)
         return step_source(launch, op, fields);
     if (op >= OP_USERNS && op < OP_USERNS + 10)
         return step_userns(launch, op, fields);
+    if (op == OP_FIRST_PROCESS)
+        return step_first_process(launch);
     if (op == OP_HOOK)
         return step_hook(launch, fields);
     if (op == OP_COPY_STAT)

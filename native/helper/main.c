@@ -15,6 +15,8 @@ int main(int argc, char **argv)
         return role_pin();
     if (strcmp(role, "dial") == 0)
         return role_dial();
+    if (strcmp(role, "hold") == 0)
+        return role_hold();
     fputs("berth-helper: this program is started by berthd; run berthd, or berth --help\n", stderr);
     return 2;
 }

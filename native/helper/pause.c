@@ -17,7 +17,7 @@
 
 #define NOBODY 65534
 
-static int is_kept(void)
+int is_kept(void)
 {
     unsigned char frame[8];
     ssize_t n;

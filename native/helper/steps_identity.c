@@ -127,6 +127,15 @@ static int find_identity(struct launch *launch, struct fields *fields)
     return failed ? step_fail(launch, "read /etc/group") : 0;
 }
 
+static int add_group(struct launch *launch, const char *name)
+{
+    uint32_t gid;
+    struct identity *identity = &launch->identity;
+    if (find_group(launch, name, &gid))
+        return -1;
+    return users_add_group(gid, identity->groups, &identity->group_count, USERS_GROUPS);
+}
+
 /* An id that the user namespace does not have would fail at the start of the command, long after the container was made. */
 static int lookup_user(struct launch *launch, struct fields *fields)
 {
@@ -293,6 +302,8 @@ int step_identity(struct launch *launch, uint32_t op, struct fields *fields)
     switch (op) {
     case OP_LOOKUP_USER:
         return lookup_user(launch, fields);
+    case OP_ADD_GROUP:
+        return add_group(launch, field_str(fields));
     case OP_SETSID:
         return setsid() < 0 ? -1 : 0;
     case OP_RLIMIT: {

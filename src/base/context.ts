@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { BerthError } from './errors';
 import type { Logger } from './log';
+import type { Steps } from './steps';
 
 /**
  * What every slow operation takes: who wants it, until when, and where to say
@@ -13,21 +14,27 @@ export class Context {
     readonly log: Logger,
     readonly signal: AbortSignal,
     private readonly timeoutMs: number | undefined,
+    /** Who wants to know what takes how long, if anybody. */
+    readonly steps: Steps | undefined,
   ) {}
 
   /** A context that ends when `signal` aborts or `timeoutMs` milliseconds have passed, whichever is first. */
-  static of(log: Logger, options: { signal?: AbortSignal; timeoutMs?: number } = {}): Context {
+  static of(
+    log: Logger,
+    options: { signal?: AbortSignal; timeoutMs?: number; steps?: Steps | undefined } = {},
+  ): Context {
     const signals: AbortSignal[] = [];
     if (options.signal) signals.push(options.signal);
     if (options.timeoutMs !== undefined) signals.push(AbortSignal.timeout(options.timeoutMs));
     const signal = signals.length === 1 && signals[0] ? signals[0] : AbortSignal.any(signals);
     setMaxListeners(0, signal); // every layer of an image listens, and there is no leak in that
-    return new Context(log, signal, options.timeoutMs);
+    return new Context(log, signal, options.timeoutMs, options.steps);
   }
 
   /** Names the step that starts now. */
   stage(name: string): void {
     this.current = name;
+    this.steps?.stage(name);
     this.throwIfEnded();
   }
 

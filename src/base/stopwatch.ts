@@ -1,3 +1,5 @@
+import type { Steps } from './steps';
+
 /** One step of a piece of work: its name, when it began after the whole, and how long it took, both in microseconds. */
 export interface Lap {
   step: string;
@@ -5,13 +7,18 @@ export interface Lap {
   us: number;
 }
 
-/** Tells where the time of a piece of work goes. */
+/** Tells where the time of a piece of work goes; to `steps`, too, as it goes. */
 export class Stopwatch {
   /** Grows as steps end; whoever has the list sees it grow. */
   readonly laps: Lap[] = [];
   /** On the clock of `process.hrtime`. */
   readonly beganNs = process.hrtime.bigint();
   private since = this.beganNs;
+
+  constructor(
+    private readonly work = '',
+    private readonly steps?: Steps,
+  ) {}
 
   /** A step has ended that began when the one before did. */
   lap(step: string): void {
@@ -30,6 +37,7 @@ export class Stopwatch {
 
   private add(step: string, from: bigint, to: bigint): void {
     this.laps.push({ step, atUs: micros(from - this.beganNs), us: micros(to - from) });
+    this.steps?.step(this.work, step, from, to);
     this.since = to;
   }
 }

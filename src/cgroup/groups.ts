@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BerthError, isAbsent, messageOf } from '../base/errors';
@@ -8,11 +9,21 @@ import { killAll, processesBelow } from './freeze';
 import { directories, homeOf, isUnified, type Hierarchies } from './hierarchies';
 import { limitWrites, type Limits } from './limits';
 import { limitReachedAbove, oomEvents, type OomEvents } from './oom';
+import { cgroupfsParent } from './parent';
 import { isPaused, pause, unpause } from './pause';
 import { emptied, removeCgroup } from './remove';
+import { containerPath, scopeOf, slicePath, sliceOf } from './systemd/names';
+import type { Units } from './systemd/units';
 import { assertDomain, passControllersOn } from './v2';
 import { changeLimits, limitError, type FileWrite } from './update';
-import { UsageReader, type Usage } from './usage';
+import type { CgroupTable } from './table';
+import { usageTable, type Usage } from './usage';
+import { detailsTable, type Details } from './details';
+import { readIo, type DeviceIo } from './io';
+import { membersOf } from './members';
+
+/** Who makes cgroups; the kubelet must use the same. */
+export type CgroupDriverName = 'cgroupfs' | 'systemd';
 
 /** Where a new process must be put to be in a cgroup. */
 export interface Placement {
@@ -29,15 +40,67 @@ export interface Placement {
 
 const CREATE_ATTEMPTS = 5;
 
+/** How long the processes of a scope may take to end, once killed, before systemd is asked to end it. */
+const EMPTY_WITHIN_MS = 5000;
+
 /**
- * The cgroups of one host, by path (`/kubepods/burstable/podX/ID`), the same in
- * each hierarchy. The cgroupfs driver: berth makes the directories itself.
+ * The cgroups of one host, by path (`/kubepods/burstable/podX/ID`), the same in each hierarchy. The driver cgroupfs makes
+ * the directories itself. The driver systemd, which there is with `units`, has systemd make a scope for each container and
+ * a slice for each pod of berth's own; the container's cgroup is below its scope, and in berth's hands as with cgroupfs.
  */
 export class Cgroups {
-  private readonly usages: UsageReader;
+  private readonly usages: CgroupTable<Usage>;
+  private readonly detailed: CgroupTable<Details>;
 
-  constructor(private readonly hierarchies: Hierarchies) {
-    this.usages = new UsageReader(hierarchies);
+  constructor(
+    private readonly hierarchies: Hierarchies,
+    private readonly units?: Units,
+  ) {
+    this.usages = usageTable(hierarchies);
+    this.detailed = detailsTable(hierarchies);
+  }
+
+  get driver(): CgroupDriverName {
+    return this.units ? 'systemd' : 'cgroupfs';
+  }
+
+  /** The path of a request's cgroup_parent. Throws `invalid_argument` for one that this driver cannot use. */
+  parentPath(asked: string): string {
+    return this.units ? slicePath(asked) : cgroupfsParent(asked);
+  }
+
+  /** The cgroup of a pod of which no request says where it is to be. */
+  ownParentPath(podId: string): string {
+    return this.units ? slicePath(`berth-${podId}.slice`) : `/berth/${podId}`;
+  }
+
+  /** Where the processes of a container of a pod are. */
+  containerPath(parent: string, id: string): string {
+    return this.units ? containerPath(parent, id) : join(parent, id);
+  }
+
+  /** The pod's cgroup of a container's. */
+  podPath(path: string): string {
+    return dirname(scopeOf(path)?.path ?? path);
+  }
+
+  /** Makes a pod's cgroup with its limits; with none, one that is somebody else's: it may be there already. */
+  async makePod(path: string, limits: Limits | undefined): Promise<void> {
+    const slice = this.units && sliceOf(path);
+    // Somebody else's slice is there with the first scope that is put in it.
+    if (slice !== undefined && !limits) return;
+    if (slice !== undefined) await this.units?.startSlice(slice, limits ?? {});
+    await this.create(path);
+    if (limits) await this.limit(path, limits);
+  }
+
+  /** Makes a container's cgroup with its limits. */
+  async makeContainer(path: string, limits: Limits, devices: readonly DeviceRule[]): Promise<Placement> {
+    const scope = scopeOf(path);
+    if (this.units && scope) await this.units.startScope(scope, limits, devices);
+    const placement = await this.create(path);
+    await Promise.all([this.limit(path, limits), this.limitDevices(path, devices)]);
+    return placement;
   }
 
   /** True when the controllers are v2's. */
@@ -46,8 +109,10 @@ export class Cgroups {
   }
 
   /** What containers are shown: see oci/host-facts.ts. */
-  get trees(): { isUnified: boolean; v1: readonly (readonly string[])[] } {
-    return { isUnified: this.unified, v1: this.hierarchies.v1.map(({ controllers }) => controllers) };
+  get trees(): { isUnified: boolean; v1: readonly (readonly string[])[]; v2?: string } {
+    const { v1, v2 } = this.hierarchies;
+    const names = v1.map(({ controllers }) => controllers);
+    return { isUnified: this.unified, v1: names, ...(v2 === undefined ? {} : { v2 }) };
   }
 
   /** Makes the cgroup, with its parents, in every hierarchy. Being there already is fine. */
@@ -105,7 +170,8 @@ export class Cgroups {
    * values back.
    */
   async changeLimits(path: string, limits: Limits): Promise<() => Promise<void>> {
-    return changeLimits(this.writesFor(path, limits));
+    const changeFiles = () => changeLimits(this.writesFor(path, limits));
+    return this.units ? this.units.change(path, limits, changeFiles) : changeFiles();
   }
 
   /** True when what a container may do with devices can be held to rules here. */
@@ -119,7 +185,10 @@ export class Cgroups {
 
   /** What the OOM killer did in the cgroup and below; nothing once the cgroup is gone. */
   oomEvents(path: string): OomEvents {
-    return oomEvents(this.hierarchies, path);
+    const events = oomEvents(this.hierarchies, path);
+    const scope = scopeOf(path)?.path;
+    // The scope has the same limit, and a little more in it.
+    return scope !== undefined && oomEvents(this.hierarchies, scope).atLimit ? { ...events, atLimit: true } : events;
   }
 
   /** What each of these cgroups uses, in their order. */
@@ -127,9 +196,24 @@ export class Cgroups {
     return this.usages.read(paths);
   }
 
+  /** What there is to say of them beside that. */
+  async details(paths: readonly string[]): Promise<Details[]> {
+    return this.detailed.read(paths);
+  }
+
+  /** What each of these cgroups has read from disks and written to them. */
+  async io(paths: readonly string[]): Promise<DeviceIo[][]> {
+    return readIo(this.hierarchies, paths);
+  }
+
+  /** Pids in each of these cgroups, without those in cgroups that a container made below. */
+  async members(paths: readonly string[]): Promise<number[][]> {
+    return membersOf(this.hierarchies, paths);
+  }
+
   /** The nearest cgroup above whose limit of memory was ever reached. */
   limitReachedAbove(path: string): string | undefined {
-    return limitReachedAbove(this.hierarchies, path);
+    return limitReachedAbove(this.hierarchies, scopeOf(path)?.path ?? path);
   }
 
   /** Ends every process in the cgroup and below. Returns at once: the kernel finishes on its own. */
@@ -157,14 +241,28 @@ export class Cgroups {
 
   /** Kills what is left in the cgroup and removes it, and its parent `removeParent` when that is empty then. */
   async remove(path: string, removeParent?: string): Promise<void> {
-    await removeCgroup(this.hierarchies, path);
-    if (removeParent === undefined) return;
+    const whole = scopeOf(path)?.path ?? path;
+    try {
+      if (this.units && directories(this.hierarchies, whole).some(dir => existsSync(dir))) {
+        await this.endUnit(this.units, path, whole);
+      }
+    } finally {
+      await removeCgroup(this.hierarchies, whole);
+    }
+    // A slice stays for the next pod: systemd would not know that it is gone.
+    if (removeParent === undefined || sliceOf(removeParent) !== undefined) return;
     await Promise.allSettled(directories(this.hierarchies, removeParent).map(dir => rmdir(dir)));
   }
 
   /** Pids in the cgroup and below. */
   processes(path: string): number[] {
     return processesBelow(this.hierarchies, path);
+  }
+
+  /** Before its cgroup goes, so that systemd hears of the end from itself. */
+  private async endUnit(units: Units, path: string, whole: string): Promise<void> {
+    await killAll(this.hierarchies, whole);
+    if (await this.emptied(whole, AbortSignal.timeout(EMPTY_WITHIN_MS))) await units.stop(path);
   }
 
   private writesFor(path: string, limits: Limits): FileWrite[] {

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { addon } from '../native/addon';
-import { homeOf, type Hierarchies } from './hierarchies';
+import { homeOf, type Hierarchies, type Home } from './hierarchies';
+import { CgroupTable, single, times1000, type Numbers, type TableFile } from './table';
 
 /**
  * What a cgroup and all below it use. Undefined is what this host does not count;
@@ -45,46 +45,9 @@ export interface Stall {
   avg300: number;
 }
 
-/** One file of a cgroup, the keys wanted of it (as in native/addon.ts), and what their numbers mean. */
-interface UsageFile {
-  mountpoint: string;
-  file: string;
-  keys: readonly string[];
-  take(usage: Usage, numbers: Numbers): void;
-}
-
-/** Takes the numbers of a row in their order. */
-interface Numbers {
-  next(): number | undefined;
-}
-
 /** Reads what cgroups of this host use, all that are asked for at once. */
-export class UsageReader {
-  private readonly files: readonly UsageFile[];
-  private readonly layout: string;
-  private readonly width: number;
-
-  constructor(hierarchies: Hierarchies) {
-    this.files = usageFiles(hierarchies);
-    const parts = this.files.flatMap(({ mountpoint, file, keys }) => [mountpoint, `/${file}`, ...keys, '']);
-    this.layout = parts.join('\0');
-    this.width = this.files.reduce((sum, { keys }) => sum + keys.length, 0);
-  }
-
-  /** By paths of cgroups, in their order. */
-  async read(paths: readonly string[]): Promise<Usage[]> {
-    if (paths.length === 0 || this.files.length === 0) return paths.map(nothing);
-    const cells = await addon().readTable(this.layout, paths.join('\0'));
-    return paths.map((_, row) => this.usageOf(cells, row * this.width));
-  }
-
-  private usageOf(cells: Float64Array, start: number): Usage {
-    const usage = nothing();
-    let at = start;
-    const numbers = { next: () => defined(cells[at++]) };
-    for (const file of this.files) file.take(usage, numbers);
-    return usage;
-  }
+export function usageTable(hierarchies: Hierarchies): CgroupTable<Usage> {
+  return new CgroupTable(usageFiles(hierarchies), nothing);
 }
 
 function nothing(): Usage {
@@ -105,38 +68,39 @@ function nothing(): Usage {
   };
 }
 
-function defined(value: number | undefined): number | undefined {
-  return value === undefined || Number.isNaN(value) ? undefined : value;
-}
-
-function usageFiles(hierarchies: Hierarchies): UsageFile[] {
+function usageFiles(hierarchies: Hierarchies): TableFile<Usage>[] {
   const memory = homeOf(hierarchies, 'memory');
   const pids = homeOf(hierarchies, 'pids');
   return [
     ...cpuFiles(hierarchies),
-    ...(memory === undefined ? [] : memory.version === 1 ? memoryV1(memory.mountpoint) : memoryV2(memory.mountpoint)),
-    ...(pids ? [single(pids.mountpoint, 'pids.current', (usage, tasks) => (usage.tasks = tasks))] : []),
+    ...(memory === undefined ? [] : memory.version === 1 ? memoryV1(memory) : memoryV2(memory)),
+    ...(pids ? [single<Usage>(pids, 'pids.current', (usage, tasks) => (usage.tasks = tasks))] : []),
     ...pressureFiles(hierarchies),
   ];
 }
 
 /** v2 counts the time of every cgroup, with the controller or without. */
-function cpuFiles(hierarchies: Hierarchies): UsageFile[] {
+function cpuFiles(hierarchies: Hierarchies): TableFile<Usage>[] {
   const v1 = homeOf(hierarchies, 'cpuacct');
-  if (v1?.version === 1) return [single(v1.mountpoint, 'cpuacct.usage', (usage, ns) => (usage.cpuNs = ns))];
+  if (v1?.version === 1) return [single(v1, 'cpuacct.usage', (usage, ns) => (usage.cpuNs = ns))];
   if (hierarchies.v2 === undefined) return [];
   return [
-    single(hierarchies.v2, 'cpu.stat', (usage, microseconds) => (usage.cpuNs = times1000(microseconds)), 'usage_usec'),
+    single(
+      { mountpoint: hierarchies.v2 },
+      'cpu.stat',
+      (usage, microseconds) => (usage.cpuNs = times1000(microseconds)),
+      'usage_usec',
+    ),
   ];
 }
 
-function memoryV1(mountpoint: string): UsageFile[] {
+function memoryV1(home: Home): TableFile<Usage>[] {
   const limits = ['hierarchical_memory_limit', 'hierarchical_memsw_limit'];
   const totals = ['total_inactive_file', 'total_rss', 'total_pgfault', 'total_pgmajfault', 'total_swap'];
   return [
-    single(mountpoint, 'memory.usage_in_bytes', (usage, bytes) => (usage.memoryBytes = bytes)),
+    single(home, 'memory.usage_in_bytes', (usage, bytes) => (usage.memoryBytes = bytes)),
     {
-      mountpoint,
+      mountpoint: home.mountpoint,
       file: 'memory.stat',
       keys: [...limits, ...totals],
       take: (usage, numbers) => {
@@ -154,14 +118,14 @@ function memoryV1(mountpoint: string): UsageFile[] {
   ];
 }
 
-function memoryV2(mountpoint: string): UsageFile[] {
+function memoryV2(home: Home): TableFile<Usage>[] {
   return [
-    single(mountpoint, 'memory.current', (usage, bytes) => (usage.memoryBytes = bytes)),
-    single(mountpoint, 'memory.max', (usage, bytes) => (usage.memoryLimitBytes = limitOf(bytes))),
-    single(mountpoint, 'memory.swap.current', (usage, bytes) => (usage.swapBytes = bytes)),
-    single(mountpoint, 'memory.swap.max', (usage, bytes) => (usage.swapLimitBytes = limitOf(bytes))),
+    single(home, 'memory.current', (usage, bytes) => (usage.memoryBytes = bytes)),
+    single(home, 'memory.max', (usage, bytes) => (usage.memoryLimitBytes = limitOf(bytes))),
+    single(home, 'memory.swap.current', (usage, bytes) => (usage.swapBytes = bytes)),
+    single(home, 'memory.swap.max', (usage, bytes) => (usage.swapLimitBytes = limitOf(bytes))),
     {
-      mountpoint,
+      mountpoint: home.mountpoint,
       file: 'memory.stat',
       keys: ['inactive_file', 'anon', 'pgfault', 'pgmajfault'],
       take: (usage, numbers) => {
@@ -177,7 +141,7 @@ function memoryV2(mountpoint: string): UsageFile[] {
 const STALL_KEYS = ['avg10', 'avg60', 'avg300', 'total'];
 
 /** v2's, and there without controllers, too: so a hybrid host has it. A kernel may be built or booted without. */
-function pressureFiles({ v2 }: Hierarchies): UsageFile[] {
+function pressureFiles({ v2 }: Hierarchies): TableFile<Usage>[] {
   if (v2 === undefined) return [];
   return (['cpu', 'memory', 'io'] as const)
     .filter(of => existsSync(join(v2, `${of}.pressure`)))
@@ -197,20 +161,6 @@ function pressureFiles({ v2 }: Hierarchies): UsageFile[] {
 function stall(numbers: Numbers): Stall | undefined {
   const [avg10 = 0, avg60 = 0, avg300 = 0, total] = [numbers.next(), numbers.next(), numbers.next(), numbers.next()];
   return total === undefined ? undefined : { avg10, avg60, avg300, totalNs: total * 1000 };
-}
-
-/** A file of which one number is wanted: the one that it begins with, or that of a key. */
-function single(
-  mountpoint: string,
-  file: string,
-  set: (usage: Usage, value: number | undefined) => unknown,
-  key = '#',
-): UsageFile {
-  return { mountpoint, file, keys: [key], take: (usage, numbers) => void set(usage, numbers.next()) };
-}
-
-function times1000(value: number | undefined): number | undefined {
-  return value === undefined ? undefined : value * 1000;
 }
 
 /** No limit is `max` in v2, and in v1 the largest multiple of a page's size that 63 bits can hold. */

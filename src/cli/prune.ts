@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { BerthService } from '../cri/generated/berth/v1/berth';
+import { BerthService, type PruneImagesResponse } from '../cri/generated/berth/v1/berth';
 import type { Daemon } from './client';
 import { familiar } from './format/names';
 import { humanSize } from './format/size';
@@ -9,10 +9,17 @@ export function define(command: Command, daemon: () => Daemon): void {
   command
     .usage('[OPTIONS]')
     .option('-a, --all', "also those that have a name; the kubelet's, too, until it pulls them again", false)
+    .option('-f, --force', 'changes nothing: nobody is asked', false)
     .addHelpText('after', '\nExample: berth image prune')
     .action(async ({ all }: { all: boolean }) => {
-      const { untagged, deleted, freedBytes } = await daemon().ask(BerthService.pruneImages, { all });
-      const lines = [...untagged.map(name => `Untagged: ${familiar(name)}`), ...deleted.map(id => `Deleted: ${id}`)];
-      await print([...lines, `Total reclaimed space: ${humanSize(freedBytes)}`, ''].join('\n'));
+      const freed = await pruneImages(await daemon().ask(BerthService.pruneImages, { all }));
+      await print(`Total reclaimed space: ${humanSize(freed)}\n`);
     });
+}
+
+/** Prints what was removed; the bytes that were freed. */
+export async function pruneImages({ untagged, deleted, freedBytes }: PruneImagesResponse): Promise<bigint> {
+  const lines = [...untagged.map(name => `Untagged: ${familiar(name)}\n`), ...deleted.map(id => `Deleted: ${id}\n`)];
+  await print(lines.join(''));
+  return freedBytes;
 }

@@ -23,7 +23,7 @@ async function run(daemon: Daemon, image: string, args: string[], flags: Flags):
   if (flags.tty && flags.interactive && !flags.detach && !process.stdin.isTTY) {
     throw new BerthError('failed_precondition', 'stdin is not a terminal', { hint: 'leave out -t' });
   }
-  const { id } = await createContainer(daemon, createRequest(image, args, flags, !flags.detach), flags.quiet);
+  const { id } = await createContainer(daemon, createRequest(image, args, flags, !flags.detach), flags);
   if (!flags.detach) {
     const start = () => daemon.ask(BerthService.start, { container: id });
     const isAttached = flags.interactive || flags.tty;

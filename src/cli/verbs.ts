@@ -30,6 +30,7 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
   ls: { summary: 'List images', errorCode: 1, load: () => import('./images.js') },
   build: { summary: 'Build an image from a Dockerfile', errorCode: 1, load: () => import('./build.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
+  push: { summary: 'Bring an image to a registry', errorCode: 1, load: () => import('./push.js') },
   load: { summary: 'Take images out of an archive', errorCode: 1, load: () => import('./load.js') },
   save: { summary: 'Write images as an archive', errorCode: 1, load: () => import('./save.js') },
   import: { summary: 'Make an image of a file system in a tar', errorCode: 1, load: () => import('./image-import.js') },
@@ -38,6 +39,39 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
   history: { summary: 'Show what an image was built of', errorCode: 1, load: () => import('./history.js') },
   rm: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
   prune: { summary: 'Remove images that no container uses', errorCode: 1, load: () => import('./prune.js') },
+};
+
+/** What people's scripts call `docker container …`, beside the same verbs without the word. */
+const containerVerbs: Readonly<Record<string, Verb>> = {
+  ls: { summary: "List containers, the kubelet's too", errorCode: 1, load: () => import('./ps.js') },
+  run: { summary: 'Create a container from an image and start it', errorCode: 125, load: () => import('./run.js') },
+  create: { summary: 'Create a container, ready to start', errorCode: 1, load: () => import('./create.js') },
+  start: { summary: 'Start containers', errorCode: 1, load: () => import('./start.js') },
+  stop: { summary: 'Stop running containers', errorCode: 1, load: () => import('./stop.js') },
+  restart: { summary: 'Stop containers and start them again', errorCode: 1, load: () => import('./restart.js') },
+  exec: { summary: 'Run one more command in a running container', errorCode: 1, load: () => import('./exec.js') },
+  logs: { summary: 'Show what a container has written', errorCode: 1, load: () => import('./logs.js') },
+  cp: { summary: 'Copy files between containers and the node', errorCode: 1, load: () => import('./cp.js') },
+  inspect: {
+    summary: 'Show all that is known of containers',
+    errorCode: 1,
+    load: () => import('./container-inspect.js'),
+  },
+  rename: { summary: 'Give a container another name', errorCode: 1, load: () => import('./rename.js') },
+  rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
+  prune: {
+    summary: 'Remove containers that do not run',
+    errorCode: 1,
+    load: () => import('./prune-containers.js'),
+  },
+};
+
+const volumeVerbs: Readonly<Record<string, Verb>> = {
+  ls: { summary: 'List volumes', errorCode: 1, load: () => import('./volume-ls.js') },
+  create: { summary: 'Make a volume', errorCode: 1, load: () => import('./volume-create.js') },
+  inspect: { summary: 'Show all that is known of volumes', errorCode: 1, load: () => import('./volume-inspect.js') },
+  rm: { summary: 'Remove volumes, with all that is in them', errorCode: 1, load: () => import('./volume-rm.js') },
+  prune: { summary: 'Remove volumes that no container has', errorCode: 1, load: () => import('./prune-volumes.js') },
 };
 
 const registryVerbs: Readonly<Record<string, Verb>> = {
@@ -49,7 +83,13 @@ const registryVerbs: Readonly<Record<string, Verb>> = {
 };
 
 const systemVerbs: Readonly<Record<string, Verb>> = {
-  df: { summary: 'Show what images take on the disk', errorCode: 1, load: () => import('./df.js') },
+  df: { summary: 'Show what is taken on the disk', errorCode: 1, load: () => import('./df.js') },
+  info: { summary: 'Show what this node and its daemon are', errorCode: 1, load: () => import('./info.js') },
+  prune: {
+    summary: 'Remove what nobody uses: containers, images, volumes',
+    errorCode: 1,
+    load: () => import('./prune-system.js'),
+  },
 };
 
 const builderVerbs: Readonly<Record<string, Verb>> = {
@@ -70,6 +110,8 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   attach: { summary: 'Sit down before a running container', errorCode: 1, load: () => import('./attach.js') },
   ps: { summary: "List containers, the kubelet's too", errorCode: 1, load: () => import('./ps.js') },
   logs: { summary: 'Show what a container has written', errorCode: 1, load: () => import('./logs.js') },
+  stats: { summary: 'Show what containers use', errorCode: 1, load: () => import('./stats.js') },
+  top: { summary: 'Show the processes of a container', errorCode: 1, load: () => import('./top.js') },
   events: {
     summary: 'Show what happens to containers, pods and images',
     errorCode: 1,
@@ -96,6 +138,9 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     load: () => import('./commit.js'),
   },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
+  push: { summary: 'Bring an image to a registry', errorCode: 1, load: () => import('./push.js') },
+  login: { summary: 'Log in to a registry', errorCode: 1, load: () => import('./login.js') },
+  logout: { summary: 'Forget the login to a registry', errorCode: 1, load: () => import('./logout.js') },
   pulls: { summary: "Show the pulls that run, the kubelet's too", errorCode: 1, load: () => import('./pulls.js') },
   import: {
     summary: 'Take an image from a directory in the OCI layout',
@@ -113,10 +158,19 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     errorCode: 1,
     load: () => import('./inspect.js'),
   },
+  pods: { summary: "List the kubelet's pods", errorCode: 1, load: () => import('./pods.js') },
+  inspectp: { summary: 'Show all that is known of pods', errorCode: 1, load: () => import('./inspectp.js') },
+  info: { summary: 'Show what this node and its daemon are', errorCode: 1, load: () => import('./info.js') },
   check: {
     summary: 'See whether all that images have on the disk is sound',
     errorCode: 2,
     load: () => import('./check.js'),
+  },
+  container: { summary: 'Work with containers', example: 'berth container prune', verbs: containerVerbs },
+  volume: {
+    summary: 'Work with directories that containers share by a name',
+    example: 'berth volume ls',
+    verbs: volumeVerbs,
   },
   image: { summary: 'Work with images', example: 'berth image ls alpine', verbs: imageVerbs },
   registry: {

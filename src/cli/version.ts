@@ -2,7 +2,9 @@ import type { Command } from 'commander';
 import { BerthService, type VersionResponse } from '../cri/generated/berth/v1/berth';
 import type { Daemon } from './client';
 import { timestamp } from './format/age';
+import { parseGoTemplate, type GoTemplate } from './format/go-template';
 import { jsonLines, parseFormat, type Format } from './format/json';
+import { printable } from './format/printable';
 import { print } from './output';
 import { ownVersion } from './own-version';
 
@@ -13,13 +15,26 @@ const client = { version: ownVersion, nodeVersion: process.version, os: process.
 export function define(command: Command, daemon: () => Daemon): void {
   command
     .usage('[OPTIONS]')
-    .option('--format <format>', 'table or json (default: table)', parseFormat, 'table')
+    .option('-f, --format <format>', 'table, json or a template: {{.Server.Version}}', parseVersionFormat, 'table')
     .addHelpText('after', '\nExample: berth version --format json')
-    .action(async ({ format }: { format: Format }) => {
+    .action(async ({ format }: { format: Format | GoTemplate }) => {
       if (format === 'table') await print(clientText());
       const server = await daemon().ask(BerthService.version, {});
+      if (typeof format === 'function') return await print(`${format(dockerView(server))}\n`);
       await print(format === 'json' ? json(server) : serverText(server));
     });
+}
+
+function parseVersionFormat(text: string): Format | GoTemplate {
+  return text.includes('{{') ? parseGoTemplate(text, printable) : parseFormat(text);
+}
+
+/** Under docker's keys. */
+function dockerView({ version, gitCommit, kernelVersion, os, arch: serverArch }: VersionResponse): object {
+  return {
+    Client: { Version: client.version, Os: client.os, Arch: client.arch },
+    Server: { Version: version, GitCommit: gitCommit, KernelVersion: kernelVersion, Os: os, Arch: serverArch },
+  };
 }
 
 /** Printed before the daemon is asked, since it is true without one. */

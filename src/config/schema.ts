@@ -57,7 +57,19 @@ export const schema = table({
   metrics: table({
     address: metricsAddress()
       .default('')
-      .describe('Where Prometheus reads `/metrics` over plain HTTP; `""` is nowhere.'),
+      .describe(
+        'Where Prometheus reads `/metrics` over plain HTTP; without a host it is 127.0.0.1, and `""` is nowhere.',
+      ),
+  }),
+  tracing: table({
+    endpoint: collectorUrl()
+      .default('')
+      .describe(
+        'A collector that takes traces of calls as OTLP over HTTP, such as `http://127.0.0.1:4318`; `""` is none.',
+      ),
+    samples_per_million: wholeNumber(0, 1_000_000)
+      .default(1_000_000)
+      .describe('Calls that are traced, of those whose caller has no trace; a caller that has one decides itself.'),
   }),
   streaming: table({
     address: ipAddress()
@@ -113,7 +125,9 @@ export const schema = table({
       path: absolutePath().meta({ description: 'The program of an OCI runtime, such as `/usr/bin/crun`.' }),
       args: listOf(z.string('a text'), 'a list of texts')
         .default([])
-        .describe('Its options before the command, such as `["--systemd-cgroup"]`.'),
+        .describe(
+          'Its options before the command, such as `["--debug"]`; cgroups are made by berth, whatever its driver.',
+        ),
       annotations: listOf(z.string('a text'), 'a list of texts')
         .default([])
         .describe(
@@ -130,7 +144,9 @@ export const schema = table({
   runtime: table({
     cgroup_driver: oneOf(['auto', 'cgroupfs', 'systemd'])
       .default('auto')
-      .describe('Who makes cgroups; this version has `cgroupfs`, which `auto` means, too.'),
+      .describe(
+        'Who makes cgroups: `systemd`, a scope for each container, or `cgroupfs`, berth itself; the kubelet must use the same. `auto` is `systemd` where that is the init of the host, but stays with the pods that live.',
+      ),
     pids_limit: wholeNumber(0, 4_194_304)
       .default(0)
       .describe('Processes and threads that one container may have; 0 is any number.'),
@@ -197,10 +213,18 @@ function ipAddress() {
 }
 
 function metricsAddress() {
-  const expected = '"", "host:port" or "unix:/path"';
+  const expected = '"", ":port", "host:port" or "unix:/path"';
   return z
     .string(expected)
-    .regex(/^(?:|unix:\/[^\0]+|(?:[a-z0-9._-]+|\[[0-9a-f:.]+\]):\d{1,5})$/i, expected)
+    .regex(/^(?:|unix:\/[^\0]+|(?:[a-z0-9._-]*|\[[0-9a-f:.]+\]):\d{1,5})$/i, expected)
+    .meta({ title: expected });
+}
+
+function collectorUrl() {
+  const expected = '"" or an http or https URL';
+  return z
+    .string(expected)
+    .regex(/^(?:|https?:\/\/(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?(?:\/[^\s?#@]*)?)$/i, expected)
     .meta({ title: expected });
 }
 

@@ -9,9 +9,11 @@ import { assertMove, type Moves } from '../base/state-machine';
 import type { Cgroups } from '../cgroup/groups';
 import { ContainerConfig } from '../cri';
 import type { Events } from '../events/events';
+import { RunOptions } from '../cri/generated/berth/v1/run';
 import type { Images } from '../image/images';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
+import type { Health } from './health';
 import { Holds } from './holds';
 import { LogDrops } from './log-drops';
 import type { ImageVolume } from './image-volumes';
@@ -19,6 +21,7 @@ import { Runtimes } from './runtimes';
 import type { ContainerSeccomp } from './seccomp';
 import { tellForgotten, tellState } from './tell';
 import type { ContainerTimings } from './timings';
+import { Volumes } from './volumes';
 
 export type ContainerState = 'creating' | 'created' | 'running' | 'exited';
 
@@ -41,6 +44,12 @@ export interface ContainerRecord {
   config: Buffer;
   /** The name that a person uses; the kubelet's containers have none. */
   name?: string;
+  /** What a person asked for beside the config, encoded RunOptions. */
+  options?: Buffer;
+  /** A person has stopped it, and no restart policy starts it again. */
+  isStopped?: boolean;
+  /** How often a restart policy has started it since a person did. */
+  restarts?: number;
   /** Removed once it has exited. */
   autoRemove?: boolean;
   imageId: string;
@@ -76,7 +85,12 @@ export interface ContainerRecord {
 export interface Container {
   record: ContainerRecord;
   config: ContainerConfig;
+  options: RunOptions;
   monitor: Monitor | undefined;
+  /** Of one that runs and says how its health is checked. */
+  health?: Health;
+  /** A restart policy is about to start it again. */
+  isRestarting?: boolean;
   /** The work after its last exit: its cgroup goes. */
   ending?: Promise<void>;
   /** What the OOM killer had ended when somebody's stop killed the container. */
@@ -102,6 +116,11 @@ export type ImageSource = Pick<Images, 'find' | 'lowerDirs' | 'collect' | 'ready
 export class Containers {
   readonly locks = new KeyedLock();
   readonly creates = new SingleFlight<Container>();
+  readonly volumes: Volumes;
+  /** Told of each exit, once what is left of the run is gone. */
+  onExited: (container: Container) => void = () => undefined;
+  /** Told of each start. */
+  onStarted: (container: Container) => void = () => undefined;
   private readonly writes = new KeyedLock();
   /** Who waits for a container or reads its log; by id. */
   readonly holds = new Holds();
@@ -124,9 +143,10 @@ export class Containers {
     readonly pidsLimit?: bigint,
     readonly runtimes: Runtimes = new Runtimes(),
   ) {
+    this.volumes = new Volumes(join(rootDir, 'volumes'));
     this.logDrops = new LogDrops(log);
     for (const record of table.list()) {
-      this.byId.set(record.id, { record, config: ContainerConfig.decode(record.config), monitor: undefined });
+      this.byId.set(record.id, containerOf(record, ContainerConfig.decode(record.config)));
     }
   }
 
@@ -164,7 +184,7 @@ export class Containers {
   }
 
   async add(record: ContainerRecord, config: ContainerConfig): Promise<Container> {
-    const container: Container = { record, config, monitor: undefined };
+    const container = containerOf(record, config);
     this.byId.set(record.id, container);
     try {
       await this.table.put(record.id, record);
@@ -276,4 +296,9 @@ export class Containers {
     this.exitWaiters.delete(id);
     for (const waiter of waiters) waiter();
   }
+}
+
+function containerOf(record: ContainerRecord, config: ContainerConfig): Container {
+  const options = record.options ? RunOptions.decode(record.options) : RunOptions.fromPartial({});
+  return { record, config, options, monitor: undefined };
 }

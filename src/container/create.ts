@@ -4,15 +4,16 @@ import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { randomHexId, type ContainerId } from '../base/ids';
-import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig } from '../cri';
+import { RunOptions } from '../cri/generated/berth/v1/run';
 import type { Image } from '../image/images';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
 import { externalPlan } from '../oci/external-plan';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
+import { withRunOptions } from '../oci/run-options';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
 import { specToJson, type LinuxSpec, type MountSpec, type Spec } from '../oci/spec';
 import { assertPodsUserNamespace, hostIds } from '../oci/user-namespace';
@@ -28,7 +29,7 @@ import { imageVolumes, volumeImages } from './image-volumes';
 import { provideBundle, refuseForRuntime } from './runtimes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 import { confine } from './confine';
-import { launchLaps } from './timings';
+import { launchLaps, tellLaunch } from './timings';
 
 export interface CreateContainerRequest {
   sandbox: Sandbox;
@@ -40,6 +41,7 @@ export interface CreateContainerRequest {
   image?: Image;
   /** After those of the config. */
   mounts?: readonly MountSpec[];
+  options?: RunOptions;
 }
 
 const SIGTERM = 15;
@@ -69,14 +71,18 @@ export async function createContainer(
     other.metadata.attempt === attempt;
   const key = `${sandbox.record.id}/${name}/${attempt}`;
   return ctx.race(
-    containers.creates.run(key, async () => containers.list().find(isSame) ?? make(containers, ctx.log, request)),
+    containers.creates.run(key, async () => containers.list().find(isSame) ?? make(containers, ctx, request)),
   );
 }
 
 /** Nobody's call ends it: who asked first may go away while others wait. The pod's end does, and the time. */
-async function make(containers: Containers, log: Logger, request: CreateContainerRequest): Promise<Container> {
+async function make(
+  containers: Containers,
+  { log, steps }: Pick<Context, 'log' | 'steps'>,
+  request: CreateContainerRequest,
+): Promise<Container> {
   const { sandbox, config } = request;
-  const watch = new Stopwatch();
+  const watch = new Stopwatch('CreateContainer', steps);
   const ctx = Context.of(log, { timeoutMs: CREATE_WITHIN_MS, signal: sandbox.closing.signal });
   if (sandbox.record.state !== 'ready') {
     throw new BerthError('failed_precondition', `pod sandbox ${sandbox.record.id} is not ready`, {
@@ -100,7 +106,9 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   const pid = pidNamespace(containers, sandbox, config);
   const host = hostFacts(containers, devices, image, volumes, paths.dir);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  if (request.options) withRunOptions(spec, request.options);
   spec.mounts.push(...(request.mounts ?? []));
+  await fillVolumes(containers, spec);
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
@@ -167,6 +175,7 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
     throw runtime ? await runtime.explained(error, paths.stateDir) : error;
   });
   watch.lap('wait until init is ready');
+  if (steps && monitor.times) tellLaunch(steps, monitor.times);
   if (hookState) await runHostHooks(ctx, spec, hookState, created.pid);
   crashPoint('create.created');
   assertStillTarget(pid);
@@ -185,6 +194,12 @@ async function make(containers: Containers, log: Logger, request: CreateContaine
   followToExit(containers, container, monitor);
   ctx.log.info('container is created', { container: record.id, sandbox: record.sandboxId });
   return container;
+}
+
+/** A volume that is new has what the image has in its place. */
+async function fillVolumes({ volumes }: Containers, spec: Spec): Promise<void> {
+  const named = spec.mounts.filter(({ source }) => volumes.nameOf(source) !== undefined);
+  for (const mount of named) if (await volumes.isFresh(mount.source)) mount.copyUp = true;
 }
 
 /** The CRI: a pod in which a container shall be privileged says so itself. */
@@ -220,11 +235,12 @@ function newRecord(
     config: Buffer.from(ContainerConfig.encode(config).finish()),
     ...(request.name === undefined ? {} : { name: request.name }),
     ...(request.autoRemove ? { autoRemove: true } : {}),
+    ...(request.options ? { options: Buffer.from(RunOptions.encode(request.options).finish()) } : {}),
     imageId: image.id,
     imageRef: image.digests[0] ?? image.id,
     layerKeys: [...new Set([image, ...volumes.values()].flatMap(({ layers }) => layers.map(layer => layer.key)))],
     ...(volumes.size === 0 ? {} : { imageVolumes: imageVolumes(config.mounts, volumes) }),
-    cgroupPath: join(sandbox.record.cgroupParent, id),
+    cgroupPath: containers.cgroups.containerPath(sandbox.record.cgroupParent, id),
     logPath: logPathOf(containers, sandbox, config, id),
     stopSignal: numberOfCriSignal(config.stopSignal) ?? signalNumber(image.config.stopSignal ?? '') ?? SIGTERM,
     createdAtNs: BigInt(Date.now()) * 1_000_000n,
@@ -316,9 +332,7 @@ export async function removeDirectories(containers: Containers, id: ContainerId)
 }
 
 export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {
-  const placement = await cgroups.create(cgroupPath);
-  await Promise.all([cgroups.limit(cgroupPath, resources), cgroups.limitDevices(cgroupPath, resources.devices)]);
-  return placement;
+  return cgroups.makeContainer(cgroupPath, resources, resources.devices);
 }
 
 export async function makeLogDirectory(logPath: string): Promise<void> {

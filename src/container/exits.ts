@@ -1,4 +1,3 @@
-import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { crashPoint } from '../base/crash-points';
 import { messageOf } from '../base/errors';
@@ -51,7 +50,7 @@ function oomOf({ cgroups }: Containers, cgroupPath: string): OomOf {
     events: () => cgroups.oomEvents(cgroupPath),
     limitReachedAbove: () => {
       const above = cgroups.limitReachedAbove(cgroupPath);
-      return above === dirname(cgroupPath) ? 'pod' : above;
+      return above === cgroups.podPath(cgroupPath) ? 'pod' : above;
     },
   };
 }
@@ -112,6 +111,7 @@ async function finish(containers: Containers, container: Container, end: Partial
   await removeOldCgroup(containers, container);
   crashPoint('exit.cgroup-removed');
   if (container.record.autoRemove) removeOnceUnheld(containers, container);
+  containers.onExited(container);
 }
 
 /** An exit happens once: when it cannot be written down (a full disk), that is tried again until it can. */

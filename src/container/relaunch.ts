@@ -5,6 +5,7 @@ import { BerthError } from '../base/errors';
 import { Rollback } from '../base/rollback';
 import { containerSpec } from '../oci/container-spec';
 import { launchPlan } from '../oci/launch-plan';
+import { withRunOptions } from '../oci/run-options';
 import { specToJson, type Spec } from '../oci/spec';
 import { Monitor } from '../process/monitor';
 import { reviveSandbox } from '../sandbox/revive';
@@ -107,7 +108,12 @@ async function relaunch(containers: Containers, ctx: Context, container: Contain
 }
 
 /** What it was created with, on the host as it is now. */
-async function makeSpec(containers: Containers, ctx: Context, { record, config }: Container, sandbox: Sandbox) {
+async function makeSpec(
+  containers: Containers,
+  ctx: Context,
+  { record, config, options }: Container,
+  sandbox: Sandbox,
+) {
   const devices = await deviceFacts(config, containers.cdiDirs);
   const image = imageOf(containers, config);
   await containers.images.ready(ctx, image);
@@ -116,6 +122,7 @@ async function makeSpec(containers: Containers, ctx: Context, { record, config }
   const host = hostFacts(containers, devices, image, volumes, containers.paths(record.id).dir);
   const pid = pidNamespace(containers, sandbox, config);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  withRunOptions(spec, options);
   keepVolumes(spec);
   const filter = await confine(spec, sandbox, config, ctx.log);
   return { spec, filter, lowers: containers.images.lowerDirs(image) };

@@ -20,13 +20,14 @@ export async function startContainer(containers: Containers, ctx: Context, conta
       });
     }
     ctx.stage('start the command');
-    const watch = new Stopwatch();
+    const watch = new Stopwatch('StartContainer', ctx.steps);
     const startedAtNs = await started(containers, container, container.monitor, watch);
     const timings = { create: [], ...container.record.timings, start: watch.laps };
     // It may have exited meanwhile: that record stands.
     await containers.updateFrom('created', container, { state: 'running', startedAtNs, timings });
     watch.lap('write the record: running');
     crashPoint('start.recorded');
+    containers.onStarted(container);
     ctx.log.info('container is started', { container: id });
   });
 }

@@ -1,3 +1,4 @@
+import type { Steps } from '../base/steps';
 import { micros, type Lap, type Stopwatch } from '../base/stopwatch';
 import type { LaunchTimes } from '../process/monitor';
 import { stepTitles } from '../process/plan-steps';
@@ -40,6 +41,13 @@ export function launchLaps(times: LaunchTimes, watch: Stopwatch): LaunchLaps {
     outer: times.outer,
     inner: times.inner,
   };
+}
+
+/** Tells of what the monitor and init did while the daemon waited. */
+export function tellLaunch(steps: Steps, { beganNs, clonedNs, initNs, readyNs }: LaunchTimes): void {
+  steps.step('CreateContainer', 'monitor: begin, and what needs the host', beganNs, clonedNs);
+  steps.step('CreateContainer', 'init: be cloned, go into the cgroups', clonedNs, initNs);
+  steps.step('CreateContainer', 'init: set the container up', initNs, readyNs);
 }
 
 /** Step by step, from RunPodSandbox to the running command; what was not measured is left out. */

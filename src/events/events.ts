@@ -1,11 +1,9 @@
 import { BerthError } from '../base/errors';
 import { Subscription } from './subscription';
 
-export type EventType = 'container' | 'pod' | 'image';
-
 /** What happened: `container start`, `image pull`. */
 export interface Happening {
-  readonly type: EventType;
+  readonly type: 'container' | 'pod' | 'image';
   /** One word, as docker has it where docker has one. */
   readonly action: string;
   /** In full, of what it happened to. */

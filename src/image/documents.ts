@@ -94,9 +94,21 @@ export interface ImageConfig {
   readonly exposedPorts: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
   readonly stopSignal?: string;
+  readonly healthcheck?: ImageHealthcheck;
   /** From the base up, as many as the manifest has layers. */
   readonly diffIds: readonly Digest[];
   readonly history: readonly HistoryEntry[];
+}
+
+/** HEALTHCHECK of a Dockerfile; times are nanoseconds, and 0 is "not said". */
+export interface ImageHealthcheck {
+  /** NONE; CMD with arguments; CMD-SHELL with a command. */
+  readonly test: readonly string[];
+  readonly intervalNs: bigint;
+  readonly timeoutNs: bigint;
+  readonly startPeriodNs: bigint;
+  readonly startIntervalNs: bigint;
+  readonly retries: number;
 }
 
 export interface HistoryEntry {
@@ -174,6 +186,26 @@ const keysOf = <T extends z.ZodType<string, string>>(key: T) =>
     .nullish()
     .transform(value => Object.keys(value ?? {}));
 
+const nanoseconds = z
+  .number()
+  .int()
+  .nonnegative()
+  .nullish()
+  .transform(value => BigInt(value ?? 0));
+
+/** One that is none is left out: it is no reason to refuse an image. */
+const healthcheck = z
+  .object({
+    Test: z.array(z.string()).min(1),
+    Interval: nanoseconds,
+    Timeout: nanoseconds,
+    StartPeriod: nanoseconds,
+    StartInterval: nanoseconds,
+    Retries: z.number().int().nonnegative().max(1_000_000).nullish(),
+  })
+  .nullish()
+  .catch(undefined);
+
 const configShape = z.object({
   architecture: line.min(1),
   os: line.min(1),
@@ -193,6 +225,7 @@ const configShape = z.object({
         .string()
         .regex(/^[A-Za-z0-9+-]{0,16}$/, 'is not a signal')
         .nullish(),
+      Healthcheck: healthcheck,
     }),
     { Env: [], Entrypoint: [], Cmd: [], User: '', WorkingDir: '', Volumes: [], ExposedPorts: [], Labels: {} },
   ),
@@ -375,6 +408,7 @@ function toImageConfig(json: z.output<typeof configShape>, own: Platform): Image
     exposedPorts: config.ExposedPorts.filter(isPort),
     labels: config.Labels,
     ...(config.StopSignal ? { stopSignal: config.StopSignal } : {}),
+    ...(config.Healthcheck ? { healthcheck: toHealthcheck(config.Healthcheck) } : {}),
     diffIds: json.rootfs.diff_ids,
     history: json.history.map(entry => ({
       ...createdOf(entry.created),
@@ -382,6 +416,17 @@ function toImageConfig(json: z.output<typeof configShape>, own: Platform): Image
       ...(entry.comment ? { comment: entry.comment } : {}),
       emptyLayer: entry.empty_layer ?? false,
     })),
+  };
+}
+
+function toHealthcheck(json: NonNullable<z.output<typeof healthcheck>>): ImageHealthcheck {
+  return {
+    test: json.Test,
+    intervalNs: json.Interval,
+    timeoutNs: json.Timeout,
+    startPeriodNs: json.StartPeriod,
+    startIntervalNs: json.StartInterval,
+    retries: json.Retries ?? 0,
   };
 }
 

@@ -40,20 +40,25 @@ import { isFull, Reserve } from './reserve';
 import {
   canonicalForm,
   digestForm,
+  parseHost,
   parseReference,
+  type Reference,
   repositoryForm,
   tagForm,
   wanted,
-  type Reference,
 } from './reference';
 import type { RegistryAuth } from './registry/auth';
 import { collectUnused, findImage, withoutName, type Collected } from './remove';
 import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
-import { saveImages, type Saved } from './save';
+import type { ExportParts, Saved } from './exported';
+import { pushImage, type PushedImage, type PushProgress } from './push';
+import { saveImages } from './save';
 import { RegistryClient, type RegistryOptions } from './registry/client';
 import { storedAuth, storesCredentials, type DockerConfigOptions } from './registry/docker-config';
+import { forgetLogin, keepLogin, type Login } from './registry/docker-login';
 import { explainPull, type EndpointReport } from './registry/explain';
 import { Transport, type TransportOptions } from './registry/transport';
+import { Uploads } from './registry/uploads';
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
 import { Layers, upgradeLayer, type Layer, type LayerRecord, type LayerState } from './snapshot/layers';
@@ -63,6 +68,7 @@ import { Workshop, type BaseImage } from './workshop';
 export type { RegistryAuth } from './registry/auth';
 export type { ImageConfig } from './documents';
 export type { EndpointReport } from './registry/explain';
+export type { PushProgress } from './push';
 export type { LayerProgress, OnProgress } from './pull';
 
 export interface ImageOptions {
@@ -392,6 +398,14 @@ export class Images {
     await this.saveAs(ctx, [{ record, tags }], { send }, onProgress);
   }
 
+  private exportParts(): ExportParts {
+    return {
+      content: this.content,
+      registryOf: place => this.registry(parseReference(place), undefined),
+      repositoryOf: digest => this.layers.list().find(({ blob }) => blob?.digest === digest)?.blob?.repository,
+    };
+  }
+
   private async saveAs(
     ctx: Context,
     saved: readonly Saved[],
@@ -402,11 +416,67 @@ export class Images {
       for (const { record } of saved) for (const { digest } of record.content) pin(digest);
       await this.incoming.during(async dir => {
         const output = 'send' in to ? new TarOutput(to.send) : await DirectoryOutput.open(to.directory);
-        const registryOf = (place: string) => this.registry(parseReference(place), undefined);
-        const repositoryOf = (layer: Digest) =>
-          this.layers.list().find(({ blob }) => blob?.digest === layer)?.blob?.repository;
-        await saveImages({ content: this.content, registryOf, repositoryOf }, ctx, saved, dir, output, onProgress);
+        await saveImages(this.exportParts(), ctx, saved, dir, output, onProgress);
       });
+    });
+  }
+
+  /**
+   * Brings an image to the registry of its name, a tag: with the request's credentials, else the node's own for that host.
+   * The image then has the registry's digest as one more name.
+   */
+  async push(
+    ctx: Context,
+    text: string,
+    auth?: RegistryAuth,
+    onProgress: (event: PushProgress) => void = () => undefined,
+  ): Promise<PushedImage & { reference: string }> {
+    const target = givenName(text);
+    const reference = canonicalForm(target);
+    return this.pins.during(async pin => {
+      const record = findImage(this.records.list(), reference);
+      if (!record) throw new BerthError('not_found', `no image is called ${reference}`, { hint: 'tag it first' });
+      for (const { digest } of record.content) pin(digest);
+      return this.incoming.during(async dir => {
+        const client = await RegistryClient.open(target, auth, this.registryOptions(), 'push');
+        const uploads = new Uploads(client, this.options.retryDelayMs);
+        const parts = this.exportParts();
+        const pushed = await pushImage(parts, ctx, { record, tags: [reference] }, target, uploads, dir, onProgress);
+        await this.addDigest(record.id, digestForm(target, pushed.digest));
+        this.tell(record.id, 'push', [reference]);
+        return { ...pushed, reference };
+      });
+    });
+  }
+
+  /** Asks a registry whether it knows a login, and keeps it for this node's people. Says where it is kept. */
+  async login(ctx: Context, server: string, login: Login): Promise<string> {
+    const host = parseHost(server);
+    ctx.stage(`log in to ${host}`);
+    const client = await RegistryClient.open(
+      { host, repository: 'login' },
+      login,
+      this.registryOptions(false),
+      'login',
+    );
+    await client.checkLogin(ctx);
+    return keepLogin(host, login, this.keptLogins());
+  }
+
+  /** Forgets a login; false when none was kept. */
+  async logout(server: string): Promise<boolean> {
+    return forgetLogin(parseHost(server), this.keptLogins());
+  }
+
+  private keptLogins(): DockerConfigOptions {
+    return this.options.dockerConfig ?? { file: 'none', helperDirs: [] };
+  }
+
+  private async addDigest(id: Digest, digest: string): Promise<void> {
+    await this.options.store.transaction(() => {
+      const found = this.records.get(id);
+      if (!found || found.digests.includes(digest)) return;
+      void this.records.put(id, { ...found, digests: [...found.digests, digest] });
     });
   }
 
@@ -652,8 +722,9 @@ export class Images {
             entry.take(event);
             onProgress(event);
           };
+          // No registry may have its layers: as they came they can be pushed and saved.
           const fetched = await fetchImage(
-            this.parts,
+            { ...this.parts, keepLayerBlobs: true },
             ctx,
             { source, repository: undefined, reference: own, which: digest },
             pin,

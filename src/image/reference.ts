@@ -46,6 +46,16 @@ export function parseReference(text: string): Reference {
   };
 }
 
+/** A registry as people name one to log in to: a host or a URL; none is Docker Hub. */
+export function parseHost(text: string): string {
+  const host = text.replace(/^https?:\/\//, '').split('/', 1)[0] ?? '';
+  if ((host === '' && text === '') || host === dockerHubOld) return dockerHub;
+  if (hostGrammar.test(host)) return host;
+  throw new BerthError('invalid_argument', `${quote(text)} is not the name of a registry`, {
+    hint: 'registries have names such as registry.example:5000',
+  });
+}
+
 /** Where it is, without which one is meant: `docker.io/library/busybox`. */
 export function repositoryForm({ host, repository }: Reference): string {
   return `${host}/${repository}`;

@@ -1,32 +1,12 @@
 import { createHash } from 'node:crypto';
-import { open, type FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { ArchiveOutput } from './archive-output';
-import { streamOf } from './blob-stream';
-import type { Content } from './content/content';
 import { algorithmOf, hexOf, type Digest } from './digest';
-import { mediaTypes, parseManifest, type Descriptor } from './documents';
-import { fullDisk } from './incoming';
-import type { LayerProgress, OnProgress } from './pull';
-import type { ImageRecord } from './record';
+import { mediaTypes } from './documents';
+import { documentsOf, LayerBlobs, type Exported, type ExportParts, type Saved } from './exported';
+import type { OnProgress } from './pull';
 import { familiarForm, parseReference } from './reference';
-import type { ImageSource } from './source';
-
-/** An image to be saved, and the tags that it has in the archive, in full. */
-export interface Saved {
-  readonly record: ImageRecord;
-  readonly tags: readonly string[];
-}
-
-export interface SaveParts {
-  readonly content: Content;
-  /** Where the image came from, by one of its digests: `registry.example/app@sha256:…`. */
-  readonly registryOf: (digestForm: string) => Promise<ImageSource>;
-  /** Where a layer came from that the image itself did not: `registry.example/app`. */
-  readonly repositoryOf: (layer: Digest) => string | undefined;
-}
 
 /**
  * Writes images as an OCI image layout that is a docker archive, too. Layers are
@@ -35,7 +15,7 @@ export interface SaveParts {
  * before the first byte is written.
  */
 export async function saveImages(
-  parts: SaveParts,
+  parts: ExportParts,
   ctx: Context,
   images: readonly Saved[],
   dir: string,
@@ -43,8 +23,8 @@ export async function saveImages(
   onProgress: OnProgress,
 ): Promise<void> {
   const exports: Exported[] = [];
-  for (const saved of images) exports.push(await documentsOf(parts.content, saved));
-  await using blobs = new Blobs(parts, dir, onProgress);
+  for (const saved of images) exports.push(await documentsOf(parts.content, saved, 'save'));
+  await using blobs = new LayerBlobs(parts, dir, 'save', onProgress);
   for (const { saved, layers } of exports) await blobs.bring(ctx, saved, layers);
 
   ctx.stage('write the archive');
@@ -75,142 +55,8 @@ export async function saveImages(
   await output.end();
 }
 
-interface Document {
-  readonly digest: Digest;
-  readonly bytes: Buffer;
-}
-
-interface Exported {
-  readonly saved: Saved;
-  readonly manifest: Document & { readonly mediaType: string };
-  readonly config: Document;
-  readonly layers: readonly Descriptor[];
-}
-
-/** The manifest whose config is the image; an index is left out, since the images of other platforms are not here. */
-async function documentsOf(content: Content, saved: Saved): Promise<Exported> {
-  const { record } = saved;
-  const config = await content.read(record.id);
-  for (const { digest } of record.content) {
-    if (digest === record.id || !config) continue;
-    const bytes = await content.read(digest);
-    if (!bytes || !isManifestOf(bytes, record.id)) continue;
-    const manifest = parseManifest(bytes, undefined, `the manifest ${digest}`);
-    if (manifest.kind !== 'manifest') continue;
-    const mediaType =
-      manifest.config.mediaType === mediaTypes.ociConfig ? mediaTypes.ociManifest : mediaTypes.dockerManifest;
-    return {
-      saved,
-      manifest: { digest, bytes, mediaType },
-      config: { digest: record.id, bytes: config },
-      layers: manifest.layers,
-    };
-  }
-  throw new BerthError('data_loss', `save ${nameOf(saved)}: its manifest or its config is not in the store`, {
-    hint: 'bring the image again, then save it',
-  });
-}
-
-/** A quick look before the whole is checked: of what an image keeps, layers are large and no documents. */
-function isManifestOf(bytes: Buffer, id: Digest): boolean {
-  return bytes[0] === 0x7b && bytes.includes('"layers"') && bytes.includes(id);
-}
-
 function digestsOf({ manifest, config, layers }: Exported): Digest[] {
   return [manifest.digest, config.digest, ...layers.map(({ digest }) => digest)];
-}
-
-/** The layers, each open until all is written: nothing can take them away meanwhile. */
-class Blobs implements AsyncDisposable {
-  private readonly files = new Map<Digest, FileHandle>();
-
-  constructor(
-    private readonly parts: SaveParts,
-    private readonly dir: string,
-    private readonly onProgress: OnProgress,
-  ) {}
-
-  async bring(ctx: Context, saved: Saved, layers: readonly Descriptor[]): Promise<void> {
-    const missing: Descriptor[] = [];
-    for (const layer of layers) {
-      if (this.files.has(layer.digest)) continue;
-      const kept = await this.parts.content.open(layer.digest);
-      if (kept) this.files.set(layer.digest, kept);
-      else missing.push(layer);
-    }
-    const fetched = missing.filter((layer, i) => missing.findIndex(({ digest }) => digest === layer.digest) === i);
-    for (const layer of fetched) this.onProgress(progressOf(layer, 'waiting', 0));
-    for (const layer of fetched) this.files.set(layer.digest, await this.fetch(ctx, saved, layer));
-  }
-
-  read(digest: Digest): AsyncIterable<Buffer> {
-    const file = this.files.get(digest);
-    if (!file) throw new BerthError('internal', `the layer ${digest} is not open`);
-    return file.createReadStream({ start: 0, autoClose: false, highWaterMark: 256 * 1024 }) as AsyncIterable<Buffer>;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const file of this.files.values()) await file.close();
-  }
-
-  /** From any of the places that the image came from. */
-  private async fetch(ctx: Context, saved: Saved, layer: Descriptor): Promise<FileHandle> {
-    const name = nameOf(saved);
-    const what = `save ${name}: the node has not kept the compressed layer ${layer.digest}`;
-    const hint = 'set image.keep_layer_blobs, bring the image again, then save it';
-    const errors: unknown[] = [];
-    const own = this.parts.repositoryOf(layer.digest);
-    const ofLayer = own === undefined ? [] : [`${own}@${layer.digest}`];
-    for (const place of [...saved.record.digests, ...ofLayer]) {
-      ctx.stage(`fetch the layer ${layer.digest} of ${name} again`);
-      const path = join(this.dir, hexOf(layer.digest));
-      const file = await open(path, 'w+', 0o600);
-      try {
-        await download(ctx, await this.parts.registryOf(place), layer, file, done =>
-          this.onProgress(progressOf(layer, 'downloading', done)),
-        );
-        this.onProgress(progressOf(layer, 'done', layer.sizeBytes));
-        return file;
-      } catch (error) {
-        await file.close();
-        ctx.throwIfEnded();
-        errors.push(fullDisk(error, what));
-      }
-    }
-    const [first] = errors;
-    if (first === undefined)
-      throw new BerthError('failed_precondition', `${what}, and it came from no registry`, { hint });
-    if (!(first instanceof BerthError)) throw first;
-    throw new BerthError(first.kind, `${what}, and its registry does not give it again: ${first.message}`, {
-      cause: first,
-      hint,
-    });
-  }
-}
-
-/** Writes a layer into `file` and compares it with its descriptor. */
-async function download(
-  ctx: Context,
-  source: ImageSource,
-  layer: Descriptor,
-  file: FileHandle,
-  onBytes: (done: number) => void,
-): Promise<void> {
-  const hash = createHash(algorithmOf(layer.digest));
-  let done = 0;
-  for await (const chunk of streamOf(await source.blob(ctx, layer.digest, 0), ctx.signal) as AsyncIterable<Buffer>) {
-    ctx.throwIfEnded();
-    done += chunk.length;
-    if (done > layer.sizeBytes) break;
-    hash.update(chunk);
-    await file.writeFile(chunk);
-    onBytes(done);
-  }
-  const found = `${algorithmOf(layer.digest)}:${hash.digest('hex')}`;
-  if (done === layer.sizeBytes && found === layer.digest) return;
-  throw new BerthError('data_loss', `layer ${layer.digest}: what came has digest ${found} and ${done} bytes`, {
-    hint: 'the registry, or something before it, is damaged',
-  });
 }
 
 /** Hands the bytes on and fails in the end when they are not what their name says: disks forget. */
@@ -232,16 +78,8 @@ async function* compared(
   });
 }
 
-function progressOf(layer: Descriptor, phase: LayerProgress['phase'], doneBytes: number): LayerProgress {
-  return { layer: layer.digest, phase, doneBytes, totalBytes: layer.sizeBytes };
-}
-
 function blobName(digest: Digest): string {
   return `blobs/${algorithmOf(digest)}/${hexOf(digest)}`;
-}
-
-function nameOf({ record, tags }: Saved): string {
-  return tags[0] ?? record.tags[0] ?? record.id;
 }
 
 /** An entry for each name, as containerd and docker have it; one without a name otherwise. */

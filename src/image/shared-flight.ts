@@ -26,7 +26,7 @@ export class SharedFlight<Result, Event> {
     start: (ctx: Context, emit: (event: Event) => void) => Promise<Result>,
   ): Promise<Result> {
     ctx.throwIfEnded();
-    const flight = this.flights.get(key) ?? this.begin(key, start);
+    const flight = this.flights.get(key) ?? this.begin(ctx, key, start);
     const listener = (event: Event) => onEvent(event); // one of its own, should two callers hand over the same
     flight.riders++;
     flight.listeners.add(listener);
@@ -46,7 +46,9 @@ export class SharedFlight<Result, Event> {
 
   private readonly ending = new Set<Promise<unknown>>();
 
+  /** Who asks first hears of the steps. */
   private begin(
+    { steps }: Context,
     key: string,
     start: (ctx: Context, emit: (event: Event) => void) => Promise<Result>,
   ): Flight<Result, Event> {
@@ -55,7 +57,7 @@ export class SharedFlight<Result, Event> {
     const emit = (event: Event) => {
       for (const listener of listeners) listener(event);
     };
-    const result = start(Context.of(this.log, { signal: abort.signal }), emit);
+    const result = start(Context.of(this.log, { signal: abort.signal, steps }), emit);
     const flight = { result, abort, riders: 0, listeners };
     this.flights.set(key, flight);
     const tail = result

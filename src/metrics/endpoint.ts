@@ -4,13 +4,17 @@ import { BerthError, isAbsent, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { PrometheusMetrics } from './prometheus';
 
-/** Where the metrics are served: `host:port`, `[address]:port`, or a socket `unix:/path`. */
+/** Where the metrics are served: `host:port`, `[address]:port`, `:port` on loopback, or a socket `unix:/path`. */
 type Address = { readonly host: string; readonly port: number } | { readonly path: string };
+
+/** Where no host is given. */
+const LOOPBACK = '127.0.0.1';
 
 function parseAddress(text: string): Address {
   if (text.startsWith('unix:/')) return { path: text.slice('unix:'.length).replace(/^\/\/+/, '/') };
   const colon = text.lastIndexOf(':');
-  return { host: text.slice(0, colon).replace(/^\[(.*)\]$/, '$1'), port: Number(text.slice(colon + 1)) };
+  const host = text.slice(0, colon).replace(/^\[(.*)\]$/, '$1');
+  return { host: host || LOOPBACK, port: Number(text.slice(colon + 1)) };
 }
 
 /** Answers `GET /metrics`, and nothing else. */
@@ -80,6 +84,6 @@ async function listening(server: Server, address: Address, text: string): Promis
 function described(server: Server, text: string): string {
   const address = server.address();
   return typeof address === 'object' && address !== null
-    ? `${text.slice(0, text.lastIndexOf(':'))}:${address.port}`
+    ? `${text.slice(0, text.lastIndexOf(':')) || LOOPBACK}:${address.port}`
     : text;
 }

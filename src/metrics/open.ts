@@ -8,12 +8,12 @@ export async function openMetrics(
   version: string,
   readings: Readings,
   log: Logger,
-): Promise<{ metrics: Metrics; listen(): Promise<MetricsEndpoint | undefined> }> {
-  if (address === '') return { metrics: noMetrics, listen: async () => undefined };
+): Promise<{ metrics: Metrics; isOn: boolean; listen(): Promise<MetricsEndpoint | undefined> }> {
+  if (address === '') return { metrics: noMetrics, isOn: false, listen: async () => undefined };
   const [{ PrometheusMetrics }, { serveMetrics }] = await Promise.all([
     import('./prometheus.js'),
     import('./endpoint.js'),
   ]);
   const metrics = new PrometheusMetrics(version, readings);
-  return { metrics, listen: () => serveMetrics(metrics, address, log) };
+  return { metrics, isOn: true, listen: () => serveMetrics(metrics, address, log) };
 }

@@ -48,6 +48,34 @@ export class PrometheusMetrics implements Metrics {
     registers: this.registers,
   });
 
+  private readonly steps = new Histogram({
+    name: 'berth_step_seconds',
+    help: 'How long the steps of making pods and of making and starting containers took.',
+    labelNames: ['call', 'step'],
+    buckets: [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10],
+    registers: this.registers,
+  });
+  private readonly cgroupCalls = new Histogram({
+    name: 'berth_cgroup_seconds',
+    help: 'How long operations on cgroups took.',
+    labelNames: ['operation'],
+    buckets: [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1],
+    registers: this.registers,
+  });
+  private readonly cniPlugins = new Histogram({
+    name: 'berth_cni_plugin_seconds',
+    help: 'How long network plugins took.',
+    labelNames: ['command', 'plugin', 'outcome'],
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60],
+    registers: this.registers,
+  });
+  private readonly events = new Counter({
+    name: 'berth_events_total',
+    help: 'What happened to containers, pods and images; die and oom among it.',
+    labelNames: ['type', 'action'],
+    registers: this.registers,
+  });
+
   constructor(version: string, readings: Readings) {
     const registers = this.registers;
     new Gauge({ name: 'berth_info', help: 'Its version.', labelNames: ['version'], registers }).set({ version }, 1);
@@ -63,7 +91,29 @@ export class PrometheusMetrics implements Metrics {
     read('berth_images', 'Images in the store.', () => readings.images().count);
     read('berth_images_disk_bytes', 'What images take on the disk.', () => Number(readings.images().usedBytes));
     read('berth_images_inodes', 'Inodes that images take.', () => Number(readings.images().inodes));
-    collectDefaultMetrics({ register: this.registry });
+    read('berth_pulls_received_bytes', 'What the running pulls have fetched.', () => readings.pulls().receivedBytes);
+    read(
+      'berth_pulls_expected_bytes',
+      'What they have to fetch, so far as is known.',
+      () => readings.pulls().expectedBytes,
+    );
+    read('berth_monitors', 'Monitor processes, one beside each container that is there.', () => readings.monitors());
+    readByState(registers, 'berth_pods', "Pods, the kubelet's and people's.", () => readings.pods());
+    readByState(registers, 'berth_containers', "Containers, the kubelet's and people's.", () => readings.containers());
+    readTotal(
+      registers,
+      'berth_log_bytes_total',
+      'Bytes that the logs of containers have grown by, seen when this is read and when a container exits.',
+      () => readings.logBytes(),
+    );
+    readTotal(
+      registers,
+      'berth_log_dropped_bytes_total',
+      'Output of containers that could not be written to their logs.',
+      () => readings.droppedLogBytes(),
+    );
+    // The lag of the event loop is measured by a timer: with the default of 10 ms it would be a load of its own.
+    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 50 });
   }
 
   get contentType(): string {
@@ -99,4 +149,48 @@ export class PrometheusMetrics implements Metrics {
   rpcEnded(service: string, method: string, code: string, seconds: number): void {
     this.rpcs.observe({ service, method, code }, seconds);
   }
+
+  stepEnded(call: string, step: string, seconds: number): void {
+    this.steps.observe({ call, step }, seconds);
+  }
+
+  cgroupCallEnded(operation: string, seconds: number): void {
+    this.cgroupCalls.observe({ operation }, seconds);
+  }
+
+  cniPluginEnded(command: string, plugin: string, outcome: string, seconds: number): void {
+    this.cniPlugins.observe({ command, plugin, outcome }, seconds);
+  }
+
+  eventTold(type: string, action: string): void {
+    this.events.inc({ type, action });
+  }
+}
+
+function readByState(registers: Registry[], name: string, help: string, states: () => Iterable<string>): void {
+  new Gauge({
+    name,
+    help,
+    labelNames: ['state'],
+    registers,
+    collect() {
+      this.reset();
+      for (const state of states()) this.inc({ state });
+    },
+  });
+}
+
+/** A counter of what somebody else counts. */
+function readTotal(registers: Registry[], name: string, help: string, total: () => number | Promise<number>): void {
+  let told = 0;
+  new Counter({
+    name,
+    help,
+    registers,
+    async collect() {
+      const now = await total();
+      this.inc(Math.max(0, now - told));
+      told = Math.max(told, now);
+    },
+  });
 }

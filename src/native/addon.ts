@@ -47,6 +47,8 @@ export interface Addon {
   readFiles(paths: string, networks: string): Promise<string>;
   /** Bytes on the disk and inodes of each of these trees (joined by NUL); NaN for one that cannot be read. On a pool thread. */
   treeUsage(directories: string): Promise<Float64Array>;
+  /** How many descriptors are in each of these `/proc/PID/fd` (joined by NUL), and how many of them are sockets; NaN, too. */
+  descriptorCounts(directories: string): Promise<Float64Array>;
   /** Many small calls on files in one turn of a pool thread; see file-calls.ts. An errno for each, 0 for none. */
   fileCalls(calls: Buffer): Promise<Int32Array>;
   pidfdOpen(pid: number): number;

@@ -110,6 +110,8 @@ export const INNER_OPS = {
   ENTER_USERNS: { code: 84, fields: { namespaces: 'u32', uids: 'u32', gids: 'u32' } },
   ROOT_STAGED: { code: 85, fields: {} },
   USERNS_ROOT: { code: 86, fields: { uids: 'u32', gids: 'u32' } },
+  FIRST_PROCESS: { code: 153, fields: {} },
+  ADD_GROUP: { code: 154, fields: { name: 'str' } },
   COPY_STAT: { code: 150, fields: { path: 'str', flags: 'u32' } },
   COPY_OUT: { code: 151, fields: { path: 'str', name: 'str', flags: 'u32' } },
   COPY_IN: { code: 152, fields: { root: 'str', dir: 'str', flags: 'u32', uid: 'u32', gid: 'u32' } },

@@ -17,12 +17,16 @@ export async function podFiles(
   config: PodSandboxConfig,
   hostname: string,
   ips: readonly string[],
+  extraHosts: readonly { name: string; address: string }[] = [],
 ): Promise<Record<string, string>> {
   const own = oneWord(hostname, 'hostname');
   const addresses = (ips.length > 0 ? ips : ['127.0.1.1']).map(ip => `${ip}\t${own}\n`);
+  const extra = extraHosts.map(
+    ({ name, address }) => `${oneWord(address, 'address')}\t${oneWord(name, 'host name')}\n`,
+  );
   return {
     hostname: `${own}\n`,
-    hosts: `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n${addresses.join('')}`,
+    hosts: `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n${addresses.join('')}${extra.join('')}`,
     'resolv.conf': await resolvConf(config.dnsConfig),
   };
 }

@@ -7,20 +7,23 @@ const ROOT = '/sys/fs/cgroup';
 
 /**
  * /sys/fs/cgroup as other runtimes show it: the tree that carries the controllers, from the container's cgroup down. On a
- * host with v1 that is a directory for each hierarchy, and v2 is not shown. Read-only unless `isWritable`.
+ * host with v1 that is a directory for each hierarchy, and v2 is not shown. Read-only unless it `isHosts`: then it is the
+ * whole tree, of v2 the host's own mount. Another one from the host's cgroup namespace would set the options of all
+ * (nsdelegate, memory_recursiveprot) to those that it was asked for.
  */
-export function cgroupMounts({ isUnified, v1 }: CgroupTrees, isWritable: boolean): MountSpec[] {
+export function cgroupMounts({ isUnified, v1, v2 }: CgroupTrees, isHosts: boolean): MountSpec[] {
   const mount = (destination: string, type: string, options: string[]): MountSpec => ({
     destination,
     type,
     source: '',
     options,
-    readonly: !isWritable,
+    readonly: !isHosts,
     nosuid: true,
     nodev: true,
     noexec: true,
     strictDestination: true,
   });
+  if (isUnified && isHosts && v2 !== undefined) return [{ ...mount(ROOT, 'bind', []), source: v2 }];
   if (isUnified) return [mount(ROOT, 'cgroup2', [])];
   return [
     { ...mount(ROOT, 'tmpfs', ['mode=755', 'size=64k']), readonly: false },

@@ -13,6 +13,8 @@ export interface CgroupTrees {
   isUnified: boolean;
   /** The v1 hierarchies, each as the names of its controllers, or `name=…`. */
   v1: readonly (readonly string[])[];
+  /** Where v2 is mounted. */
+  v2?: string;
 }
 
 /** A VOLUME of the image: a directory on the host that goes with the container. */

@@ -6,7 +6,7 @@ import { cgroupDirectoryOps } from './cgroup-mounts';
 import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
 import { holdImageOps, holdOps, mountOps, shareOps } from './mount-ops';
 import type { SeccompFilter } from './seccomp/compile';
-import type { CapabilitySets, IdMappings, MountSpec, ProcessSpec, Spec, UserRequest } from './spec';
+import type { CapabilitySets, IdMappings, MountSpec, ProcessSpec, RlimitSpec, Spec, UserRequest } from './spec';
 import { enterUserNamespace } from './user-namespace';
 
 /** Where the container's process is to be put; paths on the host. */
@@ -85,8 +85,9 @@ export function launchPlan(
     ...(spec.root.readonly ? [{ op: 'ROOT_READONLY' } as const] : []),
     { op: 'PIVOT_ROOT', propagation: MS.private },
     lookupUser(spec.process.user),
+    ...(spec.process.groupNames ?? []).map(name => ({ op: 'ADD_GROUP', name }) as const),
     { op: 'AWAIT_GO' },
-    ...becomeOps(spec.process, filter),
+    ...becomeOps(spec.process, filter, spec.process.init ? [{ op: 'FIRST_PROCESS' }] : []),
   ];
   return enterUserNamespace({ outer, inner }, spec);
 }
@@ -195,10 +196,11 @@ export function lookupUser(request: UserRequest): InnerOp {
  * load a filter takes CAP_SYS_ADMIN or no_new_privs: with the latter it is the
  * last thing, without it comes before the capabilities go.
  */
-function becomeOps(process: ProcessSpec, filter: SeccompFilter | undefined): InnerOp[] {
+function becomeOps(process: ProcessSpec, filter: SeccompFilter | undefined, last: InnerOp[] = []): InnerOp[] {
   const seccomp: InnerOp[] = filter ? [{ op: 'SECCOMP', flags: filter.flags, filter: filter.program }] : [];
   const { bounding } = process.capabilities;
   return [
+    ...(process.rlimits ?? []).map(rlimitOp),
     { op: 'SETSID' },
     ...(process.terminal ? [{ op: 'CONTROLLING_TERMINAL' } as const] : []),
     { op: 'UMASK', mask: process.umask },
@@ -208,9 +210,17 @@ function becomeOps(process: ProcessSpec, filter: SeccompFilter | undefined): Inn
     ...(process.noNewPrivileges
       ? [capabilities(process.capabilities), { op: 'NO_NEW_PRIVS' } as const, ...seccomp]
       : [...seccomp, capabilities(process.capabilities)]),
+    ...last,
     { op: 'EXEC', candidates: candidates(process), argv: process.args, envp: process.env, addHome: 1 },
   ];
 }
+
+function rlimitOp({ resource, soft, hard }: RlimitSpec): InnerOp {
+  const value = (limit: number) => (limit === -1 ? RLIM_INFINITY : BigInt(limit));
+  return { op: 'RLIMIT', resource, soft: value(soft), hard: value(hard) };
+}
+
+const RLIM_INFINITY = 2n ** 64n - 1n;
 
 /** While the process may still mount a procfs of its own, which is where they are written. */
 function labelOps({ apparmorProfile, selinuxLabel }: ProcessSpec): InnerOp[] {

@@ -58,6 +58,20 @@ export interface ProcessSpec {
   selinuxLabel?: string;
   oomScoreAdj: number;
   umask: number;
+  rlimits?: RlimitSpec[];
+  /** Names of the image's /etc/group, for groups beside those of the user's request. */
+  groupNames?: string[];
+  /** Its parent is a first process of berth's, which hands signals on and reaps. */
+  init?: boolean;
+}
+
+export interface RlimitSpec {
+  type: string;
+  /** The kernel's number for it. */
+  resource: number;
+  /** -1: none. */
+  soft: number;
+  hard: number;
 }
 
 /** Names are looked up in the image's /etc/passwd and /etc/group; digits never are. */

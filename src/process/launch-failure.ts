@@ -68,6 +68,13 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
       return new LaunchError('invalid_argument', `working directory ${text(step.path)}: ${why}`, step.op, errno);
     case 'LOOKUP_USER':
       return lookupError(step, errno, detail);
+    case 'ADD_GROUP':
+      return new LaunchError(
+        'invalid_argument',
+        `group ${text(step.name)}: ${errno === 'ENOENT' ? "no such group in the image's /etc/group" : why}`,
+        step.op,
+        errno,
+      );
     case 'HOLD_SOURCE':
       return sourceError(step, errno, detail);
     case 'HOLD_IMAGE':

@@ -16,6 +16,7 @@ import {
 } from '../cri/generated/berth/v1/berth';
 import { signalName, signalNumber } from '../oci/signals';
 import type { BerthParts } from './berth-service';
+import { dockerContainer, type ProcessView } from './docker-view';
 import { unary } from './handler';
 import { jsonText } from './json';
 
@@ -34,6 +35,8 @@ export function containerRpcs({ log, containers }: BerthParts) {
     }),
     kill: unary(log, 'Kill', async ({ container, signal }) => {
       const found = named(container);
+      const number = signalOf(signal);
+      if (number === SIGKILL || number === found.record.stopSignal) await noteStopped(containers, found, true);
       kill(containers, found, signal);
       await letGo(containers, found);
       return {};
@@ -86,6 +89,7 @@ async function startForPerson(containers: Containers, ctx: Context, container: C
   // The kubelet's second start is one whose answer was lost; a person's is a mistake.
   if (state === 'running')
     throw new BerthError('failed_precondition', `container ${nameOf(container)} is running already`);
+  await noteStopped(containers, container, false);
   if (state === 'exited') await relaunchContainer(containers, container);
   await startContainer(containers, ctx, container);
 }
@@ -105,11 +109,19 @@ export async function stopForPerson(
   container: Container,
   timeoutSeconds: bigint | undefined,
 ): Promise<void> {
-  const patience = stopSeconds(timeoutSeconds ?? DEFAULT_STOP_SECONDS);
+  const patience = stopSeconds(timeoutSeconds ?? container.options.stopTimeoutSeconds ?? DEFAULT_STOP_SECONDS);
+  await noteStopped(containers, container, true);
   if (container.record.state !== 'running') return;
   await letGo(containers, container);
   await stopContainer(containers, ctx, container, patience);
   tell(containers, container, 'stop');
+}
+
+/** What a person does to it: a restart policy goes by that. */
+export async function noteStopped(containers: Containers, container: Container, isStopped: boolean): Promise<void> {
+  const { options, record } = container;
+  if (!options.restart || (record.isStopped === isStopped && isStopped)) return;
+  await containers.update(container, { isStopped, ...(isStopped ? {} : { restarts: 0 }) });
 }
 
 function stopSeconds(seconds: bigint): number {
@@ -125,7 +137,7 @@ function berthContainer(containers: Containers, container: Container): BerthCont
     image: config.image?.userSpecifiedImage || config.image?.image || record.imageId,
     imageId: record.imageId,
     command: [...commandOf(container)],
-    state: isPaused(containers, container) ? BerthState.CONTAINER_STATE_PAUSED : STATES[record.state],
+    state: stateOf(containers, container),
     createdAtNs: record.createdAtNs,
     startedAtNs: record.startedAtNs,
     finishedAtNs: record.finishedAtNs,
@@ -133,7 +145,22 @@ function berthContainer(containers: Containers, container: Container): BerthCont
     reason: record.reason,
     labels: config.labels,
     pod: podOf(containers, container),
+    health: record.state === 'running' ? (container.health?.status ?? '') : '',
+    mounts: config.mounts.map(({ hostPath }) => containers.volumes.nameOf(hostPath) ?? hostPath),
+    network: networkOf(containers, container),
+    restarts: record.restarts ?? 0,
   };
+}
+
+function stateOf(containers: Containers, container: Container): BerthState {
+  const { state } = container.record;
+  if (isPaused(containers, container)) return BerthState.CONTAINER_STATE_PAUSED;
+  return state === 'exited' && container.isRestarting ? BerthState.CONTAINER_STATE_RESTARTING : STATES[state];
+}
+
+function networkOf({ sandboxes }: Containers, { record }: Container): string {
+  const pod = sandboxes.find(record.sandboxId)?.record;
+  return pod?.ownNetwork === false ? 'host' : pod?.network ? pod.network.network.name : 'none';
 }
 
 const STATES: Readonly<Record<ContainerState, BerthState>> = {
@@ -154,8 +181,8 @@ function commandOf(container: Container): readonly string[] {
   return args;
 }
 
-function specOf({ record }: Container): { process: { args: string[] } } | undefined {
-  return record.spec === undefined ? undefined : (JSON.parse(record.spec) as { process: { args: string[] } });
+function specOf({ record }: Container): { process: ProcessView } | undefined {
+  return record.spec === undefined ? undefined : (JSON.parse(record.spec) as { process: ProcessView });
 }
 
 function podOf(containers: Containers, { record }: Container): { name: string; namespace: string } | undefined {
@@ -167,6 +194,7 @@ function podOf(containers: Containers, { record }: Container): { name: string; n
 function inspected(containers: Containers, container: Container): object {
   const { record, config } = container;
   return {
+    ...dockerContainer(containers, container, nameOf(container), specOf(container)?.process),
     id: record.id,
     name: nameOf(container),
     state: record.state,
@@ -187,6 +215,8 @@ function inspected(containers: Containers, container: Container): object {
     seccomp: record.seccomp?.profile ?? 'unconfined',
     stopSignal: signalName(record.stopSignal),
     autoRemove: record.autoRemove ?? false,
+    restarts: record.restarts ?? 0,
+    health: container.health ?? null,
     labels: config.labels,
     annotations: config.annotations,
     mounts: config.mounts.map(({ hostPath, containerPath, readonly }) => ({

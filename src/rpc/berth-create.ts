@@ -1,14 +1,13 @@
-import { randomUUID } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
 import { Context } from '../base/context';
 import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { Rollback } from '../base/rollback';
+import type { Steps } from '../base/steps';
 import { createContainer } from '../container/create';
-import type { Container } from '../container/containers';
+import type { Container, Containers } from '../container/containers';
 import type { Names } from '../container/names';
 import { removePod } from '../container/pods';
-import { ContainerConfig, NamespaceMode, PodSandboxConfig, SecurityProfile_ProfileType } from '../cri';
 import {
   PullPolicy,
   type BerthServer,
@@ -19,9 +18,11 @@ import {
 import type { Image } from '../image/images';
 import { parseUser } from '../oci/user';
 import { runSandbox } from '../sandbox/run';
+import type { Sandboxes } from '../sandbox/sandboxes';
 import { imageByName, pullForPerson } from './berth-images';
 import type { BerthParts } from './berth-service';
 import { serverStream } from './handler';
+import { assertValidOptions, containerConfig, optionsOf, podConfig, type IdRange } from './person-config';
 
 type Send = (response: CreateResponse) => Promise<void>;
 
@@ -34,7 +35,7 @@ export function createRpc(parts: BerthParts, names: Names) {
       const { name } = reserved;
       const image = await bringImage(parts, ctx, request, send);
       await using undo = new Rollback(ctx.log);
-      const container = await make(parts, undo, request, name, image);
+      const container = await make(parts, ctx.steps, undo, request, name, image);
       await send({ created: { id: container.record.id, name } });
       undo.commit();
     }),
@@ -42,14 +43,16 @@ export function createRpc(parts: BerthParts, names: Names) {
 }
 
 /** Everything that can be known to be wrong before an image is pulled for it. */
-async function assertValid({ network, user, mounts }: CreateRequest): Promise<void> {
+async function assertValid(request: CreateRequest): Promise<void> {
+  const { network, user, mounts } = request;
+  assertValidOptions(request);
   if (!['', 'none', 'host'].includes(network)) {
     throw new BerthError('invalid_argument', `network ${JSON.stringify(network)} is not known`, {
       hint: 'it is none or host',
     });
   }
   if (user !== '') parseUser(user);
-  await Promise.all(mounts.map(assertMountable));
+  await Promise.all(mounts.filter(({ volume }) => volume === '').map(assertMountable));
 }
 
 async function assertMountable({ source, target }: Mount): Promise<void> {
@@ -90,28 +93,38 @@ const ofPerson = { runtimeHandler: '', owner: 'person' } as const;
 /** Takes a fraction of a second, so it is not broken off when the caller goes: it is undone as a whole then. */
 async function make(
   { log, sandboxes, containers }: BerthParts,
+  steps: Steps | undefined,
   undo: Rollback,
   request: CreateRequest,
   name: string,
   image: Image,
 ): Promise<Container> {
-  const ctx = Context.of(log);
+  const ctx = Context.of(log, { steps });
+  const options = optionsOf(request);
   try {
+    const ids = freeIds(sandboxes, options.usernsMode);
     const sandbox = await undo.step(
       'pod',
       () =>
         runSandbox(sandboxes, ctx, {
           ...ofPerson,
-          config: podConfig(request, name),
+          config: podConfig(request, name, ids),
+          ...(options.shmBytes === 0n ? {} : { shmBytes: options.shmBytes }),
+          extraHosts: options.extraHosts,
           isOffline: request.network === 'none',
         }),
       made => made && removePod(containers, Context.of(log), made),
     );
-    const config = containerConfig(request, name, image);
-    return await createContainer(containers, ctx, { sandbox, config, name, autoRemove: request.autoRemove });
+    const mounts = await Promise.all(request.mounts.map(mount => withVolume(containers, mount)));
+    const config = containerConfig({ ...request, mounts }, name, image.id, ids);
+    return await createContainer(containers, ctx, { sandbox, config, name, autoRemove: request.autoRemove, options });
   } catch (error) {
     throw withoutNotFound(error);
   }
+}
+
+async function withVolume({ volumes }: Containers, mount: Mount): Promise<Mount> {
+  return mount.volume === '' ? mount : { ...mount, source: (await volumes.provide(mount.volume)).path };
 }
 
 /** Here only an image is not found; a user that it lacks is a wrong request. */
@@ -120,56 +133,27 @@ function withoutNotFound(error: unknown): unknown {
   return new BerthError('invalid_argument', error.message, { cause: error });
 }
 
-function podConfig({ hostname, network, labels }: CreateRequest, name: string): PodSandboxConfig {
-  return PodSandboxConfig.fromPartial({
-    metadata: { name, uid: randomUUID(), namespace: 'berth', attempt: 0 },
-    hostname,
-    labels,
-    linux: { securityContext: { namespaceOptions: namespaces(network) } },
-  });
-}
+/** Ids of people's user namespaces begin here: above those of the node's users and of the kubelet's pods. */
+const FIRST_ID = 2 ** 31;
+const IDS_PER_POD = 65_536;
+const LAST_ID = 2 ** 32 - 2;
 
-function containerConfig(request: CreateRequest, name: string, image: Image): ContainerConfig {
-  const { entrypoint, args } = request;
-  // Set, it replaces the image's; when it is empty, the first argument is the command.
-  const command = entrypoint === undefined ? [] : entrypoint === '' ? args.slice(0, 1) : [entrypoint];
-  if (entrypoint === '' && args.length === 0) {
-    throw new BerthError('invalid_argument', 'no command: the entrypoint is taken away and none is given instead', {
-      hint: 'give a command',
+/** The ids for `--userns auto`: so many that no other pod has; undefined for the node's user namespace. */
+function freeIds(sandboxes: Sandboxes, usernsMode: string): IdRange | undefined {
+  if (usernsMode === '' || usernsMode === 'host') return undefined;
+  const [, size = String(IDS_PER_POD)] = /^auto(?::size=(\d{1,9}))?$/.exec(usernsMode) ?? [undefined, '0'];
+  const count = Number(size);
+  if (count < 1) {
+    throw new BerthError('invalid_argument', `--userns ${usernsMode} is not known`, {
+      hint: 'it is host, auto or auto:size=65536',
     });
   }
-  return ContainerConfig.fromPartial({
-    metadata: { name, attempt: 0 },
-    image: { image: image.id, userSpecifiedImage: request.image },
-    command,
-    args: entrypoint === '' ? args.slice(1) : args,
-    workingDir: request.workingDir,
-    envs: request.env,
-    mounts: request.mounts.map(({ source, target, readonly }) => ({
-      hostPath: source,
-      containerPath: target,
-      readonly,
-    })),
-    labels: request.labels,
-    tty: request.tty,
-    stdin: request.stdin,
-    stdinOnce: request.stdinOnce,
-    linux: {
-      securityContext: {
-        namespaceOptions: namespaces(request.network),
-        runAsUsername: request.user,
-        noNewPrivs: false,
-        seccomp: { profileType: SecurityProfile_ProfileType.RuntimeDefault },
-      },
-    },
-  });
-}
-
-/** Without a network of its own a pod has the loopback device only. */
-function namespaces(network: string) {
-  return {
-    network: network === 'host' ? NamespaceMode.NODE : NamespaceMode.POD,
-    pid: NamespaceMode.CONTAINER,
-    ipc: NamespaceMode.POD,
-  };
+  const taken = sandboxes
+    .list()
+    .flatMap(({ record: { userns } }) => (userns ? [userns.uid, userns.gid] : []))
+    .sort((a, b) => a.first - b.first);
+  let first = FIRST_ID;
+  for (const range of taken) if (range.first < first + count) first = Math.max(first, range.first + range.count);
+  if (first + count - 1 > LAST_ID) throw new BerthError('resource_exhausted', '--userns auto: no ids are left');
+  return { first, count };
 }

@@ -14,6 +14,7 @@ import type { Image, Images, OnProgress, PulledImage } from '../image/images';
 import { digestForm, familiarForm, parseReference, tagForm } from '../image/reference';
 import type { BerthParts } from './berth-service';
 import { ProgressFeed } from './berth-progress';
+import { dockerImage } from './docker-view';
 import { serverStream, unary } from './handler';
 import { jsonText } from './json';
 
@@ -194,9 +195,11 @@ function byAge(a: BerthImage, b: BerthImage): number {
   return a.createdAtNs === b.createdAtNs ? 0 : a.createdAtNs < b.createdAtNs ? 1 : -1;
 }
 
-function inspected({ id, tags, digests, sizeBytes, pinned, config, layers }: Image): object {
+function inspected(image: Image): object {
+  const { id, tags, digests, sizeBytes, pinned, config, layers } = image;
   const { createdNs, diffIds: _, ...rest } = config;
   return {
+    ...dockerImage(image),
     id,
     tags,
     digests,

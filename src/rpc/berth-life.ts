@@ -7,7 +7,7 @@ import { relaunchContainer } from '../container/relaunch';
 import { startContainer } from '../container/start';
 import { tell } from '../container/tell';
 import type { ContainersServer } from '../cri/generated/berth/v1/containers';
-import { nameOf, stopForPerson } from './berth-containers';
+import { nameOf, noteStopped, stopForPerson } from './berth-containers';
 import type { BerthParts } from './berth-service';
 import { unary } from './handler';
 import { BerthError } from '../base/errors';
@@ -51,6 +51,7 @@ async function restart(
     });
   }
   await stopForPerson(containers, ctx, container, timeoutSeconds);
+  await noteStopped(containers, container, false);
   await relaunchContainer(containers, container);
   await startContainer(containers, ctx, container);
   tell(containers, container, 'restart');

@@ -4,25 +4,28 @@ import type { LayerProgress as ImageLayerProgress } from '../image/images';
 const MIN_INTERVAL_MS = 100;
 
 /**
- * What a person sees of a pull: at most ten messages a second, each with the
- * layers that changed; the first comes at once, with all of them. A client who
- * reads slowly gets fewer.
+ * What a person sees of layers on their way: at most ten messages a second, each
+ * with the layers that changed; the first comes at once, with all of them. A
+ * client who reads slowly gets fewer.
  */
-export class ProgressFeed implements AsyncDisposable {
-  private readonly changed = new Map<string, LayerProgress>();
+export class LayerFeed<Event extends { readonly layer: string }, Message> implements AsyncDisposable {
+  private readonly changed = new Map<string, Message>();
   private timer: NodeJS.Timeout | undefined;
   private sending: Promise<void> = Promise.resolve();
   private nextAt = 0;
 
-  constructor(private readonly send: (progress: PullProgress) => Promise<void>) {}
+  constructor(
+    private readonly toMessage: (event: Event) => Message,
+    private readonly send: (progress: { layers: Message[] }) => Promise<void>,
+  ) {}
 
-  readonly take = (event: ImageLayerProgress): void => {
-    this.changed.set(event.layer, layerProgress(event));
+  readonly take = (event: Event): void => {
+    this.changed.set(event.layer, this.toMessage(event));
     // Never at once: a pull announces its layers one after the other.
     this.timer ??= setTimeout(() => void this.flush(), Math.max(0, this.nextAt - performance.now()));
   };
 
-  /** Sends what was not sent yet. The pull has ended, well or not. */
+  /** Sends what was not sent yet. The work has ended, well or not. */
   async end(): Promise<void> {
     await this.flush();
   }
@@ -43,6 +46,13 @@ export class ProgressFeed implements AsyncDisposable {
     this.timer = undefined;
     const [next] = this.changed.values();
     if (next) this.timer = setTimeout(() => void this.flush(), MIN_INTERVAL_MS);
+  }
+}
+
+/** Of a pull, a load or an import. */
+export class ProgressFeed extends LayerFeed<ImageLayerProgress, LayerProgress> {
+  constructor(send: (progress: PullProgress) => Promise<void>) {
+    super(layerProgress, send);
   }
 }
 

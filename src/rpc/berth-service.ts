@@ -22,11 +22,16 @@ import { imageRpcs } from './berth-images';
 import { lifeRpcs } from './berth-life';
 import { logRpcs } from './berth-logs';
 import { pullRpcs } from './berth-pulls';
+import { infoRpc, type InfoConfig } from './berth-info';
+import { podRpcs } from './berth-pods';
+import { sizesRpc } from './berth-sizes';
+import { volumeRpcs } from './berth-volumes';
 import { complete, unary } from './handler';
 
 export interface BerthParts {
   log: Logger;
   version: string;
+  config: InfoConfig;
   images: Images;
   sandboxes: Sandboxes;
   containers: Containers;
@@ -61,6 +66,10 @@ export function containersService(parts: BerthParts, names: Names): UntypedServi
     ...lifeRpcs(parts, names),
     ...copyRpcs(parts),
     ...diffRpc(parts),
+    ...sizesRpc(parts),
+    ...volumeRpcs(parts),
+    ...podRpcs(parts),
+    ...infoRpc(parts),
   } satisfies Partial<ContainersServer>;
   return complete(ContainersService, built);
 }

@@ -1,13 +1,10 @@
 import {
   Metadata,
-  ResponderBuilder,
-  ServerInterceptingCall,
   status,
   type handleBidiStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
   type ServerDuplexStream,
-  type ServerInterceptor,
   type ServerUnaryCall,
   type ServerWritableStream,
   type ServiceDefinition,
@@ -17,7 +14,7 @@ import {
 import { Context } from '../base/context';
 import { BerthError, kindOf, messageOf, type ErrorKind } from '../base/errors';
 import type { Logger } from '../base/log';
-import type { Metrics } from '../metrics/metrics';
+import { stepsOf } from './observe';
 
 /** The one place that knows gRPC codes. */
 const CODE_OF_KIND: Readonly<Record<ErrorKind, status>> = {
@@ -169,11 +166,15 @@ interface CallScope {
 }
 
 /** Opens the context of a call: it ends when the caller goes away. */
-function begin(log: Logger, name: string, call: { on(event: 'cancelled', then: () => void): unknown }): CallScope {
+function begin(
+  log: Logger,
+  name: string,
+  call: { metadata: Metadata; on(event: 'cancelled', then: () => void): unknown },
+): CallScope {
   const gone = new AbortController();
   const startedAt = performance.now();
   call.on('cancelled', () => gone.abort());
-  const ctx = Context.of(log.with({ rpc: name }), { signal: gone.signal });
+  const ctx = Context.of(log.with({ rpc: name }), { signal: gone.signal, steps: stepsOf(call.metadata) });
   return {
     ctx,
     end: error => {
@@ -195,35 +196,6 @@ function begin(log: Logger, name: string, call: { on(event: 'cancelled', then: (
 
 function stackOf(error: unknown): string | undefined {
   return error instanceof Error ? error.stack : undefined;
-}
-
-/** Counts every call as it ends. What a client calls is its own invention unless it is one of `services`. */
-export function counting(metrics: Metrics, services: readonly ServiceDefinition[]): ServerInterceptor {
-  const known = new Set(services.flatMap(service => Object.values(service).map(({ path }) => path)));
-  return ({ path }, call) => {
-    const [, service = '', method = ''] = known.has(path) ? path.split('/') : ['', 'other', 'other'];
-    const startedAt = performance.now();
-    let isOpen = true;
-    const end = (code: status) => {
-      if (isOpen) metrics.rpcEnded(service, method, status[code], (performance.now() - startedAt) / 1000);
-      isOpen = false;
-    };
-    const responder = new ResponderBuilder()
-      .withStart(next =>
-        next({
-          onReceiveMetadata: (metadata, go) => go(metadata),
-          onReceiveMessage: (message, go) => go(message),
-          onReceiveHalfClose: go => go(),
-          onCancel: () => end(status.CANCELLED),
-        }),
-      )
-      .withSendStatus((sent, next) => {
-        end(sent.code);
-        next(sent);
-      })
-      .build();
-    return new ServerInterceptingCall(call, responder);
-  };
 }
 
 /** Fills a service up: RPCs that are not built answer UNIMPLEMENTED with a sentence. */

@@ -7,6 +7,7 @@ import {
   type StatusResponse,
   type VersionResponse,
 } from '../cri';
+import type { CgroupDriverName } from '../cgroup/groups';
 import type { Config } from '../config';
 import type { PodNetwork } from '../network/pod-network';
 import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
@@ -78,6 +79,6 @@ function runtimeReady(): { isReady: boolean; reason: string; message: string } {
 }
 
 /** The cgroup driver that the kubelet must use, too. */
-export function runtimeConfig(): RuntimeConfigResponse {
-  return { linux: { cgroupDriver: CgroupDriver.CGROUPFS } };
+export function runtimeConfig(driver: CgroupDriverName): RuntimeConfigResponse {
+  return { linux: { cgroupDriver: driver === 'systemd' ? CgroupDriver.SYSTEMD : CgroupDriver.CGROUPFS } };
 }

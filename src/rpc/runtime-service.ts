@@ -24,6 +24,7 @@ import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
 import { podCidrs } from '../network/pod-cidrs';
 import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 import { updateSandbox } from '../sandbox/update';
+import type { Facts } from '../stats/metrics/facts';
 import type { Readings } from '../stats/readings';
 import type { StreamingServer } from '../streaming/server';
 import { batches } from './batches';
@@ -34,6 +35,7 @@ import { complete, serverStream, unary } from './handler';
 import { jsonText } from './json';
 import * as info from './runtime-info';
 import { containerItem, listedContainers, listedSandboxes, podItem } from './runtime-lists';
+import { metricsRpcs } from './runtime-metrics';
 import { statsRpcs } from './runtime-stats';
 import { streamingRpcs } from './runtime-streaming';
 import { containerStatus, podSandboxStatus } from './to-cri';
@@ -47,6 +49,7 @@ export interface RuntimeServiceParts {
   userNamespaces: UserNamespaceSupport;
   streaming: StreamingServer;
   readings: Readings;
+  facts: Facts;
 }
 
 type Built = Partial<{ [Name in keyof RuntimeServiceServer]: RuntimeServiceServer[Name] }>;
@@ -60,6 +63,7 @@ export function runtimeService(parts: RuntimeServiceParts): UntypedServiceImplem
     ...eventRpcs(parts),
     ...streamingRpcs(parts),
     ...statsRpcs({ ...parts, root: parts.config.root }),
+    ...metricsRpcs(parts),
   } satisfies Built;
   return complete(RuntimeServiceService, built);
 }
@@ -70,7 +74,7 @@ function infoRpcs({ log, config, version, containers, sandboxes: { network }, us
     status: unary(log, 'Status', request =>
       info.status(config, network, userNamespaces, request.verbose, containers.runtimes.list()),
     ),
-    runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig()),
+    runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig(containers.cgroups.driver)),
     updateRuntimeConfig: unary(log, 'UpdateRuntimeConfig', async ({ runtimeConfig }) => {
       await network.setPodCidrs(podCidrs(runtimeConfig?.networkConfig?.podCidr ?? ''));
       return {};

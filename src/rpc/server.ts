@@ -3,9 +3,8 @@ import { connect } from 'node:net';
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { BerthError, errnoOf, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
-import { noMetrics, type Metrics } from '../metrics/metrics';
 import { acceptEncoded } from './encoded';
-import { counting } from './handler';
+import { observing, type Observers } from './observe';
 
 /** A request may be this big: the CRI's own clients allow as much. grpc-js's default is 4 MiB. */
 const MAX_RECEIVE_BYTES = 16 * 1024 * 1024;
@@ -28,22 +27,15 @@ export async function serve(
   path: string,
   services: readonly Service[],
   log: Logger,
-  metrics: Metrics = noMetrics,
+  observers: Observers = {},
 ): Promise<RpcServer> {
   await removeStale(path);
+  const definitions = services.map(({ definition }) => definition);
   const server = new Server({
     'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
     'grpc.max_send_message_length': MAX_SEND_BYTES,
-    ...(metrics === noMetrics
-      ? {}
-      : {
-          interceptors: [
-            counting(
-              metrics,
-              services.map(({ definition }) => definition),
-            ),
-          ],
-        }),
+    // Without anybody who wants to know, calls go through nothing.
+    interceptors: observers.metrics || observers.traces ? [observing(observers, definitions)] : [],
   });
   for (const { definition, implementation } of services) server.addService(acceptEncoded(definition), implementation);
   await bind(server, path);

@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import { Rollback, together } from '../base/rollback';
@@ -33,6 +34,7 @@ async function revive(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Pro
   const { record } = sandbox;
   await using undo = new Rollback(ctx.log);
   await unpin(paths);
+  await rm(paths.dir, { recursive: true, force: true });
   await makeFiles(mkdirs([paths.dir, paths.namespaces], 0o700));
   const [{ pinned, attachment }] = await together([
     makeNetwork(undo, sandboxes, watch, record, config),

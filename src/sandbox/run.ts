@@ -4,7 +4,6 @@ import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import { randomHexId, type SandboxId } from '../base/ids';
-import type { Logger } from '../base/log';
 import { Rollback, together } from '../base/rollback';
 import { PodSandboxConfig, type PodSandboxMetadata } from '../cri';
 import { Stopwatch } from '../base/stopwatch';
@@ -18,7 +17,7 @@ import { podUserNamespace } from '../oci/user-namespace';
 import { makeFiles, mkdirs, removeTree, type FileCall } from '../process/files';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmountAll } from '../process/pin';
-import { cgroupParentOf, makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
+import { makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
 import { selinuxHost } from './security-modules';
 import { watchInit } from './watch';
 import type { Owner, Sandbox, Sandboxes, SandboxPaths, SandboxRecord } from './sandboxes';
@@ -27,6 +26,10 @@ export interface RunSandboxRequest {
   config: PodSandboxConfig;
   runtimeHandler: string;
   owner: Owner;
+  /** Bytes of /dev/shm; absent: 64 MiB. */
+  shmBytes?: bigint;
+  /** Lines of /etc/hosts beside the pod's own. */
+  extraHosts?: readonly { name: string; address: string }[];
   /** A network of its own with the loopback device alone, whatever the node has for others. */
   isOffline?: boolean;
 }
@@ -41,16 +44,18 @@ export async function runSandbox(sandboxes: Sandboxes, ctx: Context, request: Ru
   const metadata = checked(sandboxes, request);
   const key = `${request.owner}/${metadata.namespace}/${metadata.name}/${metadata.uid}/${metadata.attempt}`;
   const isSame = (sandbox: Sandbox) => sandbox.record.state === 'ready' && keyOf(sandbox) === key;
-  return ctx.race(
-    sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx.log, request)),
-  );
+  return ctx.race(sandboxes.runs.run(key, async () => sandboxes.list().find(isSame) ?? make(sandboxes, ctx, request)));
 }
 
 /** Nobody's call ends it: who asked first may go away while others wait. */
-async function make(sandboxes: Sandboxes, log: Logger, request: RunSandboxRequest): Promise<Sandbox> {
+async function make(
+  sandboxes: Sandboxes,
+  { log, steps }: Pick<Context, 'log' | 'steps'>,
+  request: RunSandboxRequest,
+): Promise<Sandbox> {
   const { config, owner } = request;
-  const watch = new Stopwatch();
-  const fresh = newRecord(request);
+  const watch = new Stopwatch('RunPodSandbox', steps);
+  const fresh = newRecord(sandboxes, request);
   const hasNetwork = fresh.ownNetwork && !fresh.isOffline;
   const planned = hasNetwork ? await sandboxes.network.plan(fresh.id, config, networkOwner(owner)) : undefined;
   const limits = podLimits(config, sandboxes.podPidsLimit);
@@ -140,13 +145,16 @@ export function networkOwner(owner: Owner): 'cri' | 'person' {
   return owner === 'cri' ? 'cri' : 'person';
 }
 
-function newRecord({ config, runtimeHandler, owner, isOffline }: RunSandboxRequest): SandboxRecord {
+function newRecord(
+  { cgroups }: Sandboxes,
+  { config, runtimeHandler, owner, isOffline, shmBytes, extraHosts }: RunSandboxRequest,
+): SandboxRecord {
   const id = randomHexId() as SandboxId;
   const options = config.linux?.securityContext?.namespaceOptions;
   const { network, ipc } = podNamespaces(options);
   const userns = podUserNamespace(options);
   const ownNetwork = network === 'pod';
-  const cgroupParent = cgroupParentOf(config);
+  const cgroupParent = config.linux?.cgroupParent ?? '';
   return {
     version: 1,
     id,
@@ -160,7 +168,10 @@ function newRecord({ config, runtimeHandler, owner, isOffline }: RunSandboxReque
     ...(isOffline ? { isOffline } : {}),
     ownIpc: ipc === 'pod',
     ...(userns ? { userns } : {}),
-    cgroupParent: cgroupParent === '' ? `/berth/${id}` : cgroupParent,
+    ...(shmBytes === undefined ? {} : { shmBytes }),
+    ...(extraHosts && extraHosts.length > 0 ? { extraHosts } : {}),
+    cgroupDriver: cgroups.driver,
+    cgroupParent: cgroupParent === '' ? cgroups.ownParentPath(id) : cgroups.parentPath(cgroupParent),
     ownsCgroupParent: cgroupParent === '',
   };
 }
@@ -224,7 +235,7 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
       utsPath: record.ownNetwork ? paths.uts : undefined,
       pidPath: pid === 'shared' ? paths.pid : undefined,
       shmPath: paths.shm,
-      shmBytes: SHM_BYTES,
+      shmBytes: record.shmBytes ?? SHM_BYTES,
       fileLabel: await fileLabel(record, config),
       sysctls: config.linux?.sysctls ?? {},
       userns: record.userns && { ...record.userns, path: paths.user },
@@ -240,12 +251,12 @@ async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Pr
 
 /** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */
 export async function writePodFiles(
-  { userns, ownIpc, hostname }: SandboxRecord,
+  { userns, ownIpc, hostname, extraHosts }: SandboxRecord,
   config: PodSandboxConfig,
   paths: SandboxPaths,
   ips: readonly string[],
 ): Promise<void> {
-  const files = Object.entries(await podFiles(config, hostname, ips));
+  const files = Object.entries(await podFiles(config, hostname, ips, extraHosts));
   const made = files.map(([name, data]): FileCall => ({
     call: 'create',
     path: join(paths.dir, name),

@@ -7,7 +7,7 @@ import type { Leftover } from '../base/rollback';
 import type { Lap } from '../base/stopwatch';
 import { SingleFlight } from '../base/single-flight';
 import { assertMove, type Moves } from '../base/state-machine';
-import type { Cgroups } from '../cgroup/groups';
+import type { CgroupDriverName, Cgroups } from '../cgroup/groups';
 import { PodSandboxConfig } from '../cri';
 import { Events } from '../events/events';
 import { POD_FILES } from '../network/pod-files';
@@ -45,8 +45,14 @@ export interface SandboxRecord {
   ownIpc: boolean;
   /** The user namespace that owns the pod's other namespaces; absent: the host's. */
   userns?: IdMappings;
+  /** Of its /dev/shm; absent: 64 MiB. */
+  shmBytes?: bigint;
+  /** Lines of /etc/hosts that a person has asked for. */
+  extraHosts?: readonly { name: string; address: string }[];
   /** The init of a shared PID namespace. */
   pause?: { pid: number; pidStartTime: bigint } | undefined;
+  /** Who made its cgroups; absent: cgroupfs. */
+  cgroupDriver?: CgroupDriverName;
   /** Cgroup under which the pod's containers lie. */
   cgroupParent: string;
   /** True when berth made `cgroupParent` and removes it. */

@@ -90,7 +90,8 @@ export class Readings {
     return { atMs: Date.now(), monotonicMs: performance.now(), of };
   }
 
-  private async interfaces(sandboxes: readonly Sandbox[]): Promise<Map<Sandbox, InterfaceCounters[]>> {
+  /** Of the pods that have a network of their own. */
+  async interfaces(sandboxes: readonly Sandbox[]): Promise<Map<Sandbox, InterfaceCounters[]>> {
     const own = sandboxes.filter(({ record }) => record.state === 'ready' && record.ownNetwork);
     const counters = await readNetworks(own.map(({ record }) => this.sandboxes.paths(record.id).network));
     return new Map(own.map((sandbox, i) => [sandbox, counters[i] ?? []]));

@@ -30,6 +30,10 @@ const web: Container = {
   reason: '',
   labels: {},
   pod: undefined,
+  health: '',
+  mounts: [],
+  network: 'none',
+  restarts: 0,
 };
 
 const job: Container = {
@@ -208,7 +212,7 @@ describe('berth inspect', () => {
     });
     const both = await berth(daemon, ['inspect', 'web', 'alpine', 'nope']);
     assert.equal(both.stdout, '[\n{ "startedAtNs": 1700000000123456789 },\n{ "id": "sha256:1" }\n]\n');
-    assert.equal(both.stderr, 'berth: no container or image is named nope\n');
+    assert.equal(both.stderr, 'berth: no container, image or volume is named nope\n');
     assert.equal(both.code, 1);
 
     const image = await berth(daemon, ['inspect', '--type', 'image', 'web']);

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Metadata, Server, ServerCredentials, status, type StatusObject } from '@grpc/grpc-js';
 import { BerthService, type BerthServer } from '../../src/cri/generated/berth/v1/berth';
+import { ContainersService, type ContainersServer } from '../../src/cri/generated/berth/v1/containers';
 
 /** A gRPC server on a unix socket that answers what a test gives it, and UNIMPLEMENTED for the rest. */
 export class FakeDaemon implements AsyncDisposable {
@@ -19,6 +20,8 @@ export class FakeDaemon implements AsyncDisposable {
     const socket = join(folder, 'berth.sock');
     const server = new Server();
     server.addService(BerthService, handlers as BerthServer);
+    const volumes: Partial<ContainersServer> = { listVolumes: (_, reply) => reply(null, { volumes: [] }) };
+    server.addService(ContainersService, volumes as ContainersServer);
     await new Promise<void>((resolve, reject) => {
       server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), error =>
         error ? reject(error) : resolve(),

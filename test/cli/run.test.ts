@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { LayerProgress_Phase as Phase, PullPolicy } from '../../src/cri/generated/berth/v1/berth';
+import { RunOptions } from '../../src/cri/generated/berth/v1/run';
 import { berth, startBerth } from './berth';
 import { FakeContainer, fakeId } from './fake-container';
 import { FakeDaemon, Wire, failure } from './fake-daemon';
@@ -116,8 +117,8 @@ describe('berth run', () => {
       workingDir: '/srv',
       user: '1000:100',
       mounts: [
-        { source: '/data', target: '/data', readonly: true },
-        { source: resolve('./x'), target: '/x', readonly: false },
+        { source: '/data', target: '/data', readonly: true, propagation: '', volume: '' },
+        { source: resolve('./x'), target: '/x', readonly: false, propagation: '', volume: '' },
       ],
       hostname: 'ship',
       network: 'host',
@@ -126,6 +127,7 @@ describe('berth run', () => {
       tty: false,
       stdin: false,
       stdinOnce: false,
+      options: RunOptions.fromPartial({}),
     });
   });
 

@@ -16,6 +16,7 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startTimeOf } from '../../src/process/identity';
 import { testCgroupParent } from './cgroup-parent';
+import { FakeSystemd } from './fake-systemd';
 import { patience } from './patience';
 import { repoRoot } from './repo';
 
@@ -37,7 +38,15 @@ export interface DaemonOptions {
    * have some; else what the machine has.
    */
   cgroups?: 'v2' | 'v1 and bare v2';
+  /**
+   * Its cgroups are made by systemd: the `host`'s, in the whole tree, for guests that are a test's own; or a `fake` one, in
+   * the daemon's part of the tree.
+   */
+  systemd?: 'fake' | 'host';
 }
+
+/** Where a daemon's cgroups are that are made by the host's systemd. */
+const HOST_SLICES = ['/sys/fs/cgroup/berth.slice', '/sys/fs/cgroup/kubepods.slice'];
 
 /**
  * A berthd of its own: fresh directories, a mount namespace whose `/` is shared as on a node, and a cgroup subtree that
@@ -56,6 +65,8 @@ export class TestDaemon implements AsyncDisposable {
   private constructor(
     readonly dir: string,
     private readonly world: World,
+    /** Who makes its cgroups, when that was asked for. */
+    readonly systemd: FakeSystemd | undefined,
   ) {
     this.root = join(dir, 'root');
     this.state = join(dir, 'state');
@@ -78,8 +89,11 @@ export class TestDaemon implements AsyncDisposable {
   /** Everything but the start. */
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
     const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'));
-    const daemon = new TestDaemon(dir, await World.make(basename(dir), options));
-    const { config = '' } = options;
+    const world = await World.make(basename(dir), options);
+    const systemd =
+      options.systemd === 'fake' ? await FakeSystemd.start(join(dir, 'bus'), world.cgroupRoots) : undefined;
+    const daemon = new TestDaemon(dir, world, systemd);
+    const config = driverConfig(options) + (options.config ?? '');
     // The machine's own network is left alone, unless a test with a network of its own says what it wants there.
     const network = config.includes('[network]') ? '' : '\n[network]\nembedded = "none"\n';
     writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${config}${network}`);
@@ -130,9 +144,9 @@ export class TestDaemon implements AsyncDisposable {
   }
 
   /** Starts it for a run that is expected to fail; its status and what it said. */
-  async runToEnd(more: string[] = []): Promise<{ code: number; said: string }> {
+  async runToEnd(more: string[] = [], env: Record<string, string> = {}): Promise<{ code: number; said: string }> {
     const start = this.log.length;
-    const code = await this.spawn(more).ended;
+    const code = await this.spawn(more, env).ended;
     return { code, said: this.log.slice(start) };
   }
 
@@ -163,6 +177,7 @@ export class TestDaemon implements AsyncDisposable {
     const pods = join(this.state, 'sandboxes');
     const ids = existsSync(pods) ? readdirSync(pods) : [];
     await this.world.destroy();
+    await this.systemd?.stop();
     for (const pid of podInits({ ids })) killIfThere(pid);
     rmSync(this.dir, { recursive: true, force: true });
   }
@@ -177,7 +192,11 @@ export class TestDaemon implements AsyncDisposable {
     const namespaces = ['mnt', 'net'].map((ns, i) => `--${['mount', 'net'][i]}=/proc/${this.holderPid}/ns/${ns}`);
     const child = spawn('nsenter', [...namespaces, ...PROGRAM, ...flags], {
       stdio: ['ignore', 'ignore', 'pipe'],
-      env: { PATH: process.env['PATH'], ...env },
+      env: {
+        PATH: process.env['PATH'],
+        ...(this.systemd ? { DBUS_SYSTEM_BUS_ADDRESS: this.systemd.address } : {}),
+        ...env,
+      },
     });
     this.child = child;
     child.stderr.setEncoding('utf8').on('data', (text: string) => (this.log += text));
@@ -198,16 +217,23 @@ export class TestDaemon implements AsyncDisposable {
   }
 }
 
+/** Where systemd is not the init, it has to be asked for. */
+function driverConfig({ systemd }: DaemonOptions): string {
+  return systemd === 'fake' ? '[runtime]\ncgroup_driver = "systemd"\n' : '';
+}
+
 /** A mount namespace with a shared `/`, and in it a part of each cgroup hierarchy in place of the whole. */
 class World {
   private constructor(
     private readonly holder: ChildProcess,
     readonly holderPid: number,
     readonly cgroupRoots: readonly string[],
+    /** Whether the roots were made for it. */
+    private readonly isOwn: boolean,
   ) {}
 
-  static async make(name: string, { cgroups, ownNetwork = false }: DaemonOptions): Promise<World> {
-    const mounts = cgroupMounts();
+  static async make(name: string, { cgroups, ownNetwork = false, systemd }: DaemonOptions): Promise<World> {
+    const mounts = systemd === 'host' ? [] : cgroupMounts();
     const shown = mounts.filter(({ type }) => cgroups !== 'v2' || type === 'cgroup2');
     const hidden = mounts.filter(mount => !shown.includes(mount)).map(({ mountpoint }) => `umount ${mountpoint}`);
     const mountpoints = shown.map(({ mountpoint }) => mountpoint);
@@ -219,7 +245,9 @@ class World {
     const bares = bare.map(at => `mount --bind /dev/null ${join(at, 'cgroup.controllers')}`);
     const loopback = ownNetwork ? ['ip link set lo up'] : [];
     // Private so far, as unshare(1) makes it: nothing of this is seen outside.
-    const setUp = [...hidden, 'mount --make-rshared /', ...binds, ...bares, ...loopback];
+    // Its cgroups are a part of the tree, where systemd makes none: `auto` is cgroupfs there.
+    const noSystemd = existsSync('/run/systemd') && systemd !== 'host' ? ['mount -t tmpfs none /run/systemd'] : [];
+    const setUp = [...hidden, 'mount --make-rshared /', ...binds, ...bares, ...noSystemd, ...loopback];
     const script = ['set -e', ...setUp, 'echo ready', 'exec cat'].join('\n');
     // It ends with its standard input, so also when the tests are killed.
     const holder = spawn('unshare', [ownNetwork ? '-mn' : '-m', 'sh', '-c', script], {
@@ -231,7 +259,8 @@ class World {
     closed.catch(() => undefined);
     await Promise.race([once(holder.stdout, 'data'), closed]);
     if (holder.pid === undefined) throw new Error('unshare has no pid');
-    return new World(holder, holder.pid, roots);
+    const isOwn = systemd !== 'host';
+    return new World(holder, holder.pid, isOwn ? roots : HOST_SLICES, isOwn);
   }
 
   async destroy(): Promise<void> {
@@ -244,7 +273,7 @@ class World {
     }
     const closed = once(this.holder, 'close');
     if (this.holder.exitCode === null && this.holder.kill('SIGKILL')) await closed;
-    for (const dir of this.cgroupRoots) await removeCgroupTree(dir);
+    if (this.isOwn) for (const dir of this.cgroupRoots) await removeCgroupTree(dir);
   }
 }
 
@@ -289,6 +318,7 @@ async function removeCgroupTree(dir: string): Promise<void> {
 
 /** Names of the cgroups directly below a directory. */
 export function cgroupsBelow(dir: string): string[] {
+  if (!existsSync(dir)) return [];
   return readdirSync(dir, { withFileTypes: true })
     .filter(entry => entry.isDirectory())
     .map(entry => entry.name);

@@ -13,7 +13,8 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   metrics: ['base'],
   store: ['base'],
   native: ['base'],
-  cgroup: ['base', 'native'],
+  dbus: ['base'],
+  cgroup: ['base', 'native', 'dbus'],
   oci: ['base', 'cri', 'config', 'native (types)'],
   network: ['base', 'cri', 'config'],
   image: ['base', 'cri', 'config', 'events', 'metrics', 'native', 'store'],
@@ -31,7 +32,7 @@ const layers: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Wiring and argv. */
-const mayImportAll = ['daemon.ts', 'main.ts'];
+const mayImportAll = ['daemon.ts', 'main.ts', 'measure.ts'];
 /** Folders whose sub-folders are composed by the files directly in them, and by nobody else. */
 const composedFolders = ['image'];
 /** Programs are started by the addon (or by a person's command line, which is not the daemon). */

@@ -121,6 +121,16 @@ describe('with all controllers of cgroup v2, a container', function () {
     }
   });
 
+  it('leaves the options of the host’s cgroup2 as they are, a privileged one, too', async () => {
+    const options = () => / - cgroup2 \S+ (.*)/.exec(readFileSync('/proc/self/mountinfo', 'utf8'))?.[1];
+    const before = options();
+    assert.match(before ?? '', /nsdelegate/);
+    const security = { privileged: true };
+    const { stdout } = await node().run(['sh', '-c', 'cat /sys/fs/cgroup/cgroup.controllers'], { security });
+    assert.match(stdout, /memory/);
+    assert.equal(options(), before);
+  });
+
   it('has files of all controllers in its own view of the tree', async () => {
     const id = await start({ cpuShares: 512 });
     const seen = (await node().exec(id, ['ls', '/sys/fs/cgroup'])).trim().split('\n');

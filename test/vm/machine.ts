@@ -55,7 +55,7 @@ function options({ base, disks, consoleLog }: Machine): string[] {
     ...disks.map((file, i) => [`disk${i}`, `file=${file},format=raw,readonly=on`]),
   ];
   const kernel =
-    'root=/dev/nvme0n1 rw console=ttyS0 systemd.unified_cgroup_hierarchy=1 panic=-1 mitigations=off audit=0 hugepages=16';
+    'root=/dev/nvme0n1 rw console=ttyS0 systemd.unified_cgroup_hierarchy=1 panic=-1 mitigations=off no_timer_check audit=0 hugepages=16';
   return [
     ...['-M', 'q35', '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none'],
     ...['-accel', accel, '-cpu', 'max', '-smp', CPUS, '-m', MEMORY],

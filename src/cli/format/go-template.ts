@@ -235,8 +235,8 @@ class Parser {
     }
     const operand = this.operand();
     if (!operand) throw this.wrong('an action is empty');
-    if (piped || this.operands().length > 0) throw this.wrong('only functions take arguments');
-    return operand;
+    const args = [...this.operands(), ...(piped ? [piped] : [])];
+    return args.length === 0 ? operand : this.callField(operand, args);
   }
 
   private call(name: string, args: readonly Expression[]): Expression {
@@ -249,6 +249,15 @@ class Parser {
       } catch (error) {
         throw this.wrong(`${name}: ${error instanceof Error ? error.message : String(error)}`);
       }
+    };
+  }
+
+  /** `.Label "key"`: what docker has as a method. */
+  private callField(field: Expression, args: readonly Expression[]): Expression {
+    return scope => {
+      const found = field(scope);
+      if (typeof found !== 'function') throw this.wrong('only functions take arguments');
+      return (found as (...values: Value[]) => Value)(...args.map(arg => arg(scope)));
     };
   }
 

@@ -1,9 +1,6 @@
 import { BerthError } from '../../base/errors';
 import { table } from './table';
-import { parseTemplate, type Template } from './template';
-
-/** A line of a list, under the names that docker's templates have for its fields. */
-export type Fields = Readonly<Record<string, string>>;
+import { parseTemplate, type Fields, type Template } from './template';
 
 /** What `--format` of a list says: a table of these fields, one object a line, or a template. */
 export type ListFormat =
@@ -65,8 +62,12 @@ export function listing(
       const shown = format.fields ?? columns;
       return table(
         shown.map(field => headers[field] ?? field.toUpperCase()),
-        rows.map(({ fields }) => shown.map(field => fields[field] ?? '')),
+        rows.map(({ fields }) => shown.map(field => textOf(fields[field]))),
       );
     }
   }
+}
+
+function textOf(value: Fields[string] | undefined): string {
+  return typeof value === 'string' ? value : '';
 }

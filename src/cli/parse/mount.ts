@@ -1,19 +1,97 @@
 import { resolve } from 'node:path';
 import { BerthError } from '../../base/errors';
 import type { Mount } from '../../cri/generated/berth/v1/berth';
+import type { Tmpfs } from '../../cri/generated/berth/v1/run';
 
-/** The value of `-v`: SOURCE:TARGET[:ro|rw]. A source that is a relative path counts from the current directory. */
+const PROPAGATION = /^r?(private|slave|shared)$/;
+
+/** The value of `-v`: SOURCE:TARGET[:OPTIONS]. A source that is a relative path counts from the current directory; a bare name is a volume. */
 export function parseMount(text: string): Mount {
-  const [source = '', target = '', access = 'rw', ...rest] = text.split(':');
+  const [source = '', target = '', options = '', ...rest] = text.split(':');
   if (source === '' || target === '' || rest.length > 0) throw wrong(text, 'it is not SOURCE:TARGET[:ro]');
-  if (!source.includes('/') && source !== '.' && source !== '..') {
-    throw wrong(text, `"${source}" would be a named volume, which berth has not`, `for a directory write ./${source}`);
-  }
   if (!target.startsWith('/')) throw wrong(text, `the path in the container, "${target}", is not absolute`);
-  if (access !== 'ro' && access !== 'rw') throw wrong(text, `"${access}" is neither ro nor rw`);
-  return { source: resolve(source), target, readonly: access === 'ro' };
+  const mount = { ...sourceOf(source), target, readonly: false, propagation: '' };
+  for (const option of options === '' ? [] : options.split(',')) {
+    if (option === 'ro' || option === 'readonly') mount.readonly = true;
+    else if (PROPAGATION.test(option)) mount.propagation = option;
+    // Volumes have what the image has there in any case, and labels are --security-opt's.
+    else if (!['rw', 'nocopy', 'cached', 'delegated', 'consistent', 'z', 'Z'].includes(option))
+      throw wrong(text, `"${option}" is not known`, 'it is ro, rw or a propagation such as rslave');
+  }
+  return mount;
+}
+
+function sourceOf(source: string): Pick<Mount, 'source' | 'volume'> {
+  const isPath = source.includes('/') || source === '.' || source === '..';
+  return isPath ? { source: resolve(source), volume: '' } : { source: '', volume: source };
+}
+
+/** The value of `--mount`: `type=bind,source=…,target=…,readonly`, of type bind, volume or tmpfs. */
+export function parseMountFlag(text: string): { mount: Mount } | { tmpfs: Tmpfs } {
+  const fields = new Map(text.split(',').map(part => keyAndValue(part)));
+  const take = (...names: string[]) => {
+    const name = names.find(one => fields.has(one));
+    const value = name === undefined ? undefined : fields.get(name);
+    for (const one of names) fields.delete(one);
+    return value;
+  };
+  const type = take('type') ?? 'volume';
+  const target = take('target', 'destination', 'dst') ?? '';
+  if (!target.startsWith('/')) throw wrongMount(text, 'it has no absolute target=');
+  const source = take('source', 'src') ?? '';
+  const readonly = isYes(text, take('readonly', 'ro'));
+  if (type === 'tmpfs') return { tmpfs: tmpfsOf(text, target, take, fields, readonly) };
+  const propagation = take('bind-propagation') ?? '';
+  if (propagation !== '' && !PROPAGATION.test(propagation))
+    throw wrongMount(text, `"${propagation}" is no propagation`);
+  if (source === '') throw wrongMount(text, 'it has no source=', 'an anonymous volume comes with the image’s VOLUME');
+  refuseRest(text, fields);
+  if (type === 'bind') return { mount: { source: resolve(source), volume: '', target, readonly, propagation } };
+  if (type === 'volume') return { mount: { source: '', volume: source, target, readonly, propagation } };
+  throw wrongMount(text, `type "${type}" is not known`, 'it is bind, volume or tmpfs');
+}
+
+function tmpfsOf(
+  text: string,
+  target: string,
+  take: (...names: string[]) => string | undefined,
+  fields: ReadonlyMap<string, string>,
+  readonly: boolean,
+): Tmpfs {
+  const [size, mode] = [take('tmpfs-size'), take('tmpfs-mode')];
+  refuseRest(text, fields);
+  const options = [
+    ...(size === undefined ? [] : [`size=${size}`]),
+    ...(mode === undefined ? [] : [`mode=${mode}`]),
+    ...(readonly ? ['ro'] : []),
+  ];
+  return { target, options };
+}
+
+function refuseRest(text: string, fields: ReadonlyMap<string, string>): void {
+  const [unknown] = fields.keys();
+  if (unknown !== undefined) throw wrongMount(text, `"${unknown}" is not known`);
+}
+
+function keyAndValue(part: string): [string, string] {
+  const equals = part.indexOf('=');
+  return equals < 0 ? [part, 'true'] : [part.slice(0, equals), part.slice(equals + 1)];
+}
+
+function isYes(text: string, value: string | undefined): boolean {
+  if (value === undefined || value === 'false' || value === '0') return false;
+  if (value === 'true' || value === '1') return true;
+  throw wrongMount(text, `readonly is true or false, not "${value}"`);
 }
 
 function wrong(text: string, why: string, hint?: string): BerthError {
   return new BerthError('invalid_argument', `-v ${text}: ${why}`, hint === undefined ? {} : { hint });
+}
+
+function wrongMount(
+  text: string,
+  why: string,
+  hint = 'write type=bind,source=/path,target=/path,readonly',
+): BerthError {
+  return new BerthError('invalid_argument', `--mount ${text}: ${why}`, { hint });
 }

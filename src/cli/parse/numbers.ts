@@ -14,3 +14,9 @@ function parseCount(flag: string, text: string, what: string): bigint {
   if (/^\d{1,15}$/.test(text)) return BigInt(text);
   throw new BerthError('invalid_argument', `${flag} "${text}" is not ${what}`);
 }
+
+/** A whole number, of either sign. */
+export function parseInteger(flag: string, text: string): bigint {
+  if (/^-?\d{1,18}$/.test(text)) return BigInt(text);
+  throw new BerthError('invalid_argument', `${flag} "${text}" is not a whole number`);
+}

@@ -85,6 +85,7 @@ export class Authorizer {
   async answer(
     endpoint: Endpoint,
     challenges: readonly Challenge[],
+    /** Where the challenge names none; empty for none at all. */
     scope: string,
     sent: string | undefined,
     fetchToken: TokenFetch,
@@ -133,7 +134,8 @@ export class Authorizer {
 
   private async token(endpoint: Endpoint, challenge: Challenge, scope: string, fetchToken: TokenFetch): Promise<Token> {
     const url = realmOf(endpoint, challenge);
-    const asked = new URLSearchParams({ scope: challenge.parameters.get('scope') ?? scope });
+    const wanted = challenge.parameters.get('scope') ?? scope;
+    const asked = new URLSearchParams(wanted === '' ? {} : { scope: wanted });
     const service = challenge.parameters.get('service');
     if (service !== undefined) asked.set('service', service);
     const found = await this.credentialsFor(endpoint);

@@ -8,12 +8,26 @@ import { canonicalForm, type Reference } from '../reference';
 import type { BlobBytes } from '../source';
 import { Authorizer, parseChallenges, type RegistryAuth, type StoredAuth, type Token, type TokenRequest } from './auth';
 import { endpointsFor, type Endpoint, type HostsOptions } from './hosts';
-import type { HttpAnswer } from './http-messages';
+import type { HttpAnswer, TlsMaterial } from './http-messages';
 import { isBusy, networkReason, pause, times } from './retry';
 import type { Sendable, StreamedAnswer, Transport } from './transport';
 import { parseUrl } from './url';
 
 export { networkReason } from './retry';
+
+/** A request of a push, beside where it goes. */
+export type PushRequest = Pick<Sendable, 'method' | 'body' | 'upload'> & {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly onUploaded?: (bytes: number) => void;
+};
+
+type Exchange = Omit<PushRequest, 'onUploaded'> & {
+  readonly attempts: number;
+  /** What the token has to allow. */
+  readonly scope: 'pull' | 'pull,push' | 'login';
+  /** Goes to the endpoint itself, and not to where it has sent us. */
+  readonly isOwn: boolean;
+};
 
 export interface FetchedManifest {
   readonly digest: Digest;
@@ -45,6 +59,7 @@ export class RegistryClient {
     readonly endpoints: readonly Endpoint[],
     auth: RegistryAuth | undefined,
     private readonly options: RegistryOptions,
+    private readonly verb: 'pull' | 'push' | 'login',
   ) {
     this.authorizer = new Authorizer(auth, reference.host, options.storedFor);
     this.hasAuth = auth !== undefined;
@@ -54,8 +69,49 @@ export class RegistryClient {
     reference: Reference,
     auth: RegistryAuth | undefined,
     options: RegistryOptions,
+    verb: 'pull' | 'push' | 'login' = 'pull',
   ): Promise<RegistryClient> {
-    return new RegistryClient(reference, await endpointsFor(reference.host, options), auth, options);
+    return new RegistryClient(reference, await endpointsFor(reference.host, options), auth, options, verb);
+  }
+
+  /** The one place that takes images: the last endpoint that may be pushed to, which is mostly the host itself. */
+  pushEndpoint(): Endpoint {
+    const endpoint = this.endpoints.filter(({ canPush }) => canPush).at(-1);
+    if (endpoint) return endpoint;
+    throw new BerthError('failed_precondition', this.label(`no endpoint of ${this.reference.host} may push`), {
+      hint: 'see the capabilities in its hosts.toml',
+    });
+  }
+
+  /**
+   * One request of a push. It is tried again while the registry is busy, unless it uploads: who uploads asks first how
+   * much has come. `url` may be one that the registry has named; another origin gets no credentials.
+   */
+  async pushRequest(ctx: Context, endpoint: Endpoint, url: URL, request: PushRequest): Promise<HttpAnswer> {
+    const isOwn = url.origin === endpoint.origin;
+    const { onUploaded, ...parts } = request;
+    const attempts = request.upload ? 1 : attemptsMax;
+    return this.exchange(ctx, endpoint, url, { ...parts, attempts, scope: 'pull,push', isOwn }, one =>
+      this.options.transport.send({ ...one, bodyBytesMax: documentBytesMax }, ctx.signal, onUploaded),
+    );
+  }
+
+  /** Asks the registry itself whether it knows us; throws `unauthenticated` when it does not. */
+  async checkLogin(ctx: Context): Promise<void> {
+    const endpoint = this.endpoints.at(-1);
+    if (!endpoint) throw new BerthError('internal', this.label('a host without endpoints'));
+    const url = new URL(`${endpoint.prefix}/`, endpoint.origin);
+    const request = { method: 'GET', attempts: attemptsWithOthers, scope: 'login', isOwn: true } as const;
+    const answer = await this.exchange(ctx, endpoint, url, request, one =>
+      this.options.transport.send({ ...one, bodyBytesMax: documentBytesMax }, ctx.signal),
+    );
+    if (answer.status === 200) return;
+    throw this.refusal(endpoint, url, answer);
+  }
+
+  /** The sentence of an answer that is none of those wanted. */
+  pushRefusal(endpoint: Endpoint, method: string, url: URL, answer: HttpAnswer): BerthError {
+    return this.refusal(endpoint, url, answer, method);
   }
 
   /** The manifest or index of a tag or digest, its digest checked if it was asked for by digest. */
@@ -215,38 +271,49 @@ export class RegistryClient {
     return url;
   }
 
-  /** One GET below the repository; tried again while the registry is busy, asked to log in once. */
-  private async get<Answer extends HttpAnswer>(
+  /** One GET below the repository. */
+  private get<Answer extends HttpAnswer>(
     ctx: Context,
     endpoint: Endpoint,
     what: string,
     attempts: number,
     send: (one: Sendable) => Promise<Answer>,
   ): Promise<Answer> {
-    const url = this.urlOf(endpoint, what);
+    const request = { method: 'GET', attempts, scope: 'pull', isOwn: true } as const;
+    return this.exchange(ctx, endpoint, this.urlOf(endpoint, what), request, send);
+  }
+
+  /** One request; tried again while the registry is busy, asked to log in once. */
+  private async exchange<Answer extends HttpAnswer>(
+    ctx: Context,
+    endpoint: Endpoint,
+    url: URL,
+    { attempts, scope: actions, isOwn, ...parts }: Exchange,
+    send: (one: Sendable) => Promise<Answer>,
+  ): Promise<Answer> {
     const once = async () => {
-      const authorization = this.authorizer.headerFor(endpoint);
+      const authorization = isOwn ? this.authorizer.headerFor(endpoint) : undefined;
       const { headers: ownHeaders, tls, connectTimeoutMs } = endpoint;
       const answer = await send({
-        method: 'GET',
-        url: url.href,
         headers: {},
-        ...(ownHeaders ? { ownHeaders } : {}),
+        ...parts,
+        url: url.href,
+        ...(ownHeaders && isOwn ? { ownHeaders } : {}),
         authorization,
-        tls,
+        tls: tls && (isOwn ? tls : withoutSecrets(tls)),
         connectTimeoutMs,
         bodyBytesMax: 0,
       });
       return { answer, authorization };
     };
     const fetchToken = (at: URL, asked: TokenRequest) => this.fetchToken(ctx, endpoint, at, asked);
-    let challenged = false;
-    return this.persist(ctx, url, attempts, async () => {
+    let challenged = !isOwn;
+    return this.persist(ctx, parts.method, url, attempts, async () => {
       const { answer, authorization } = await once();
       if (answer.status !== 401 || challenged) return answer;
       challenged = true;
       const challenges = parseChallenges([answer.headers['www-authenticate'] ?? []].flat());
-      const scope = `repository:${this.reference.repository}:pull`;
+      const scope = actions === 'login' ? '' : `repository:${this.reference.repository}:${actions}`;
       if (!(await this.authorizer.answer(endpoint, challenges, scope, authorization, fetchToken))) return answer;
       return (await once()).answer;
     });
@@ -260,16 +327,16 @@ export class RegistryClient {
   ): Promise<Token | undefined> {
     const { tls } = endpoint;
     const isOwn = url.origin === endpoint.origin;
-    const answer = await this.persist(ctx, url, attemptsMax, () =>
+    const method = asked.form ? 'POST' : 'GET';
+    const answer = await this.persist(ctx, method, url, attemptsMax, () =>
       this.options.transport.send(
         {
-          method: asked.form ? 'POST' : 'GET',
+          method,
           url: url.href,
           headers: asked.form ? { 'content-type': 'application/x-www-form-urlencoded' } : {},
           authorization: asked.authorization,
           ...(asked.form ? { body: asked.form.toString() } : {}),
-          // Another host may have the same authority, but it gets neither our certificate nor blind trust.
-          tls: tls && (isOwn ? tls : { authorities: tls.authorities, clients: [], skipVerify: false }),
+          tls: tls && (isOwn ? tls : withoutSecrets(tls)),
           bodyBytesMax: documentBytesMax,
         },
         ctx.signal,
@@ -287,6 +354,7 @@ export class RegistryClient {
   /** Sends until there is an answer that is worth having, or attempts run out. */
   private async persist<Answer extends HttpAnswer>(
     ctx: Context,
+    method: string,
     url: URL,
     attempts: number,
     send: () => Promise<Answer>,
@@ -301,7 +369,7 @@ export class RegistryClient {
         const answer = await send();
         if (!isBusy(answer.status)) return answer;
         outcome = `answered ${answer.status}${reasonIn(answer)}`;
-        if (last) throw this.unavailable(url, `${outcome} ${times(attempt)}`, startedAt);
+        if (last) throw this.unavailable(method, url, `${outcome} ${times(attempt)}`, startedAt);
         retryAfter = answer.headers['retry-after'];
       } catch (error) {
         ctx.throwIfEnded();
@@ -309,18 +377,23 @@ export class RegistryClient {
         const { reason, fatal } = networkReason(error);
         outcome = `failed: ${reason}`;
         if (last || fatal)
-          throw this.unavailable(url, fatal ? outcome : `${outcome} ${times(attempt)}`, startedAt, error);
+          throw this.unavailable(method, url, fatal ? outcome : `${outcome} ${times(attempt)}`, startedAt, error);
       }
       if (!(await pause(ctx, attempt, this.options.retryDelayMs ?? 500, retryAfter)))
-        throw this.unavailable(url, `${outcome}, and wants to be asked again after ${String(retryAfter)}`, startedAt);
+        throw this.unavailable(
+          method,
+          url,
+          `${outcome}, and wants to be asked again after ${String(retryAfter)}`,
+          startedAt,
+        );
     }
   }
 
-  private unavailable(url: URL, outcome: string, startedAt: number, cause?: unknown): BerthError {
+  private unavailable(method: string, url: URL, outcome: string, startedAt: number, cause?: unknown): BerthError {
     const seconds = Math.round((Date.now() - startedAt) / 1000);
     return new BerthError(
       'unavailable',
-      this.label(`GET ${url.href} ${outcome}${seconds > 0 ? ` in ${seconds} s` : ''}`),
+      this.label(`${method} ${url.href} ${outcome}${seconds > 0 ? ` in ${seconds} s` : ''}`),
       {
         cause,
         hint: outcome.startsWith('answered')
@@ -330,14 +403,14 @@ export class RegistryClient {
     );
   }
 
-  private refusal(endpoint: Endpoint, url: URL, answer: HttpAnswer): BerthError {
+  private refusal(endpoint: Endpoint, url: URL, answer: HttpAnswer, method = 'GET'): BerthError {
     const kinds: Partial<Record<number, ErrorKind>> = {
       401: 'unauthenticated',
       403: 'permission_denied',
       404: 'not_found',
     };
     const where = new URL(endpoint.origin).host === this.reference.host ? url.pathname : url.href;
-    const message = this.label(`GET ${where} answered ${answer.status}${reasonIn(answer)}`);
+    const message = this.label(`${method} ${where} answered ${answer.status}${reasonIn(answer)}`);
     const isLogin = answer.status === 401 || answer.status === 403;
     const sent = this.authorizer.headerFor(endpoint) !== undefined;
     const hint =
@@ -354,12 +427,18 @@ export class RegistryClient {
   }
 
   private label(text: string): string {
-    return `pull ${canonicalForm(this.reference)}: ${text}`;
+    const what = this.verb === 'login' ? this.reference.host : canonicalForm(this.reference);
+    return `${this.verb} ${what}: ${text}`;
   }
 
   private unlabelled(text: string): string {
     return text.replace(this.label(''), '');
   }
+}
+
+/** Another host may have the same authority, but it gets neither our certificate nor blind trust. */
+function withoutSecrets({ authorities }: TlsMaterial): TlsMaterial {
+  return { authorities, clients: [], skipVerify: false };
 }
 
 function toBlob(answer: StreamedAnswer, asked: number, from: string, failed: () => void): BlobBytes {

@@ -76,12 +76,12 @@ export async function storesCredentials({ file }: DockerConfigOptions): Promise<
   }
 }
 
-function fileOf(file: string): string | undefined {
+export function fileOf(file: string): string | undefined {
   if (file === 'none') return undefined;
   return file === 'auto' ? join(process.env.DOCKER_CONFIG || '/root/.docker', 'config.json') : file;
 }
 
-async function readConfig(path: string): Promise<string | undefined> {
+export async function readConfig(path: string): Promise<string | undefined> {
   try {
     if ((await stat(path)).size > fileBytesMax) throw new Error(`it is larger than ${fileBytesMax} bytes`);
     return await readFile(path, 'utf8');
@@ -92,7 +92,7 @@ async function readConfig(path: string): Promise<string | undefined> {
 }
 
 /** Neither the text nor the parser's error is repeated: both may hold secrets. */
-function parseConfig(text: string, path: string): z.output<typeof fileShape> {
+export function parseConfig(text: string, path: string): z.output<typeof fileShape> {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -106,7 +106,7 @@ function parseConfig(text: string, path: string): z.output<typeof fileShape> {
 }
 
 /** Keys are hosts, or URLs of which the host counts; Docker Hub has more names than one. */
-function sameHost(key: string, host: string): boolean {
+export function sameHost(key: string, host: string): boolean {
   const plain = (key.replace(/^https?:\/\//, '').split('/', 1)[0] ?? '').toLowerCase();
   const hub = ['docker.io', 'index.docker.io', 'registry-1.docker.io'];
   return plain === host.toLowerCase() || (hub.includes(plain) && hub.includes(host));
@@ -118,16 +118,42 @@ async function askHelper(
   host: string,
   { helperDirs, helperTimeoutMs: timeoutMs = helperTimeoutMs }: DockerConfigOptions,
 ): Promise<RegistryAuth | undefined> {
+  const outcome = await runHelper(name, 'get', host, serverKey(host), { helperDirs, helperTimeoutMs: timeoutMs });
+  if (outcome.status !== 0) {
+    // What a helper says when it has nothing is part of its protocol.
+    if (/credentials not found|no credentials/i.test(outcome.stdout)) return undefined;
+    throw outcome.failed(outcome.status === undefined ? 'it was killed' : `it ended with status ${outcome.status}`);
+  }
+  try {
+    const { Username, Secret } = helperShape.parse(JSON.parse(outcome.stdout));
+    return Username === '<token>' ? { identityToken: Secret } : { username: Username, password: Secret };
+  } catch {
+    throw outcome.failed('its answer is not the JSON of a credential helper');
+  }
+}
+
+/** What a host's credentials are kept under. */
+export function serverKey(host: string): string {
+  return host === 'docker.io' || host === 'registry-1.docker.io' ? dockerHubKey : host;
+}
+
+/** Runs a credential helper; what it ends with is for the caller to judge. */
+export async function runHelper(
+  name: string,
+  action: 'get' | 'store' | 'erase',
+  host: string,
+  input: string,
+  { helperDirs, helperTimeoutMs: timeoutMs = helperTimeoutMs }: Omit<DockerConfigOptions, 'file'>,
+) {
   const program = `docker-credential-${name}`;
   const failed = (why: string, hint?: string) =>
-    new BerthError('failed_precondition', `${program} get ${host}: ${why}`, hint === undefined ? {} : { hint });
+    new BerthError('failed_precondition', `${program} ${action} ${host}: ${why}`, hint === undefined ? {} : { hint });
   if (!/^[\w.-]+$/.test(name)) throw failed('the name of the helper has characters that no helper has');
   const path = await found(program, helperDirs);
   if (path === undefined) throw failed(`there is no such program in ${helperDirs.join(', ')}`, 'install it');
-  const server = host === 'docker.io' || host === 'registry-1.docker.io' ? dockerHubKey : host;
   const env = { PATH: safePath, HOME: process.env.HOME || '/root' };
-  const outcome = await runProgram(path, ['get'], {
-    input: server,
+  const outcome = await runProgram(path, [action], {
+    input,
     env,
     timeoutMs,
     outputBytesMax: helperBytesMax,
@@ -136,17 +162,7 @@ async function askHelper(
   });
   if (outcome.timedOut) throw failed(`no answer within ${timeoutMs / 1000} s`);
   if (outcome.tooLong) throw failed(`it says more than ${helperBytesMax} bytes`);
-  if (outcome.status !== 0) {
-    // What a helper says when it has nothing is part of its protocol.
-    if (/credentials not found|no credentials/i.test(outcome.stdout)) return undefined;
-    throw failed(outcome.status === undefined ? 'it was killed' : `it ended with status ${outcome.status}`);
-  }
-  try {
-    const { Username, Secret } = helperShape.parse(JSON.parse(outcome.stdout));
-    return Username === '<token>' ? { identityToken: Secret } : { username: Username, password: Secret };
-  } catch {
-    throw failed('its answer is not the JSON of a credential helper');
-  }
+  return { ...outcome, failed };
 }
 
 async function found(program: string, dirs: readonly string[]): Promise<string | undefined> {

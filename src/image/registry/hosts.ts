@@ -16,6 +16,7 @@ export interface Endpoint {
   readonly prefix: string;
   readonly canPull: boolean;
   readonly canResolve: boolean;
+  readonly canPush: boolean;
   readonly skipVerify: boolean;
   /** Why it is asked: `the default`, or the file and line that name it. */
   readonly why: string;
@@ -185,6 +186,7 @@ async function toEndpoint(
     prefix: given.override_path || own.endsWith('/v2') ? own : `${own}/v2`,
     canPull: given.capabilities.includes('pull'),
     canResolve: given.capabilities.includes('resolve'),
+    canPush: given.capabilities.includes('push'),
     skipVerify: given.skip_verify,
     why,
     ...(file ? await certificates(given, why, file.dir) : {}),

@@ -16,14 +16,16 @@ export interface TlsMaterial {
 }
 
 export interface HttpRequest {
-  readonly method: 'GET' | 'HEAD' | 'POST';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH';
   readonly url: string;
   readonly headers: Readonly<Record<string, string | readonly string[]>>;
   /** These and `authorization` go to the origin of `url` only, whatever redirects say. */
   readonly ownHeaders?: Readonly<Record<string, string | readonly string[]>>;
   readonly authorization?: string | undefined;
-  /** A form. It may hold a secret, and so follows no redirect. */
-  readonly body?: string;
+  /** A form, or a document. It may hold a secret, and so follows no redirect. */
+  readonly body?: string | Uint8Array;
+  /** A part of a file as the body; `Transport` gives the HTTP thread a descriptor of its own. */
+  readonly upload?: { readonly fd: number; readonly offset: number; readonly bytes: number } | undefined;
   readonly tls?: TlsMaterial | undefined;
   readonly connectTimeoutMs?: number | undefined;
   /** No headers, or next to nothing of a body, within this time: the connection is dead. The whole may take any time. */
@@ -64,4 +66,6 @@ export type Tell =
   | { readonly tell: 'answer'; readonly id: number; readonly answer: HttpAnswer }
   | { readonly tell: 'adopted'; readonly id: number }
   | { readonly tell: 'piped'; readonly id: number }
+  /** So many bytes of an upload are on their way. */
+  | { readonly tell: 'uploaded'; readonly id: number; readonly bytes: number }
   | { readonly tell: 'failed'; readonly id: number; readonly error: SentError };

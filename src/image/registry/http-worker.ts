@@ -5,7 +5,9 @@
  * pipe. See http-messages.ts for what is said, transport.ts for the other side.
  */
 
+import { createReadStream } from 'node:fs';
 import { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { parentPort, type MessagePort } from 'node:worker_threads';
 import { request as ask, type Dispatcher } from 'undici';
@@ -53,7 +55,8 @@ function serve(port: MessagePort): void {
     const own: Open = { abort: new AbortController(), progressTimeoutMs: request.progressTimeoutMs };
     open.set(id, own);
     try {
-      const response = await followed(dispatchers, request, own.abort.signal);
+      using upload = uploadOf(request.upload, bytes => open.has(id) && tell({ tell: 'uploaded', id, bytes }));
+      const response = await followed(dispatchers, request, own.abort.signal, upload?.body);
       const streamed = request.stream && (response.statusCode === 200 || response.statusCode === 206);
       refuseEncoded(response, streamed);
       if (streamed) own.body = response.body;
@@ -95,6 +98,7 @@ async function followed(
   dispatchers: Dispatchers,
   asked: HttpRequest,
   signal: AbortSignal,
+  upload: Readable | undefined,
 ): Promise<Dispatcher.ResponseData> {
   const first = new URL(asked.url);
   let url = first;
@@ -108,8 +112,9 @@ async function followed(
         ...mutable(asked.headers),
         ...(isOwn ? mutable(asked.ownHeaders ?? {}) : {}),
         ...(isOwn && asked.authorization !== undefined ? { authorization: asked.authorization } : {}),
+        ...(asked.upload ? { 'content-length': String(asked.upload.bytes) } : {}),
       },
-      body: asked.body ?? null,
+      body: upload ?? asked.body ?? null,
       signal,
       headersTimeout: asked.progressTimeoutMs,
       bodyTimeout: 0, // StallWatch sees to it
@@ -118,12 +123,32 @@ async function followed(
     const next = redirectOf(response, url);
     if (!next) return response;
     response.body.on('error', () => undefined).destroy();
-    if (asked.body !== undefined) throw redirectError('what is posted follows no redirect');
+    if (asked.body !== undefined || asked.upload) throw redirectError('what is posted follows no redirect');
     if (redirects === redirectsMax) throw redirectError(`more than ${redirectsMax} redirects`);
     if (url.protocol === 'https:' && next.protocol !== 'https:')
       throw redirectError('a redirect leads from https to plain http');
     url = next;
   }
+}
+
+/** Tells at most ten times a second how far it is. */
+function uploadOf(
+  upload: HttpRequest['upload'],
+  uploaded: (bytes: number) => void,
+): (Disposable & { body: Readable }) | undefined {
+  if (!upload) return undefined;
+  const { fd, offset: start, bytes } = upload;
+  const body = createReadStream('', { fd, start, end: start + bytes - 1, highWaterMark: pipeAheadBytes });
+  let [done, nextAt] = [0, 0];
+  body.on('data', chunk => {
+    done += chunk.length;
+    if (performance.now() < nextAt && done < bytes) return;
+    nextAt = performance.now() + 100;
+    uploaded(done);
+  });
+  body.pause(); // until it is asked for
+  body.on('error', () => undefined); // the request tells
+  return { body, [Symbol.dispose]: () => body.destroy() };
 }
 
 function redirectOf(response: Dispatcher.ResponseData, from: URL): URL | undefined {

@@ -1,4 +1,4 @@
-import { closeSync, existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { Ask, HttpAnswer, HttpRequest, SentError, Tell } from './http-messages';
@@ -31,6 +31,7 @@ export interface StreamedAnswer extends HttpAnswer {
 interface Waiting {
   readonly resolve: (tell: Tell) => void;
   readonly reject: (error: Error) => void;
+  readonly onUploaded?: ((bytes: number) => void) | undefined;
   /** Of a pipe that the thread has not taken yet. */
   fd?: number | undefined;
 }
@@ -54,8 +55,11 @@ export class Transport {
   }
 
   /** Sends a request, follows redirects, and brings the whole body. Rejects with an error that has a `code` when there is no answer. */
-  async send(asked: Sendable, signal: AbortSignal): Promise<HttpAnswer> {
-    const [, answer] = await this.ask(asked, false, signal);
+  async send(asked: Sendable, signal: AbortSignal, onUploaded?: (bytes: number) => void): Promise<HttpAnswer> {
+    const { upload } = asked;
+    // The thread has a descriptor of its own, to close when it is done, whatever becomes of the asker's.
+    const own = upload && upload.bytes > 0 ? { ...upload, fd: openSync(`/proc/self/fd/${upload.fd}`, 'r') } : undefined;
+    const [, answer] = await this.ask({ ...asked, upload: own }, false, signal, onUploaded);
     return answer;
   }
 
@@ -79,10 +83,16 @@ export class Transport {
     this.failAll('the daemon is ending');
   }
 
-  private async ask(asked: Sendable, stream: boolean, signal: AbortSignal): Promise<[number, HttpAnswer]> {
+  private async ask(
+    asked: Sendable,
+    stream: boolean,
+    signal: AbortSignal,
+    onUploaded?: (bytes: number) => void,
+  ): Promise<[number, HttpAnswer]> {
     const id = ++this.lastId;
     const { progressTimeoutMs, proxies } = this;
-    const told = await this.post({ do: 'send', id, request: { ...asked, stream, progressTimeoutMs, proxies } }, signal);
+    const request = { ...asked, stream, progressTimeoutMs, proxies };
+    const told = await this.post({ do: 'send', id, request }, signal, onUploaded);
     if (told.tell !== 'answer') throw new Error(`the HTTP thread answered ${told.tell}`);
     return [id, told.answer];
   }
@@ -102,13 +112,17 @@ export class Transport {
   }
 
   /** Posts and waits for what is told about it; an abort gives it up at once. */
-  private async post(ask: Extract<Ask, { id: number }>, signal: AbortSignal): Promise<Tell> {
+  private async post(
+    ask: Extract<Ask, { id: number }>,
+    signal: AbortSignal,
+    onUploaded?: (bytes: number) => void,
+  ): Promise<Tell> {
     const worker = this.running();
     let onAbort: (() => void) | undefined;
     try {
       return await new Promise<Tell>((resolve, reject) => {
         const fd = ask.do === 'pipe' ? ask.fd : undefined;
-        this.waiting.set(ask.id, { resolve, reject, fd });
+        this.waiting.set(ask.id, { resolve, reject, fd, onUploaded });
         onAbort = () => {
           worker.postMessage({ do: 'drop', id: ask.id } satisfies Ask);
           // A pipe is closed by the thread, which tells; only then may its number be used again.
@@ -130,7 +144,8 @@ export class Transport {
     const waiting = this.waiting.get(told.id);
     if (told.tell === 'adopted') {
       if (waiting) waiting.fd = undefined;
-    } else if (told.tell === 'failed') waiting?.reject(networkError(told.error));
+    } else if (told.tell === 'uploaded') waiting?.onUploaded?.(told.bytes);
+    else if (told.tell === 'failed') waiting?.reject(networkError(told.error));
     else if (waiting) waiting.resolve(told);
     else this.worker?.postMessage({ do: 'drop', id: told.id } satisfies Ask); // nobody waits for this answer any more
   }
@@ -141,6 +156,8 @@ export class Transport {
     const worker = new Worker(workerFile(), {
       name: 'http',
       stdin: false,
+      // It closes descriptors that were opened here.
+      trackUnmanagedFds: false,
       execArgv: [],
       resourceLimits: { stackSizeMb: 1 },
     });

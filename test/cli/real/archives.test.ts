@@ -118,14 +118,14 @@ describe('archives, with a real daemon', () => {
   });
 
   it('of images whose layers nobody has any more are not written, and the reason is said', async () => {
-    const { image, layers } = smallImage('gone');
-    await daemon.ok('load', '-q', write('gone.tar', dockerArchive(image, layers, ['gone:1'])));
+    const name = `${registry.host}/gone:1`;
+    await daemon.import(smallImage('gone').image, name);
     writeFileSync(daemon.path('before.tar'), 'what was there');
-    const { code, stderr } = await daemon.berth('save', 'gone:1', '-o', daemon.path('before.tar'));
+    const { code, stderr } = await daemon.berth('save', name, '-o', daemon.path('before.tar'));
     assert.equal(code, 1);
     assert.match(
       stderr,
-      /save .*gone:1: the node has not kept the compressed layer sha256:\S+, and it came from no registry; /,
+      /save .*gone:1: the node has not kept the compressed layer sha256:\S+, and its registry does not give it again: /,
     );
     assert.equal(readFileSync(daemon.path('before.tar'), 'utf8'), 'what was there');
     assert.deepEqual(

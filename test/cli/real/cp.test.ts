@@ -15,7 +15,9 @@ import { RealDaemon } from './harness';
 
 const image = 'localhost/busybox:1';
 
-describe('berth cp, with a real daemon', () => {
+describe('berth cp, with a real daemon', function () {
+  this.timeout(240_000);
+
   let daemon: RealDaemon;
 
   before(async () => {
@@ -175,4 +177,4 @@ describe('berth cp, with a real daemon', () => {
     await fails(/neither side names a container; /, './x', './y');
     await fails(/no container is called "nobody"/, 'nobody:/x', here());
   });
-}).timeout(120_000);
+});

@@ -4,7 +4,9 @@ import { RealDaemon } from './harness';
 
 const image = 'localhost/busybox:1';
 
-describe('what changed and what was built, with a real daemon', () => {
+describe('what changed and what was built, with a real daemon', function () {
+  this.timeout(240_000);
+
   let daemon: RealDaemon;
 
   before(async () => {
@@ -33,4 +35,4 @@ describe('what changed and what was built, with a real daemon', () => {
     assert.match(rows[0] ?? '', new RegExp(`^${built.id} `));
     assert.equal(await daemon.ok('image', 'history', '-q', image), `${built.id.slice(7, 19)}\n<missing>\n`);
   });
-}).timeout(120_000);
+});

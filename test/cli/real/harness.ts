@@ -113,9 +113,9 @@ export class RealDaemon {
   }
 
   /** Waits for what happens after a command has returned, such as the removal of a container with --rm. */
-  async eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-    for (const until = Date.now() + 5000; !(await holds()); await sleep(20)) {
-      if (Date.now() > until) assert.fail(`${what}: not within 5 s; the daemon said:\n${this.log}`);
+  async eventually(what: string, holds: () => boolean | Promise<boolean>, withinMs = 5000): Promise<void> {
+    for (const until = Date.now() + withinMs; !(await holds()); await sleep(20)) {
+      if (Date.now() > until) assert.fail(`${what}: not within ${withinMs / 1000} s; the daemon said:\n${this.log}`);
     }
   }
 

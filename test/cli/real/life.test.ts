@@ -4,7 +4,9 @@ import { RealDaemon } from './harness';
 
 const image = 'localhost/busybox:1';
 
-describe('the life of containers, with a real daemon', () => {
+describe('the life of containers, with a real daemon', function () {
+  this.timeout(240_000);
+
   let daemon: RealDaemon;
 
   before(async () => {
@@ -175,7 +177,7 @@ describe('the life of containers, with a real daemon', () => {
       stderr: 'berth: no container is called "nobody"\n',
     });
   });
-}).timeout(120_000);
+});
 
 /** True when a busy process uses no processor. */
 async function isStill(pid: number): Promise<boolean> {

@@ -47,19 +47,27 @@ describe('-e and --env-file', () => {
 });
 
 describe('-v', () => {
-  it('takes absolute paths and paths from here', () => {
-    assert.deepEqual(parseMount('/a:/b'), { source: '/a', target: '/b', readonly: false });
-    assert.deepEqual(parseMount('/a:/b:ro'), { source: '/a', target: '/b', readonly: true });
-    assert.deepEqual(parseMount('.:/b:rw'), { source: resolve('.'), target: '/b', readonly: false });
+  it('takes absolute paths, paths from here, and names of volumes', () => {
+    assert.deepEqual(parseMount('data:/b'), {
+      source: '',
+      volume: 'data',
+      target: '/b',
+      readonly: false,
+      propagation: '',
+    });
+    const plain = { volume: '', propagation: '', readonly: false };
+    assert.deepEqual(parseMount('/a:/b'), { ...plain, source: '/a', target: '/b' });
+    assert.deepEqual(parseMount('/a:/b:ro'), { ...plain, source: '/a', target: '/b', readonly: true });
+    assert.deepEqual(parseMount('.:/b:rw'), { ...plain, source: resolve('.'), target: '/b' });
+    assert.deepEqual(parseMount('/a:/b:ro,rslave').propagation, 'rslave');
     assert.deepEqual(parseMount('a/b:/b').source, resolve('a/b'));
   });
 
   it('says what is wrong, of what', () => {
     assert.throws(() => parseMount('/a'), refused(/^-v \/a: it is not SOURCE:TARGET/));
     assert.throws(() => parseMount('/a:/b:ro:x'), refused(/it is not SOURCE:TARGET/));
-    assert.throws(() => parseMount('data:/b'), refused(/named volume.*write \.\/data$/));
     assert.throws(() => parseMount('/a:b'), refused(/"b", is not absolute/));
-    assert.throws(() => parseMount('/a:/b:z'), refused(/"z" is neither ro nor rw/));
+    assert.throws(() => parseMount('/a:/b:y'), refused(/"y" is not known; it is ro, rw or a propagation/));
   });
 });
 

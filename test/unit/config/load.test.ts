@@ -39,6 +39,7 @@ describe('loadConfig', () => {
         keepLayerBlobs: false,
       },
       metrics: { address: '' },
+      tracing: { endpoint: '', samplesPerMillion: 1_000_000 },
       streaming: {
         address: '127.0.0.1',
         port: 0,

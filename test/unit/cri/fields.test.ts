@@ -14,6 +14,7 @@ import { runtimeService } from '../../../src/rpc/runtime-service';
 import { serve, type RpcServer } from '../../../src/rpc/server';
 import { Sandboxes, type RecordTable, type SandboxRecord } from '../../../src/sandbox/sandboxes';
 import { UserNamespaceSupport } from '../../../src/sandbox/user-namespaces';
+import { Facts } from '../../../src/stats/metrics/facts';
 import { Readings } from '../../../src/stats/readings';
 import { StreamingServer } from '../../../src/streaming/server';
 import { CriClient } from '../../support/cri-client';
@@ -174,6 +175,7 @@ class Service {
     const config = loadConfig({ root: dir, state: dir });
     const streaming = await StreamingServer.start(config.streaming, log);
     const userNamespaces = new UserNamespaceSupport(dir, dir, log);
+    const readings = new Readings(sandboxes, containers, cgroups, log);
     const implementation = runtimeService({
       log,
       config,
@@ -182,7 +184,8 @@ class Service {
       containers,
       userNamespaces,
       streaming,
-      readings: new Readings(sandboxes, containers, cgroups, log),
+      readings,
+      facts: new Facts(readings, cgroups, dir),
     });
     const socket = join(dir, 'cri.sock');
     const server = await serve(socket, [{ definition: RuntimeServiceService, implementation }], log);

@@ -94,6 +94,7 @@ describe('registry', () => {
         prefix: '/mirror/v2',
         canPull: true,
         canResolve: true,
+        canPush: true,
         skipVerify: false,
         why: `${dir}/docker.io/hosts.toml:1`,
         namespace: 'docker.io',
@@ -103,6 +104,7 @@ describe('registry', () => {
         prefix: '/x/v2',
         canPull: true,
         canResolve: false,
+        canPush: false,
         skipVerify: true,
         why: `${dir}/docker.io/hosts.toml:2`,
         tls: { authorities: [], clients: [], skipVerify: true },
@@ -183,6 +185,7 @@ describe('registry', () => {
       prefix: '/v2',
       canPull: true,
       canResolve: true,
+      canPush: true,
       skipVerify: false,
       why: 'the default',
     };

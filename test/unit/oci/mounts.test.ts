@@ -145,7 +145,8 @@ describe('the cgroup mounts of a spec', () => {
   it('are one tree with v2', () => {
     const [mount, ...more] = cgroupMounts({ isUnified: true, v1: [] }, false);
     assert.deepEqual([mount?.type, mount?.readonly, more.length], ['cgroup2', true, 0]);
-    assert.equal(cgroupMounts({ isUnified: true, v1: [] }, true)[0]?.readonly, false);
+    const [own] = cgroupMounts({ isUnified: true, v1: [], v2: '/sys/fs/cgroup' }, true);
+    assert.deepEqual([own?.type, own?.source, own?.readonly], ['bind', '/sys/fs/cgroup', false]);
   });
 
   it('are a directory a hierarchy with v1, with a link for each of several controllers', () => {

@@ -1,0 +1,39 @@
+import { existsSync } from 'node:fs';
+import { BerthError, messageOf } from '../base/errors';
+import type { Logger } from '../base/log';
+import { Cgroups, type CgroupDriverName } from './groups';
+import { readHierarchies } from './hierarchies';
+import { addresses } from './systemd/session';
+import { Systemd } from './systemd/systemd';
+import { Units } from './systemd/units';
+
+/** Whether systemd is the host's init, as sd_booted(3) tells it. */
+export function hasSystemd(): boolean {
+  return existsSync('/run/systemd/system');
+}
+
+/**
+ * The host's cgroups by a driver. A systemd that is not reached now is waited for by whoever needs it, where systemd is the
+ * host's init; elsewhere, and for one that is too old, it is `failed_precondition`.
+ */
+export async function openCgroups(driver: CgroupDriverName, log: Logger): Promise<Cgroups> {
+  const hierarchies = readHierarchies();
+  if (driver === 'cgroupfs') return new Cgroups(hierarchies);
+  const systemd = new Systemd(addresses(process.env));
+  try {
+    log.info(`cgroups are made by systemd ${await systemd.version()}`);
+  } catch (error) {
+    if (!(error instanceof BerthError) || error.kind !== 'unavailable') throw error;
+    if (!hasSystemd()) throw notTheInit(error);
+    log.warn(`no container can be made until systemd answers: ${messageOf(error)}`);
+  }
+  return new Cgroups(hierarchies, new Units(systemd, hierarchies));
+}
+
+function notTheInit(cause: unknown): BerthError {
+  return new BerthError(
+    'failed_precondition',
+    `runtime.cgroup_driver is "systemd", and systemd is not the init of this host: ${messageOf(cause)}`,
+    { cause, hint: 'set it to "cgroupfs", here and in the kubelet' },
+  );
+}

@@ -1,0 +1,66 @@
+import { addon } from '../native/addon';
+import type { Home } from './hierarchies';
+
+/** One file of a cgroup, the keys wanted of it (as in native/addon.ts), and where their numbers go. */
+export interface TableFile<Row> {
+  mountpoint: string;
+  file: string;
+  keys: readonly string[];
+  take(row: Row, numbers: Numbers): void;
+}
+
+/** The numbers of a file's keys, in their order; undefined where the kernel has none. */
+export interface Numbers {
+  next(): number | undefined;
+}
+
+/** The same files of many cgroups, read together. */
+export class CgroupTable<Row> {
+  private readonly layout: string;
+  private readonly width: number;
+  private turn: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly files: readonly TableFile<Row>[],
+    private readonly empty: () => Row,
+  ) {
+    const parts = files.flatMap(({ mountpoint, file, keys }) => [mountpoint, `/${file}`, ...keys, '']);
+    this.layout = parts.join('\0');
+    this.width = files.reduce((sum, { keys }) => sum + keys.length, 0);
+  }
+
+  /** By paths of cgroups, in their order. One call reads at a time: each would take a thread of the pool to wait. */
+  async read(paths: readonly string[]): Promise<Row[]> {
+    if (paths.length === 0 || this.files.length === 0) return paths.map(this.empty);
+    const reading = this.turn.then(() => addon().readTable(this.layout, paths.join('\0')));
+    this.turn = reading.catch(() => undefined);
+    const cells = await reading;
+    return paths.map((_, i) => this.rowOf(cells, i * this.width));
+  }
+
+  private rowOf(cells: Float64Array, start: number): Row {
+    const row = this.empty();
+    let at = start;
+    const numbers = { next: () => defined(cells[at++]) };
+    for (const file of this.files) file.take(row, numbers);
+    return row;
+  }
+}
+
+/** A file of which one number is wanted: the one that it begins with, or that of a key. */
+export function single<Row>(
+  { mountpoint }: Pick<Home, 'mountpoint'>,
+  file: string,
+  set: (row: Row, value: number | undefined) => unknown,
+  key = '#',
+): TableFile<Row> {
+  return { mountpoint, file, keys: [key], take: (row, numbers) => void set(row, numbers.next()) };
+}
+
+export function times1000(value: number | undefined): number | undefined {
+  return value === undefined ? undefined : value * 1000;
+}
+
+function defined(value: number | undefined): number | undefined {
+  return value === undefined || Number.isNaN(value) ? undefined : value;
+}

@@ -1,0 +1,37 @@
+import { join } from 'node:path';
+import type { Container, Containers } from '../container/containers';
+import { containerByName } from '../container/find';
+import type { ContainerSize, ContainersServer } from '../cri/generated/berth/v1/containers';
+import { treeUsage } from '../process/tree-usage';
+import type { BerthParts } from './berth-service';
+import { unary } from './handler';
+
+export function sizesRpc({ log, containers }: BerthParts) {
+  return {
+    sizes: unary(log, 'Sizes', async ({ containers: names }, ctx) => {
+      ctx.stage('count what containers have written');
+      return {
+        sizes: await sizesOf(
+          containers,
+          names.map(name => containerByName(containers, name)),
+        ),
+      };
+    }),
+  } satisfies Partial<ContainersServer>;
+}
+
+/** Counted now: a person may wait for it. */
+export async function sizesOf(containers: Containers, some: readonly Container[]): Promise<ContainerSize[]> {
+  const trees = some.flatMap(({ record }) => {
+    const { dir, upper } = containers.paths(record.id);
+    return [upper, join(dir, 'volumes')];
+  });
+  const usage = await treeUsage(trees);
+  return some.flatMap(({ record: { id, imageId } }, i) => {
+    const [layer, volumes] = [usage[2 * i], usage[2 * i + 1]];
+    if (layer === undefined) return []; // it was removed meanwhile
+    const writableBytes = layer + (volumes ?? 0n);
+    const image = containers.images.find(imageId);
+    return [{ id, writableBytes, rootBytes: writableBytes + (image?.sizeBytes ?? 0n) }];
+  });
+}
