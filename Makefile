@@ -152,6 +152,10 @@ bench-pull: deps build bench-peers ## measure pulling an image beside containerd
 bench-build: deps build bench-peers ## measure building an image, cold and cached, beside buildah (as root)
 	@node dist/bench/build.js
 
+.PHONY: bench-network
+bench-network: deps build bench-peers ## measure a pod's network beside the plugins alone and containerd (as root)
+	@node dist/bench/network.js
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf build dist bin coverage src/cri/generated

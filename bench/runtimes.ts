@@ -1,7 +1,7 @@
 import { credentials } from '@grpc/grpc-js';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -37,17 +37,22 @@ const DEADLINE_MS = 30_000;
 /** What the kubelet and crictl take. */
 const CRI_MESSAGE_BYTES = 16 * 1024 * 1024;
 
-/** `preload` is a module that is loaded into it first, and `env` what it is told. */
+/** `preload` is a module that is loaded into it first, `env` what it is told; without `embedded` it has no network of its own. */
 export async function startBerth(
   { dir }: Scratch,
-  { preload, env = {} }: { preload?: string; env?: Record<string, string> } = {},
+  {
+    preload,
+    env = {},
+    name = 'berth',
+    embedded = false,
+  }: { preload?: string; env?: Record<string, string>; name?: string; embedded?: boolean } = {},
 ): Promise<Daemon> {
-  const home = join(dir, 'berth');
+  const home = join(dir, name);
   mkdirSync(home, { recursive: true });
   const config = join(home, 'config.toml');
   writeFileSync(
     config,
-    `[runtime]\ncgroup_driver = "cgroupfs"\n[network]\nembedded = "none"\ncni_config_dir = "${home}/cni"\n`,
+    `[runtime]\ncgroup_driver = "cgroupfs"\n[network]\nembedded = "${embedded ? 'all' : 'none'}"\ncni_config_dir = "${home}/cni"\n`,
   );
   const options = ['--root', join(home, 'root'), '--state', join(home, 'state'), '--config', config];
   // BERTH_BENCH_NODE_OPTIONS=--cpu-prof shows where the daemon's time goes.
@@ -55,7 +60,7 @@ export async function startBerth(
   const launcher = join(installDir(), 'bin/berthd');
   const preloaded = preload === undefined ? [] : ['--require', preload];
   const child = start(home, process.execPath, [...nodeOptions, ...preloaded, launcher, ...options], env);
-  return daemon(child, join(home, 'state/cri.sock'), home, [{ name: 'berth', handler: '' }]);
+  return daemon(child, join(home, 'state/cri.sock'), home, [{ name, handler: '' }]);
 }
 
 /** A containerd of the benchmark's own: its directories, sockets and config lie in the scratch directory. */
@@ -148,6 +153,11 @@ function shimsOf(socket: string): number[] {
     .map(Number);
 }
 
+/** Where network plugins lie: Debian's place, or that of everybody else. */
+export function pluginDir(): string {
+  return existsSync('/usr/lib/cni') ? '/usr/lib/cni' : '/opt/cni/bin';
+}
+
 function containerdConfig(home: string, pauseImage: string, oci: readonly { name: string; program: string }[]): string {
   const cri = 'plugins."io.containerd.grpc.v1.cri"';
   const others = ['aufs', 'btrfs', 'zfs', 'devmapper'].map(name => `"io.containerd.snapshotter.v1.${name}"`).join(', ');
@@ -171,6 +181,7 @@ disabled_plugins = [${others}]
   restrict_oom_score_adj = true
   [${cri}.cni]
     conf_dir = "${home}/cni"
+    bin_dir = "${pluginDir()}"
   [${cri}.containerd]
     snapshotter = "overlayfs"
     default_runtime_name = "${oci[0]?.name ?? 'runc'}"

@@ -20,6 +20,7 @@ import { BuilderService } from './cri/generated/berth/v1/build';
 import { ContainersService } from './cri/generated/berth/v1/containers';
 import { RegistryService } from './cri/generated/berth/v1/registry';
 import { EventsService } from './cri/generated/berth/v1/events';
+import { NetworksService } from './cri/generated/berth/v1/network';
 import { StatsService } from './cri/generated/berth/v1/stats';
 import { Events } from './events/events';
 import { openImages } from './image/images';
@@ -35,6 +36,7 @@ import { PodNetwork } from './network/pod-network';
 import { buildService } from './rpc/berth-build';
 import { registryService } from './rpc/berth-registry';
 import { eventsService } from './rpc/berth-events';
+import { networksService } from './rpc/berth-network';
 import { berthService, containersService } from './rpc/berth-service';
 import { statsService } from './rpc/berth-stats';
 import { imageService } from './rpc/image-service';
@@ -195,6 +197,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
         { definition: BuilderService, implementation: builder },
+        { definition: NetworksService, implementation: networksService(parts) },
         { definition: RegistryService, implementation: registryService(parts) },
         { definition: StatsService, implementation: statsService({ ...parts, readings, cgroups }) },
       ],
@@ -214,6 +217,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       // A server waits for its calls, and who listens to events never ends by itself.
       events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
+      await network.close();
       await images.close();
       await store.close();
       await traces?.close();

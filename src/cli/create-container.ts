@@ -1,13 +1,20 @@
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import type { Command } from 'commander';
 import { BerthError, messageOf } from '../base/errors';
-import { BerthService, PullPolicy, type Created, type CreateRequest } from '../cri/generated/berth/v1/berth';
+import {
+  BerthService,
+  PullPolicy,
+  type Created,
+  type CreateRequest,
+  type PublishedPort,
+} from '../cri/generated/berth/v1/berth';
 import type { Daemon } from './client';
 import { progressDisplay } from './format/progress';
 import { collect } from './parse/collect';
 import { ownEnviron, parseEnv } from './parse/env';
 import { parseLabelFiles, parseLabels } from './parse/labels';
 import { parseMount, parseMountFlag } from './parse/mount';
+import { parsePublish } from './parse/publish';
 import { addOptionFlags, runOptions, type OptionFlags } from './run-options';
 
 /** What `run` and `create` have in common. */
@@ -24,6 +31,8 @@ export interface CreateFlags extends OptionFlags {
   volume: string[];
   entrypoint?: string;
   network: string;
+  publish: PublishedPort[];
+  publishAll: boolean;
   hostname: string;
   label: string[];
   pull: PullPolicy;
@@ -48,7 +57,14 @@ export function addCreateFlags(command: Command): Command {
     .option('-v, --volume <source:target[:ro]>', 'mount a path of the node, or a volume by its name', collect, [])
     .option('--mount <mount>', 'type=bind|volume|tmpfs,source=…,target=…,readonly', collect, [])
     .option('--entrypoint <command>', "instead of the image's entrypoint")
-    .option('--network <mode>', 'none or host', '')
+    .option('--network <mode>', "bridge, none or host (default: bridge, the node's network for containers)", '')
+    .option(
+      '-p, --publish <[[ip:]port:]port[/protocol]>',
+      "let a port of the node lead to one of the container's; ranges of ports, too",
+      (text: string, before: PublishedPort[]) => [...before, ...parsePublish(text)],
+      [],
+    )
+    .option('-P, --publish-all', 'the same for all ports that the image exposes, from any that are free', false)
     .option('-h, --hostname <name>', "the container's host name", '')
     .option('-l, --label <key[=value]>', 'set a label', collect, [])
     .option('--label-file <file>', 'set the labels of a file, KEY=VALUE a line', collect, [])
@@ -83,6 +99,8 @@ export function createRequest(image: string, args: string[], flags: CreateFlags,
     mounts: [...flags.volume.map(parseMount), ...asked.flatMap(one => ('mount' in one ? [one.mount] : []))],
     hostname: flags.hostname,
     network: flags.network,
+    ports: flags.publish,
+    publishAll: flags.publishAll,
     labels: { ...parseLabelFiles(flags.labelFile), ...parseLabels(flags.label) },
     autoRemove: flags.rm,
     tty: flags.tty,

@@ -41,6 +41,11 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
   prune: { summary: 'Remove images that no container uses', errorCode: 1, load: () => import('./prune.js') },
 };
 
+const networkVerbs: Readonly<Record<string, Verb>> = {
+  ls: { summary: 'List networks', errorCode: 1, load: () => import('./network-ls.js') },
+  inspect: { summary: 'Show all that is known of networks', errorCode: 1, load: () => import('./network-inspect.js') },
+};
+
 /** What people's scripts call `docker container …`, beside the same verbs without the word. */
 const containerVerbs: Readonly<Record<string, Verb>> = {
   ls: { summary: "List containers, the kubelet's too", errorCode: 1, load: () => import('./ps.js') },
@@ -117,6 +122,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     errorCode: 1,
     load: () => import('./events.js'),
   },
+  port: { summary: 'Show which ports of the node lead to a container', errorCode: 1, load: () => import('./port.js') },
   stop: { summary: 'Stop running containers', errorCode: 1, load: () => import('./stop.js') },
   restart: { summary: 'Stop containers and start them again', errorCode: 1, load: () => import('./restart.js') },
   kill: { summary: 'Send a signal to running containers', errorCode: 1, load: () => import('./kill.js') },
@@ -173,6 +179,7 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     verbs: volumeVerbs,
   },
   image: { summary: 'Work with images', example: 'berth image ls alpine', verbs: imageVerbs },
+  network: { summary: 'Look at networks', example: 'berth network inspect berth', verbs: networkVerbs },
   registry: {
     summary: 'Look at registries',
     example: 'berth registry explain registry.example/app:1',

@@ -109,7 +109,9 @@ export const schema = table({
       .describe(
         "Whose pods are on berth's own bridge as long as `cni_config_dir` has no file: `all`; those of `berth run` alone (`people`), so that the kubelet waits for a plugin; or nobody's.",
       ),
-    bridge: interfaceName().default('berth0').describe('The name of that bridge.'),
+    bridge: interfaceNameOrNone()
+      .default('')
+      .describe('The name of that bridge; `""` is `berth0`, or the next number where another berth daemon has that.'),
     ranges: listOf(subnet(), 'a list of subnets')
       .default([])
       .describe(
@@ -188,11 +190,11 @@ function pathOrNone() {
     .meta({ title: expected });
 }
 
-function interfaceName() {
-  const expected = 'a name of at most 15 letters, digits, "-", "_" and "."';
+function interfaceNameOrNone() {
+  const expected = '"" or a name for an interface, of 15 letters at most';
   return z
     .string(expected)
-    .regex(/^[A-Za-z0-9_.-]{1,15}$/, expected)
+    .regex(/^[A-Za-z0-9_.-]{0,15}$/, expected)
     .meta({ title: expected });
 }
 

@@ -42,3 +42,16 @@ export function tell(
     labels: config.labels,
   });
 }
+
+/** Tells of a command that somebody runs in a container, and of its end. Those of probes are not told: they are too many. */
+export function tellExec(
+  containers: Containers,
+  container: Container,
+  { exited }: { exited: Promise<{ exitCode: number }> },
+): void {
+  tell(containers, container, 'exec_start');
+  exited.then(
+    ({ exitCode }) => tell(containers, container, 'exec_die', { exitCode: String(exitCode) }),
+    () => undefined, // the daemon has lost it, and knows nothing of its end
+  );
+}

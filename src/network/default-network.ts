@@ -2,9 +2,10 @@ import { BerthError } from '../base/errors';
 import type { Logger } from '../base/log';
 import { SingleFlight } from '../base/single-flight';
 import { overlap, parseSubnet, subnetOf, subnetText, type Subnet } from './addresses';
+import { bridgeAlias } from './bridge/bridge';
 import { BERTH_BRIDGE } from './bridge/config';
 import type { NetworkList } from './cni/config';
-import { addressesOf, getAddresses, getLink, getRoutes, linksIn, routesIn } from './netlink/link';
+import { addressesOf, getAddresses, getLink, getRoutes, linksIn, routesIn, type Link } from './netlink/link';
 import { Netlink, type NetlinkCall } from './netlink/netlink';
 
 /** What is kept of the network of this node, in one record. */
@@ -18,6 +19,7 @@ export interface NetworkSettings {
 
 export interface DefaultNetworkOptions {
   readonly embedded: 'all' | 'people' | 'none';
+  /** Empty for one that no other daemon has. */
   readonly bridge: string;
   readonly ranges: readonly string[];
   readonly masquerade: boolean;
@@ -30,6 +32,7 @@ export interface DefaultNetworkOptions {
 
 /** Of the host: a range that is free, or empty where none was needed, and what its interfaces should have, 0 for as usual. */
 interface Found {
+  readonly bridge: string;
   readonly range: string;
   readonly mtu: number;
 }
@@ -48,6 +51,10 @@ const CANDIDATES = [
   ...Array.from({ length: 8 }, (_, i) => `192.168.${88 + i}.0/24`),
 ];
 
+function bridgeName(number: number): string {
+  return `berth${number}`;
+}
+
 /** The network that berth brings where no file has one: pods on a bridge of this host. */
 export class DefaultNetwork {
   private readonly netlink: Netlink;
@@ -58,6 +65,7 @@ export class DefaultNetwork {
   constructor(
     private readonly options: DefaultNetworkOptions,
     netlink: NetlinkCall,
+    private readonly owner: string,
     private readonly log: Logger,
   ) {
     this.netlink = new Netlink(netlink);
@@ -81,14 +89,14 @@ export class DefaultNetwork {
   /** As the next pod gets it. */
   async network(): Promise<NetworkList> {
     const { chosen } = this;
-    const { range, mtu } = await this.look(chosen.length === 0);
-    return this.listOf(chosen.length > 0 ? chosen : [range], mtu);
+    const { range, ...host } = await this.look(chosen.length === 0);
+    return this.listOf(chosen.length > 0 ? chosen : [range], host);
   }
 
   /** The same for those who ask about it: nothing is looked for yet, so the range may become another one. */
   outline(): NetworkList {
     const { chosen } = this;
-    return this.listOf(chosen.length > 0 ? chosen : [this.settings.range ?? FIRST], 0);
+    return this.listOf(chosen.length > 0 ? chosen : [this.settings.range ?? FIRST], { bridge: bridgeName(0), mtu: 0 });
   }
 
   /** What somebody has said the ranges are; empty when nobody has. */
@@ -97,13 +105,13 @@ export class DefaultNetwork {
     return ranges.length > 0 ? ranges : this.podCidrs;
   }
 
-  private listOf(ranges: readonly string[], hostMtu: number): NetworkList {
+  private listOf(ranges: readonly string[], host: { bridge: string; mtu: number }): NetworkList {
     const { bridge, masquerade, mtu } = this.options;
     const raw = {
-      bridge,
+      bridge: bridge === '' ? host.bridge : bridge,
       ranges: ranges.map(subnet => [{ subnet }]),
       ipMasq: masquerade,
-      mtu: mtu === 0 ? hostMtu : mtu,
+      mtu: mtu === 0 ? host.mtu : mtu,
     };
     const capabilities = { portMappings: true, bandwidth: true };
     return {
@@ -123,20 +131,29 @@ export class DefaultNetwork {
   }
 
   private async search(needsRange: boolean): Promise<Found> {
-    const { bridge } = this.options;
     const links = linksIn(await this.netlink.route([getLink()]));
+    const bridge = this.options.bridge === '' ? this.chooseBridge(links) : this.options.bridge;
     const own = links.find(({ name }) => name === bridge)?.index;
     const routes = routesIn(await this.netlink.route([getRoutes()]));
     const addresses = addressesOf(await this.netlink.route([getAddresses()]));
     const way = routes.find(({ destination, index }) => !destination && index !== own);
     const uplink = links.find(({ index }) => index === way?.index)?.mtu ?? USUAL_MTU;
     const mtu = uplink === USUAL_MTU || uplink < LEAST_MTU ? 0 : uplink;
-    if (!needsRange) return { range: '', mtu };
+    if (!needsRange) return { bridge, range: '', mtu };
     const taken = [
       ...routes.flatMap(({ destination, index }) => (destination && index !== own ? [destination] : [])),
       ...addresses.filter(({ index }) => index !== own),
     ].flatMap(({ address, prefix }) => parseSubnet(`${address}/${prefix}`) ?? []);
-    return { range: await this.choose(taken), mtu };
+    return { bridge, range: await this.choose(taken), mtu };
+  }
+
+  /** Its own, or the first that nobody has. */
+  private chooseBridge(links: readonly Link[]): string {
+    for (let number = 0; ; number++) {
+      const name = bridgeName(number);
+      const link = links.find(one => one.name === name);
+      if (!link || link.alias === bridgeAlias(this.owner, name)) return name;
+    }
   }
 
   /** The one of last time, if it is free still: a host may have been moved to another network. */

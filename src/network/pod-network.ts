@@ -63,6 +63,17 @@ export interface NetworkStatus {
   readonly message: string;
 }
 
+/** A network as it is shown. */
+export interface NetworkDescription {
+  readonly network: NetworkList;
+  readonly isCurrent: boolean;
+  /** Of berth's own plugin. */
+  readonly bridge: BridgeConfig | undefined;
+  readonly pods: readonly NetworkedPod[];
+}
+
+const NO_ATTACHMENT = { ifname: IFNAME, args: '', runtimeConfig: {}, ips: [] };
+
 export interface PodNetworkOptions {
   readonly configDir: string;
   readonly binDirs: readonly string[];
@@ -81,6 +92,7 @@ export class PodNetwork {
   private readonly host: PluginHost;
   private readonly looks = new SingleFlight<NetworkStatus>();
   private last: { status: NetworkStatus; network: string; at: number } | undefined;
+  private readonly bridge: BerthBridge;
   private readonly leases = new Leases();
   private readonly byDefault: DefaultNetwork;
   /** Pods by their records; nobody has a network before there are any. */
@@ -90,9 +102,9 @@ export class PodNetwork {
 
   constructor(private readonly options: PodNetworkOptions) {
     const { run, binDirs, timeoutMs, netlink, owner, log } = options;
-    const bridge = new BerthBridge({ netlink, owner, log, pods: () => this.bridgedPods() });
-    this.host = { run, binDirs, timeoutMs, builtIn: new Map([[BERTH_BRIDGE, bridge]]) };
-    this.byDefault = new DefaultNetwork(options.byDefault, netlink, log);
+    this.bridge = new BerthBridge({ netlink, owner, log, pods: () => this.bridgedPods() });
+    this.host = { run, binDirs, timeoutMs, builtIn: new Map([[BERTH_BRIDGE, this.bridge]]) };
+    this.byDefault = new DefaultNetwork(options.byDefault, netlink, owner, log);
   }
 
   /** Who has which addresses and ports is what the pods' records say. */
@@ -178,6 +190,27 @@ export class PodNetwork {
         .map(({ id, attachment }) => ({ containerID: id, ifname: attachment.ifname }));
       await collectNetwork(this.host, network, valid);
     }
+  }
+
+  /** At the daemon's end: what no pod needs any more is taken away. Pods that are there keep all that they have. */
+  async close(): Promise<void> {
+    await this.bridge.close();
+  }
+
+  /** The next person's network, if there is one, and those that pods are on. */
+  async describe(): Promise<NetworkDescription[]> {
+    const current = await this.find('person');
+    const networks = new Map<string, NetworkList>();
+    for (const { attachment } of this.pods()) networks.set(attachment.network.name, attachment.network);
+    if (current) networks.set(current.name, current);
+    return [...networks.values()]
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+      .map(network => ({
+        network,
+        isCurrent: network === current,
+        bridge: tolerantly(() => bridgeConfigOf({ ...NO_ATTACHMENT, network })),
+        pods: this.pods().filter(({ attachment }) => attachment.network.name === network.name),
+      }));
   }
 
   /** Whether a pod would get a network now; what plugins say of it is asked every few seconds at most. */

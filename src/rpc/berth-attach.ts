@@ -2,6 +2,7 @@ import { Metadata } from '@grpc/grpc-js';
 import { BerthError } from '../base/errors';
 import { attachToContainer } from '../container/attach';
 import { containerByName } from '../container/find';
+import { tell } from '../container/tell';
 import type { AttachRequest, AttachResponse, AttachStart, BerthServer } from '../cri/generated/berth/v1/berth';
 import { failureOfInput } from './berth-input';
 import type { BerthParts } from './berth-service';
@@ -23,6 +24,7 @@ export function attachRpc({ log, containers }: BerthParts) {
         onOutput: (stream, chunk) => send(stream === 'stdout' ? { stdout: chunk } : { stderr: chunk }),
         signal: ctx.signal,
       });
+      tell(containers, container, 'attach');
       call.sendMetadata(new Metadata());
       await send({ attached: { tty: container.config.tty } });
       ctx.stage('wait for the container to exit');

@@ -8,6 +8,7 @@ import { createContainer } from '../container/create';
 import type { Container, Containers } from '../container/containers';
 import type { Names } from '../container/names';
 import { removePod } from '../container/pods';
+import type { PortMapping } from '../cri';
 import {
   PullPolicy,
   type BerthServer,
@@ -16,6 +17,7 @@ import {
   type Mount,
 } from '../cri/generated/berth/v1/berth';
 import type { Image } from '../image/images';
+import { HostPorts } from '../network/host-ports';
 import { parseUser } from '../oci/user';
 import { runSandbox } from '../sandbox/run';
 import type { Sandboxes } from '../sandbox/sandboxes';
@@ -23,19 +25,22 @@ import { imageByName, pullForPerson } from './berth-images';
 import type { BerthParts } from './berth-service';
 import { serverStream } from './handler';
 import { assertValidOptions, containerConfig, optionsOf, podConfig, type IdRange } from './person-config';
+import { assertNetwork, publishedPorts } from './published-ports';
 
 type Send = (response: CreateResponse) => Promise<void>;
 
 /** Create: a person's container is a pod of its own with one container, made by the code that makes the kubelet's. */
 export function createRpc(parts: BerthParts, names: Names) {
+  const hostPorts = new HostPorts();
   return {
     create: serverStream<CreateRequest, CreateResponse>(parts.log, 'Create', async (request, ctx, send) => {
-      await assertValid(request);
+      await assertValid(parts, request);
       using reserved = names.reserve(request.name);
       const { name } = reserved;
       const image = await bringImage(parts, ctx, request, send);
       await using undo = new Rollback(ctx.log);
-      const container = await make(parts, ctx.steps, undo, request, name, image);
+      const ports = await publishedPorts(hostPorts, parts.sandboxes.network, request, image);
+      const container = await make(parts, ctx.steps, undo, request, { name, image, ports });
       await send({ created: { id: container.record.id, name } });
       undo.commit();
     }),
@@ -43,14 +48,10 @@ export function createRpc(parts: BerthParts, names: Names) {
 }
 
 /** Everything that can be known to be wrong before an image is pulled for it. */
-async function assertValid(request: CreateRequest): Promise<void> {
-  const { network, user, mounts } = request;
+async function assertValid({ sandboxes }: BerthParts, request: CreateRequest): Promise<void> {
+  const { user, mounts } = request;
+  await assertNetwork(sandboxes.network, request);
   assertValidOptions(request);
-  if (!['', 'none', 'host'].includes(network)) {
-    throw new BerthError('invalid_argument', `network ${JSON.stringify(network)} is not known`, {
-      hint: 'it is none or host',
-    });
-  }
   if (user !== '') parseUser(user);
   await Promise.all(mounts.filter(({ volume }) => volume === '').map(assertMountable));
 }
@@ -96,8 +97,7 @@ async function make(
   steps: Steps | undefined,
   undo: Rollback,
   request: CreateRequest,
-  name: string,
-  image: Image,
+  { name, image, ports }: { name: string; image: Image; ports: PortMapping[] },
 ): Promise<Container> {
   const ctx = Context.of(log, { steps });
   const options = optionsOf(request);
@@ -108,7 +108,7 @@ async function make(
       () =>
         runSandbox(sandboxes, ctx, {
           ...ofPerson,
-          config: podConfig(request, name, ids),
+          config: { ...podConfig(request, name, ids), portMappings: ports },
           ...(options.shmBytes === 0n ? {} : { shmBytes: options.shmBytes }),
           extraHosts: options.extraHosts,
           isOffline: request.network === 'none',

@@ -2,6 +2,7 @@ import { BerthError } from '../base/errors';
 import { execInContainer } from '../container/exec';
 import { containerByName } from '../container/find';
 import { isPaused } from '../container/pause';
+import { tellExec } from '../container/tell';
 import type { BerthServer, ExecRequest, ExecResponse, ExecStart } from '../cri/generated/berth/v1/berth';
 import { parseUser } from '../oci/user';
 import { failureOfInput } from './berth-input';
@@ -34,6 +35,7 @@ export function execRpc({ log, containers }: BerthParts) {
           return send(stream === 'stdout' ? { stdout: bytes } : { stderr: bytes });
         },
       });
+      tellExec(containers, container, exec);
       const kill = () => exec.kill(SIGKILL);
       ctx.signal.addEventListener('abort', kill, { once: true });
       try {

@@ -1,8 +1,9 @@
 import { Metadata } from '@grpc/grpc-js';
 import type { Containers } from '../container/containers';
-import { ContainerEventType, type ContainerEventResponse, type RuntimeServiceServer } from '../cri';
+import { ContainerEventResponse, ContainerEventType, type RuntimeServiceServer } from '../cri';
 import type { BerthEvent } from '../events/events';
 import { forward } from '../events/subscription';
+import { encoded } from './encoded';
 import { serverStream } from './handler';
 import type { RuntimeServiceParts } from './runtime-service';
 import { containerStatus, podSandboxStatus } from './to-cri';
@@ -12,9 +13,10 @@ import { containerStatus, podSandboxStatus } from './to-cri';
  * that nothing will be missed from here on. A subscriber that does not read is ended with RESOURCE_EXHAUSTED.
  */
 export function eventRpcs({ log, containers }: RuntimeServiceParts) {
+  const responseTo = once(event => encodedEvent(containers, event));
   return {
     getContainerEvents: serverStream(log, 'GetContainerEvents', async (_request, ctx, send, call) => {
-      using subscription = containers.events.subscribe(event => criEvent(containers, event));
+      using subscription = containers.events.subscribe(responseTo);
       call.sendMetadata(new Metadata());
       ctx.stage('send what happens');
       await forward(subscription, ctx, async responses => {
@@ -23,6 +25,21 @@ export function eventRpcs({ log, containers }: RuntimeServiceParts) {
       });
     }),
   } satisfies Partial<RuntimeServiceServer>;
+}
+
+/** All subscribers hear of an event one after the other, before the next: what is made of it is made once. */
+function once<Made>(make: (event: BerthEvent) => Made): (event: BerthEvent) => Made {
+  let last: { event: BerthEvent; made: Made } | undefined;
+  return event => {
+    if (last?.event !== event) last = { event, made: make(event) };
+    return last.made;
+  };
+}
+
+/** As bytes, which is what waits for a subscriber, and is less than the objects. */
+function encodedEvent(containers: Containers, event: BerthEvent): ContainerEventResponse | undefined {
+  const response = criEvent(containers, event);
+  return response && encoded(Buffer.from(ContainerEventResponse.encode(response).finish()));
 }
 
 const CONTAINER_EVENTS: Readonly<Record<string, ContainerEventType>> = {

@@ -3,6 +3,7 @@ import type { Logger } from '../base/log';
 import { attachToContainer } from '../container/attach';
 import type { Container, Containers } from '../container/containers';
 import { execInContainer } from '../container/exec';
+import { tell, tellExec } from '../container/tell';
 import type { AttachRequest, ExecRequest, RuntimeServiceServer } from '../cri';
 import { assertReady, dialPod } from '../sandbox/dial';
 import type { Sandboxes } from '../sandbox/sandboxes';
@@ -70,6 +71,7 @@ function execTarget(containers: Containers, container: Container, request: ExecR
         onOutput: sink,
         signal,
       });
+      tellExec(containers, container, exec);
       return { ...exec, ended: exec.exited.then(({ exitCode }) => exitCode) };
     },
   };
@@ -82,6 +84,7 @@ function attachTarget(containers: Containers, container: Container, request: Att
     open: async (sink, signal) => {
       const streams = { stdin, stdout, stderr };
       const attached = await attachToContainer(containers, container, { ...streams, onOutput: sink, signal });
+      tell(containers, container, 'attach');
       return { ...attached, ended: attached.ended.then(() => undefined) };
     },
   };

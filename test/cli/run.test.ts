@@ -122,6 +122,8 @@ describe('berth run', () => {
       ],
       hostname: 'ship',
       network: 'host',
+      ports: [],
+      publishAll: false,
       labels: { k: 'v' },
       autoRemove: true,
       tty: false,

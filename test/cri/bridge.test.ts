@@ -336,8 +336,13 @@ describe("the network of pods, by berth's own bridge", function () {
       const pod = await other.pod();
       const { status } = await other.client.call('PodSandboxStatus', { podSandboxId: pod });
       assert.match(status.network.ip, /^10\.89\.0\.\d+$/);
-      // A bridge of the same name that another daemon has made is not taken.
+      // A bridge that another daemon has made is not taken, and a name that is asked for is not exchanged.
+      await other.removeAll();
       runIn(theirs, 'ip', 'link', 'set', 'berth0', 'alias', 'berth /elsewhere berth0');
+      await other.restart();
+      await other.pod();
+      assert.match(runIn(theirs, 'ip', '-o', 'link'), / berth1: .*alias berth .*\/root berth1$/m);
+      writeFileSync(other.daemon.configFile, config('bridge = "berth0"'));
       await other.restart();
       await assert.rejects(other.pod(), /the bridge berth0 is another berth daemon's: .*network\.bridge/);
     } finally {
@@ -378,6 +383,21 @@ describe("the network of pods, by berth's own bridge", function () {
       for (const server of servers.splice(0)) await server.stop();
       await assertNothingLeft();
     });
+
+  it('goes, with its rules, when a daemon ends that has no pods', async () => {
+    const pod = await node.pod();
+    await node.daemon.stop();
+    assert.ok(links().includes('berth0'));
+    await node.daemon.run();
+    await node.reconnect();
+    await node.client.call('RemovePodSandbox', { podSandboxId: pod });
+    await node.daemon.stop();
+    assert.ok(!links().includes('berth0'));
+    assert.doesNotMatch(runIn(host, 'nft', 'list', 'tables'), /berth/);
+    await node.daemon.run();
+    await node.reconnect();
+    await node.pod();
+  });
 
   it('removes what a pod left that no record knows', async () => {
     await node.pod();

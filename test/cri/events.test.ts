@@ -101,6 +101,37 @@ describe('GetContainerEvents', function () {
     ]);
   });
 
+  it('tells of an end that no daemon saw, once there is one again', async () => {
+    const id = await node().start(await node().pod());
+    const pid = await node().pidOf(id);
+    await node().daemon.kill();
+    process.kill(pid, 'SIGKILL');
+    await node().daemon.run();
+    await node().reconnect();
+    await node().exit(id);
+    const { stdout } = await berth(node().daemon.berthSocket, [
+      ...['events', '--since', '1h', '--until', '0s', '-f', `container=${id}`],
+      ...['--format', '{{.Action}} {{.ExitCode}}'],
+    ]);
+    assert.equal(stdout, 'die 137\n');
+    // And one that is there now is told of as any other.
+    using stream = await EventStream.open(node().client);
+    await node().client.call('RemoveContainer', { containerId: id });
+    assert.deepEqual(told(await stream.first(1), { [id]: 'container' }), ['container DELETED']);
+  });
+
+  it('tells people of an oom', async () => {
+    const { status: ended } = await node().run(['sh', '-c', 'x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done'], {
+      resources: { memoryLimitInBytes: 16 << 20, memorySwapLimitInBytes: 16 << 20 },
+    });
+    assert.equal(ended.reason, 'OOMKilled');
+    const { stdout } = await berth(node().daemon.berthSocket, [
+      ...['events', '--since', '1h', '--until', '0s', '-f', `container=${ended.id}`],
+      ...['--format', '{{.Action}} {{.ExitCode}}'],
+    ]);
+    assert.equal(stdout, 'create \nstart \noom \ndie 137\n');
+  });
+
   it('streams pods and containers, each once, filtered as in lists', async () => {
     const { client } = node();
     const pods = await Promise.all([1, 2, 3].map(i => node().pod({ labels: { number: `${i}` } })));

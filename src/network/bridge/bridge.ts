@@ -80,13 +80,25 @@ export class Bridges {
     this.lingering.add(name);
   }
 
-  /** Removes what pods that are gone have left at a bridge. */
-  async collect(bridge: string, isThere: (podId: string) => boolean): Promise<void> {
-    const prefix = `${this.aliasOf(bridge)} `;
+  /** Removes what pods that are gone have left at any bridge. */
+  async collect(isThere: (podId: string) => boolean): Promise<void> {
     const links = linksIn(await this.netlink.route([getLink()]));
-    const left = links.filter(({ alias }) => alias.startsWith(prefix) && !isThere(alias.slice(prefix.length)));
+    const left = links.filter(({ alias }) => {
+      const podId = this.podIn(alias);
+      return podId !== undefined && !isThere(podId);
+    });
     for (const { name } of left) this.log.warn('removing the network interface of a pod that is gone', { link: name });
     await this.netlink.route(left.map(({ name }) => deleteLink(name)));
+  }
+
+  /** Removes bridges that have no pods any more. One that a person had made before stays. */
+  async remove(bridges: readonly string[]): Promise<void> {
+    const links = linksIn(await this.netlink.route([getLink()]));
+    const ours = bridges.filter(bridge =>
+      links.some(({ name, alias }) => name === bridge && alias === this.aliasOf(bridge)),
+    );
+    await this.netlink.route([...this.lingering, ...ours].map(deleteLink));
+    for (const bridge of ours) this.log.info('removed a bridge that no pod is at', { bridge });
   }
 
   /** Whether a pod's interface is there and up. */
@@ -198,7 +210,13 @@ export class Bridges {
   }
 
   private aliasOf(bridge: string): string {
-    return `berth ${this.owner} ${bridge}`;
+    return bridgeAlias(this.owner, bridge);
+  }
+
+  /** Whose interface this is, if it is a pod's of this daemon. */
+  private podIn(alias: string): string | undefined {
+    const prefix = `berth ${this.owner} `;
+    return alias.startsWith(prefix) ? /^\S+ (\S+)$/.exec(alias.slice(prefix.length))?.[1] : undefined;
   }
 
   private async removeLingering(): Promise<void> {
@@ -210,6 +228,11 @@ export class Bridges {
       this.log.warn('network interfaces of pods that are gone were not removed', { cause: String(error) });
     }
   }
+}
+
+/** How a daemon's bridges are marked. */
+export function bridgeAlias(owner: string, bridge: string): string {
+  return `berth ${owner} ${bridge}`;
 }
 
 /** The host's end of a pod's pair: as much of the id as a name holds. */

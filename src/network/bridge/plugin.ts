@@ -130,11 +130,23 @@ export class BerthBridge implements BuiltInPlugin {
 
   /** After a start: the kernel is brought to what the records say. */
   private async collect({ bridge }: BridgeConfig): Promise<undefined> {
-    await this.bridges.collect(bridge, podId => this.options.pods().some(({ id }) => id === podId));
+    await this.bridges.collect(podId => this.options.pods().some(({ id }) => id === podId));
     const isThere =
       chainIn(await this.netlink.netfilter([getChain(this.table(bridge).table, 'outbound')])) !== undefined;
     if (isThere) await this.table(bridge).write(() => this.content(bridge));
     return undefined;
+  }
+
+  /** Takes bridges without pods away, with their tables. */
+  async close(): Promise<void> {
+    const inUse = new Set(this.options.pods().map(({ config }) => config.bridge));
+    const idle = [...this.tables].filter(([bridge]) => !inUse.has(bridge));
+    try {
+      for (const [, table] of idle) await table.remove();
+      await this.bridges.remove(idle.map(([bridge]) => bridge));
+    } catch (error) {
+      this.options.log.warn(`a bridge that no pod needs stays: ${messageOf(error)}`);
+    }
   }
 
   /** What the table of a bridge is to be, by the records; `config` is of a network that may have no pod yet. */

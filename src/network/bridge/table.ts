@@ -118,6 +118,11 @@ export class BridgeTable {
     await this.locks.run('', () => this.netlink.netfilter(transaction(tolerant)));
   }
 
+  async remove(): Promise<void> {
+    await this.locks.run('', () => this.netlink.netfilter(transaction([destroyTable(this.table)])));
+    this.written = undefined;
+  }
+
   private async writeNow(content: TableContent): Promise<void> {
     const { table } = this;
     const ids = new Map(SETS.map((set, index) => [set.name, index + 1]));

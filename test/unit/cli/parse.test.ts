@@ -7,6 +7,7 @@ import { ownVersion } from '../../../src/cli/own-version';
 import { parseEnv, parseEnvFile } from '../../../src/cli/parse/env';
 import { parseLabels } from '../../../src/cli/parse/labels';
 import { parseMount } from '../../../src/cli/parse/mount';
+import { parsePublish } from '../../../src/cli/parse/publish';
 import { parseSeconds, parseTail } from '../../../src/cli/parse/numbers';
 import { parseSince } from '../../../src/cli/parse/since';
 
@@ -68,6 +69,34 @@ describe('-v', () => {
     assert.throws(() => parseMount('/a:/b:ro:x'), refused(/it is not SOURCE:TARGET/));
     assert.throws(() => parseMount('/a:b'), refused(/"b", is not absolute/));
     assert.throws(() => parseMount('/a:/b:y'), refused(/"y" is not known; it is ro, rw or a propagation/));
+  });
+});
+
+describe('-p', () => {
+  const port = (hostIp: string, hostPort: number, containerPort: number, protocol = 'tcp') => ({
+    hostIp,
+    hostPort,
+    containerPort,
+    protocol,
+  });
+
+  it('takes what docker takes', () => {
+    assert.deepEqual(parsePublish('80'), [port('', 0, 80)]);
+    assert.deepEqual(parsePublish('8080:80'), [port('', 8080, 80)]);
+    assert.deepEqual(parsePublish('53:53/udp'), [port('', 53, 53, 'udp')]);
+    assert.deepEqual(parsePublish('127.0.0.1:8080:80'), [port('127.0.0.1', 8080, 80)]);
+    assert.deepEqual(parsePublish('127.0.0.1::80'), [port('127.0.0.1', 0, 80)]);
+    assert.deepEqual(parsePublish('[2001:db8::1]:8080:80/sctp'), [port('2001:db8::1', 8080, 80, 'sctp')]);
+    assert.deepEqual(parsePublish('8000-8001:80-81'), [port('', 8000, 80), port('', 8001, 81)]);
+  });
+
+  it('says what is wrong, of what', () => {
+    assert.throws(() => parsePublish(''), refused(/^-p : it is not/));
+    assert.throws(() => parsePublish('80/icmp'), refused(/the protocol "icmp" is none of tcp, udp, sctp/));
+    assert.throws(() => parsePublish('8080:0'), refused(/"0" is not a port from 1 to 65535/));
+    assert.throws(() => parsePublish('8080:80a'), refused(/"80a" is not a port/));
+    assert.throws(() => parsePublish('host:8080:80'), refused(/"host" is not an IP address/));
+    assert.throws(() => parsePublish('8000-8002:80-81'), refused(/3 ports of the host cannot lead to 2/));
   });
 });
 

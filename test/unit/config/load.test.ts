@@ -54,7 +54,7 @@ describe('loadConfig', () => {
         cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'],
         cniTimeoutSeconds: 60,
         embedded: 'all',
-        bridge: 'berth0',
+        bridge: '',
         ranges: [],
         masquerade: true,
         mtu: 0,

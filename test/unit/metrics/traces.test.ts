@@ -42,7 +42,8 @@ describe('the trace context of a caller', () => {
   });
 });
 
-describe('traces', () => {
+describe('traces', function () {
+  this.timeout(60_000);
   let open: Traces[] = [];
   afterEach(async () => {
     await Promise.all(open.map(traces => traces.close()));
@@ -126,8 +127,7 @@ describe('traces', () => {
     assert.equal(JSON.stringify(collector.requests).includes('secret'), false);
   });
 
-  it('wait for a collector that comes later, in a bounded number, with a line in the log for each turn', async function () {
-    this.timeout(60_000);
+  it('wait for a collector that comes later, in a bounded number, with a line in the log for each turn', async () => {
     const lines: string[] = [];
     const log: Logger = { ...silentLogger, warn: line => lines.push(line), info: line => lines.push(line) };
     const port = await freePort();
@@ -143,8 +143,7 @@ describe('traces', () => {
     assert.equal(lines.length, 2);
   });
 
-  it('that a collector refuses are gone, those that it cannot take now are not', async function () {
-    this.timeout(60_000);
+  it('that a collector refuses are gone, those that it cannot take now are not', async () => {
     await using collector = await Collector.start();
     const traces = await tracesTo(collector.url);
     collector.status = 503;
@@ -165,8 +164,7 @@ describe('traces', () => {
     );
   });
 
-  it('do not hold up an end when the collector does not answer', async function () {
-    this.timeout(60_000);
+  it('do not hold up an end when the collector does not answer', async () => {
     await using collector = await Collector.start();
     collector.status = 0;
     const traces = await tracesTo(collector.url);

@@ -21,7 +21,8 @@ const sandbox = {
   config: PodSandboxConfig.fromPartial({ metadata: { name: 'p' }, annotations: { large: 'x'.repeat(100_000) } }),
 };
 
-describe('a subscriber of GetContainerEvents', () => {
+describe('a subscriber of GetContainerEvents', function () {
+  this.timeout(60_000);
   const events = new Events({ keptMax: 10, waitingMax: 20 });
   const dir = mkdtempSync(join(tmpdir(), 'berth-events-'));
   let server: RpcServer;
@@ -46,7 +47,7 @@ describe('a subscriber of GetContainerEvents', () => {
     using reader = await EventStream.open(client);
     const session = connectHttp2('http://localhost', { createConnection: () => connect(server.path) });
     const sleeper = await subscribe(session.request({ ...POST, ':path': PATH }));
-    const count = 400;
+    const count = 120;
     for (let i = 0; i < count; i++) {
       emit(i);
       // One who reads keeps up, while the other sleeps.
