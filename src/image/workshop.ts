@@ -266,13 +266,18 @@ export class Workshop {
     const parsed = parseImageConfig(config, layers.length, this.parts.platform, 'the image that was built');
     for (const [name, bytes] of documents) {
       this.pin(name);
+      if (await this.parts.content.read(name)) continue;
       await this.parts.content.ingest(name, bytes.length, bytes, 'a document of the image that was built');
     }
     const kept = await Promise.all(
       layers.map(async ({ descriptor }) => ((await this.parts.content.has(descriptor.digest)) ? [descriptor] : [])),
     );
+    // What has a record was on the disk before it; documents and blobs are from when they have their names.
+    const isOnDisk = [...layers.map(({ layer }) => layer), ...this.made].every(({ key }) =>
+      this.parts.layers.isRecorded(key),
+    );
     ctx.stage('write the image to disk');
-    await syncFileSystem(this.parts.root);
+    if (!isOnDisk) await syncFileSystem(this.parts.root);
     crashPoint('build.synced');
     const image = {
       ...{ id, digest, config: parsed, layers: layers.map(({ layer }) => layer) },
