@@ -130,6 +130,10 @@ bench-peers:
 	done; \
 	[[ -z $$missing || $$(id -u) != 0 ]] || DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing || true
 
+.PHONY: bench-build
+bench-build: deps build bench-peers ## measure building an image, cold and cached, beside buildah (as root)
+	@node dist/bench/build.js
+
 .PHONY: bench
 bench: deps build bench-peers ## measure containers and pods beside runc, crun and containerd (as root)
 	@node dist/bench/launch.js
@@ -152,9 +156,17 @@ bench-list: deps build bench-peers ## measure lists, stats and idle pods, 10 to 
 bench-pull: deps build bench-peers ## measure pulling an image beside containerd, skopeo and umoci (as root)
 	@node dist/bench/pull.js
 
-.PHONY: bench-build
-bench-build: deps build bench-peers ## measure building an image, cold and cached, beside buildah (as root)
-	@node dist/bench/build.js
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: install
+install: build ## below PREFIX (/usr/local), with a systemd unit; DESTDIR=dir for packages
+	@node scripts/install.mjs '$(PREFIX)' '$(DESTDIR)'
+
+.PHONY: uninstall
+uninstall: ## what install has put there; images and containers stay
+	rm -rf '$(DESTDIR)$(PREFIX)/lib/berth' '$(DESTDIR)$(PREFIX)/bin/berthd' '$(DESTDIR)$(PREFIX)/bin/berth' \
+	  '$(DESTDIR)$(PREFIX)/lib/systemd/system/berthd.service'
 
 .PHONY: bench-network
 bench-network: deps build bench-peers ## measure a pod's network beside the plugins alone and containerd (as root)
