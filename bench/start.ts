@@ -155,13 +155,11 @@ async function reportAlone(scratch: Scratch, rounds: number): Promise<void> {
     const of = totals.of(name);
     return [`${name} ${version}`.trim(), ms(median(of)), ms(quantile(of, 0.95)), (median(of) / least).toFixed(2)];
   });
-  const ofBerth = parts
-    .names()
-    .map(name => {
-      const of = parts.of(name);
-      const ratio = name === HELPER_ALONE ? (median(of) / least).toFixed(2) : '';
-      return [`… ${name}`, ms(median(of)), ms(quantile(of, 0.95)), ratio];
-    });
+  const ofBerth = parts.names().map(name => {
+    const of = parts.of(name);
+    const ratio = name === HELPER_ALONE ? (median(of) / least).toFixed(2) : '';
+    return [`… ${name}`, ms(median(of)), ms(quantile(of, 0.95)), ratio];
+  });
   console.log('\none container from nothing to nothing, new namespaces and seccomp, no daemon:\n');
   console.log(table(['ms', 'median', 'p95', '÷ floor'], [...whole, ...ofBerth]));
 }
