@@ -144,6 +144,10 @@ bench-start: deps build bench-peers ## measure starts, execs, stops, memory and 
 bench-stream: deps build bench-peers ## measure logs, streaming execs and ExecSync with much output beside containerd (as root)
 	@node dist/bench/stream.js
 
+.PHONY: bench-list
+bench-list: deps build bench-peers ## measure lists, stats and idle pods, 10 to 500, beside containerd (as root)
+	@node dist/bench/list.js
+
 .PHONY: bench-pull
 bench-pull: deps build bench-peers ## measure pulling an image beside containerd, skopeo and umoci (as root)
 	@node dist/bench/pull.js

@@ -3,7 +3,7 @@
  */
 import { build } from 'esbuild';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -38,8 +38,17 @@ mkdirSync(join(root, 'bin'), { recursive: true });
 mkdirSync(join(root, 'dist/bundle'), { recursive: true });
 copyFileSync(scripts('load.cjs'), join(root, 'dist/bundle/load.cjs'));
 
-const bundleOf = (source, outfile) =>
-  build({
+/**
+ * V8 keeps a source with a letter beyond Latin-1 in it at two bytes a letter, and all of it as long as the process lives.
+ * esbuild escapes such letters in strings; what is left is in regular expressions, where the same escapes are good.
+ */
+function makeAscii(bundle) {
+  const escape = letter => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  writeFileSync(bundle, readFileSync(bundle, 'utf8').replace(/[^\0-\x7f]/g, escape));
+}
+
+const bundleOf = async (source, outfile) => {
+  await build({
     absWorkingDir: root,
     entryPoints: [source],
     outfile,
@@ -52,8 +61,16 @@ const bundleOf = (source, outfile) =>
     define: { BERTH_GIT_COMMIT: JSON.stringify(gitCommit()) },
     // import() becomes require(): code that comes from a cache has lost Node's hook for import().
     supported: { 'dynamic-import': false },
+    // The source stays in memory; names stay as they are, and lines short enough to be found by a stack's numbers.
+    minifyWhitespace: true,
+    lineLimit: 160,
+    // What Node's loader would put around it, so that load.cjs does not need to: that would be one more copy of it all.
+    banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
+    footer: { js: '})' },
     logLevel: 'warning',
   });
+  makeAscii(outfile);
+};
 
 // The daemon's HTTP thread: a program of its own, which the daemon starts at its first pull.
 if (existsSync(join(root, httpThread))) {

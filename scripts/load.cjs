@@ -6,21 +6,13 @@ const Module = require('node:module');
 const path = require('node:path');
 const vm = require('node:vm');
 
-exports.load = bundle => {
-  const cachedData = readIfThere(exports.cacheFile(bundle));
-  const script = cachedData && exports.compile(bundle, cachedData);
-  if (script && !script.cachedDataRejected) exports.run(script, bundle);
-  else require(bundle);
-};
+exports.load = bundle => exports.run(exports.compile(bundle, readIfThere(exports.cacheFile(bundle))), bundle);
 
 exports.cacheFile = bundle => `${bundle}.cache`;
 
+/** A bundle is one function, as Node's loader makes one of a module, and has ASCII only. */
 exports.compile = (bundle, cachedData) =>
-  new vm.Script(Module.wrap(`\n${fs.readFileSync(bundle, 'utf8')}\n`), {
-    filename: bundle,
-    lineOffset: -1, // the wrapper's line, so that line numbers are the bundle's
-    cachedData,
-  });
+  new vm.Script(fs.readFileSync(bundle, 'latin1'), { filename: bundle, cachedData });
 
 /** As Node's own loader would: with the bundle's require, file name and folder. */
 exports.run = (script, bundle) => {

@@ -22,7 +22,9 @@
 
 #define FILE_ROOM 16384
 #define PATH_ROOM 4096
-#define BUCKETS 4096
+#define BUCKETS 2048
+/* The daemon's own thread waits meanwhile: so two use both cores of the smallest nodes. */
+#define READERS 2
 #define IDLE_SECONDS 60
 #define SWEEP_SECONDS 20
 /* Descriptors that are left for the files that are not kept. */
@@ -116,8 +118,23 @@ struct kept {
     int fds[]; /* -1: not open */
 };
 
-static struct kept *buckets[BUCKETS];
-static size_t kept_fds, max_kept_fds;
+struct job {
+    uint64_t layout_hash;
+    const struct table_layout *layout;
+    const struct parts *rows;
+    double *cells;
+};
+
+/* A thread and what it keeps. Rows are shared out by their hash: the same row is always the same thread's. */
+struct reader {
+    unsigned index;
+    const struct job *job; /* NULL: none, or done */
+    struct kept *buckets[BUCKETS];
+    size_t kept_fds;
+    size_t max_kept_fds;
+};
+
+static struct reader readers[READERS];
 
 static time_t now_seconds(void)
 {
@@ -134,19 +151,19 @@ static uint64_t hash_of(uint64_t seed, const char *bytes, size_t count)
     return seed;
 }
 
-static void let_go(struct kept *entry, size_t file)
+static void let_go(struct reader *reader, struct kept *entry, size_t file)
 {
     if (entry->fds[file] < 0)
         return;
     close(entry->fds[file]);
     entry->fds[file] = -1;
-    kept_fds--;
+    reader->kept_fds--;
 }
 
-static void sweep(time_t older_than)
+static void sweep(struct reader *reader, time_t older_than)
 {
     for (size_t i = 0; i < BUCKETS; i++)
-        for (struct kept **at = &buckets[i]; *at;) {
+        for (struct kept **at = &reader->buckets[i]; *at;) {
             struct kept *entry = *at;
             if (entry->used >= older_than) {
                 at = &entry->next;
@@ -154,17 +171,16 @@ static void sweep(time_t older_than)
             }
             *at = entry->next;
             for (size_t file = 0; file < entry->file_count; file++)
-                let_go(entry, file);
+                let_go(reader, entry, file);
             free(entry->row);
             free(entry);
         }
 }
 
 /* NULL without memory: then nothing is kept. */
-static struct kept *kept_for(uint64_t layout_hash, const char *row, size_t file_count, time_t now)
+static struct kept *kept_for(struct reader *reader, uint64_t hash, const char *row, size_t file_count, time_t now)
 {
-    uint64_t hash = hash_of(layout_hash, row, strlen(row));
-    struct kept **bucket = &buckets[hash % BUCKETS];
+    struct kept **bucket = &reader->buckets[hash / READERS % BUCKETS];
     for (struct kept *entry = *bucket; entry; entry = entry->next)
         if (entry->hash == hash && entry->file_count == file_count && strcmp(entry->row, row) == 0) {
             entry->used = now;
@@ -207,76 +223,71 @@ static ptrdiff_t read_piece(int fd, char *buffer)
 }
 
 /* A kept file whose cgroup was removed answers ENODEV; one of the same name may be there now. */
-static ptrdiff_t read_kept(struct kept *entry, size_t index, char *buffer)
+static ptrdiff_t read_kept(struct reader *reader, struct kept *entry, size_t index, char *buffer)
 {
     ptrdiff_t n = entry->fds[index] < 0 ? -1 : read_piece(entry->fds[index], buffer);
     if (n < 0)
-        let_go(entry, index);
+        let_go(reader, entry, index);
     return n;
 }
 
-static ptrdiff_t read_opened(struct kept *entry, size_t index, const struct table_file *file, const char *row,
-                             char *buffer)
+static ptrdiff_t read_opened(struct reader *reader, struct kept *entry, size_t index, const struct table_file *file,
+                             const char *row, char *buffer)
 {
     int fd = open_file(file, row);
     if (fd < 0)
         return -1;
     ptrdiff_t n = read_piece(fd, buffer);
-    if (n >= 0 && entry && kept_fds < max_kept_fds) {
+    if (n >= 0 && entry && reader->kept_fds < reader->max_kept_fds) {
         entry->fds[index] = fd;
-        kept_fds++;
+        reader->kept_fds++;
     } else {
         close(fd);
     }
     return n;
 }
 
-static void read_row(struct kept *entry, const struct table_layout *layout, const char *row, char *buffer,
+static void read_row(struct reader *reader, struct kept *entry, const struct table_layout *layout, const char *row,
                      double *cells)
 {
+    char buffer[FILE_ROOM];
     for (size_t i = 0; i < layout->file_count; i++) {
         const struct table_file *file = &layout->files[i];
-        ptrdiff_t n = entry ? read_kept(entry, i, buffer) : -1;
+        ptrdiff_t n = entry ? read_kept(reader, entry, i, buffer) : -1;
         if (n < 0)
-            n = read_opened(entry, i, file, row, buffer);
+            n = read_opened(reader, entry, i, file, row, buffer);
         for (size_t key = 0; key < file->key_count; key++)
             *cells++ = n < 0 ? NAN : table_number(buffer, file->keys[key]);
     }
 }
 
-static void read_rows(uint64_t layout_hash, const struct table_layout *layout, const struct parts *rows,
-                      double *cells)
+/* The rows that are this reader's. */
+static void read_rows(struct reader *reader, const struct job *job)
 {
-    char buffer[FILE_ROOM];
-    const char *row = rows->text;
+    const char *row = job->rows->text;
     time_t now = now_seconds();
-    for (size_t i = 0; i < rows->count; i++, row = next_part(row)) {
-        struct kept *entry = max_kept_fds > 0 ? kept_for(layout_hash, row, layout->file_count, now) : NULL;
-        read_row(entry, layout, row, buffer, cells + i * layout->columns);
+    for (size_t i = 0; i < job->rows->count; i++, row = next_part(row)) {
+        uint64_t hash = hash_of(job->layout_hash, row, strlen(row));
+        if (hash % READERS != reader->index)
+            continue;
+        size_t files = job->layout->file_count;
+        struct kept *entry = reader->max_kept_fds > 0 ? kept_for(reader, hash, row, files, now) : NULL;
+        read_row(reader, entry, job->layout, row, job->cells + i * job->layout->columns);
     }
 }
 
-/* ---- the thread ---- */
+/* ---- the threads ---- */
 
-struct job {
-    uint64_t layout_hash;
-    const struct table_layout *layout;
-    const struct parts *rows;
-    double *cells;
-    int done;
-};
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all jobs */
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* one caller at a time */
 static pthread_cond_t asked = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;
 static pthread_once_t started = PTHREAD_ONCE_INIT;
-static struct job *current;
-static int is_running;
+static unsigned running;
 
-static void wait_for_job(void)
+static void wait_for_job(const struct reader *reader)
 {
-    if (kept_fds == 0) {
+    if (reader->kept_fds == 0) {
         pthread_cond_wait(&asked, &lock);
         return;
     }
@@ -286,32 +297,33 @@ static void wait_for_job(void)
     pthread_cond_timedwait(&asked, &lock, &until);
 }
 
-static void *reader(void *nothing)
+static void *reader_main(void *argument)
 {
+    struct reader *reader = argument;
     struct rlimit limit;
-    (void)nothing;
     pthread_setname_np(pthread_self(), "berth-reader");
     /* A table of descriptors of its own, with nothing of the daemon's but 0 to 2. */
     if (sys_close_range(3, ~0U, CLOSE_RANGE_UNSHARE) == 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
         limit.rlim_cur > SPARE_FDS)
-        max_kept_fds = limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)limit.rlim_cur - SPARE_FDS;
+        reader->max_kept_fds = limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)limit.rlim_cur - SPARE_FDS;
     pthread_mutex_lock(&lock);
     for (;;) {
-        while (!current || current->done) {
-            sweep(now_seconds() - IDLE_SECONDS);
-            wait_for_job();
+        while (!reader->job) {
+            sweep(reader, now_seconds() - IDLE_SECONDS);
+            if (!reader->job)
+                wait_for_job(reader);
         }
-        struct job *job = current;
+        const struct job *job = reader->job;
         pthread_mutex_unlock(&lock);
-        read_rows(job->layout_hash, job->layout, job->rows, job->cells);
+        read_rows(reader, job);
         pthread_mutex_lock(&lock);
-        job->done = 1;
+        reader->job = NULL;
         pthread_cond_signal(&answered);
     }
     return NULL;
 }
 
-static void start_reader(void)
+static void start_readers(void)
 {
     pthread_t thread;
     pthread_attr_t attributes;
@@ -320,9 +332,20 @@ static void start_reader(void)
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    is_running = pthread_create(&thread, &attributes, reader, NULL) == 0;
+    for (unsigned i = 0; i < READERS; i++)
+        readers[i].index = i;
+    while (running < READERS && pthread_create(&thread, &attributes, reader_main, &readers[running]) == 0)
+        running++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
+}
+
+static int is_busy(void)
+{
+    for (unsigned i = 0; i < running; i++)
+        if (readers[i].job)
+            return 1;
+    return 0;
 }
 
 void table_read(const struct parts *layout_text, const struct table_layout *layout, const struct parts *rows,
@@ -334,19 +357,19 @@ void table_read(const struct parts *layout_text, const struct table_layout *layo
         .rows = rows,
         .cells = cells,
     };
-    pthread_once(&started, start_reader);
+    pthread_once(&started, start_readers);
     pthread_mutex_lock(&turn);
-    if (!is_running) { /* out of threads: here then, with nothing kept */
-        read_rows(job.layout_hash, layout, rows, cells);
-        pthread_mutex_unlock(&turn);
-        return;
-    }
     pthread_mutex_lock(&lock);
-    current = &job;
-    pthread_cond_signal(&asked);
-    while (!job.done)
+    for (unsigned i = 0; i < running; i++)
+        readers[i].job = &job;
+    pthread_cond_broadcast(&asked);
+    pthread_mutex_unlock(&lock);
+    /* Out of threads: here then, with nothing kept, since these never have a limit set. */
+    for (unsigned i = running; i < READERS; i++)
+        read_rows(&readers[i], &job);
+    pthread_mutex_lock(&lock);
+    while (is_busy())
         pthread_cond_wait(&answered, &lock);
-    current = NULL;
     pthread_mutex_unlock(&lock);
     pthread_mutex_unlock(&turn);
 }

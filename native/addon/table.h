@@ -1,6 +1,6 @@
 /*
- * Numbers out of the same files of many directories, read by a thread that has a table of descriptors to itself: it
- * keeps what it has opened, since opening a file of a cgroup takes ten times as long as reading it, and neither a
+ * Numbers out of the same files of many directories, read by threads that have each a table of descriptors to itself: they
+ * keep what they have opened, since opening a file of a cgroup takes ten times as long as reading it, and neither a
  * clone of the daemon's copies those descriptors nor does anything of the daemon's stay open in it.
  */
 #ifndef BERTH_TABLE_H

@@ -50,7 +50,7 @@ describe('the metrics of a daemon', function () {
     }
     assert.ok(more('berth_log_bytes_total') >= 10);
     for (const name of [
-      'nodejs_eventloop_lag_p99_seconds',
+      'berth_event_loop_lag_seconds{quantile="0.99"}',
       'process_resident_memory_bytes',
       'process_cpu_seconds_total',
       'berth_pulls_expected_bytes',
