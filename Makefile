@@ -152,6 +152,18 @@ bench-list: deps build bench-peers ## measure lists, stats and idle pods, 10 to 
 bench-pull: deps build bench-peers ## measure pulling an image beside containerd, skopeo and umoci (as root)
 	@node dist/bench/pull.js
 
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: install
+install: build ## below PREFIX (/usr/local), with a systemd unit; DESTDIR=dir for packages
+	@node scripts/install.mjs '$(PREFIX)' '$(DESTDIR)'
+
+.PHONY: uninstall
+uninstall: ## what install has put there; images and containers stay
+	rm -rf '$(DESTDIR)$(PREFIX)/lib/berth' '$(DESTDIR)$(PREFIX)/bin/berthd' '$(DESTDIR)$(PREFIX)/bin/berth' \
+	  '$(DESTDIR)$(PREFIX)/lib/systemd/system/berthd.service'
+
 .PHONY: bench-network
 bench-network: deps build bench-peers ## measure a pod's network beside the plugins alone and containerd (as root)
 	@node dist/bench/network.js

@@ -6,6 +6,7 @@ import { createLogger } from './base/log';
 import { loadConfig } from './config';
 import { startDaemon } from './daemon';
 import { installDir } from './native/paths';
+import { tellReady } from './process/service-manager';
 
 interface Flags {
   config?: string;
@@ -62,6 +63,7 @@ async function main(): Promise<void> {
 
   await starting;
   log.info('berthd is ready', { version, pid: process.pid });
+  await tellReady().catch((error: unknown) => log.warn(`could not tell systemd: ${messageOf(error)}`));
 }
 
 main().catch((error: unknown) => {

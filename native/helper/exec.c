@@ -43,6 +43,8 @@ static struct {
     int command[3]; /* the command's ends; its stdin is descriptor 0 itself when nothing is to be read */
     int ended_write;
     int relay_pidfd;
+    const char *state_dir; /* of ORPHAN, or NULL */
+    int is_orphaned;       /* the daemon is gone */
     int master; /* of the command's terminal, or -1 */
     int terminal;
 } stdio = {.ended_write = -1, .relay_pidfd = -1, .master = -1, .terminal = -1};
@@ -138,7 +140,7 @@ static int make_pipes(struct relay *relay)
 /* Leaves this process with the command's ends alone; the relay is born before any namespace is entered. */
 static int start_relay(int mode)
 {
-    struct relay relay = {.mode = mode};
+    struct relay relay = {.mode = mode, .state_dir = stdio.state_dir};
     int ended[2];
     if (make_pipes(&relay) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ended))
         return -1;
@@ -185,11 +187,14 @@ static void leave_stdio(void)
 /* The command has ended: so will the relay, once all is carried. */
 static void end_relay(void)
 {
+    char orphaned = RELAY_ORPHANED;
     uint32_t exit_code, sig;
     if (stdio.relay_pidfd < 0)
         return;
     if (stdio.terminal >= 0)
         close(stdio.terminal);
+    if (stdio.is_orphaned)
+        (void)!send(stdio.ended_write, &orphaned, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
     close(stdio.ended_write);
     struct pollfd relay = {.fd = stdio.relay_pidfd, .events = POLLIN};
     if (poll(&relay, 1, RELAY_WITHIN_MS) > 0)
@@ -216,7 +221,7 @@ static int supervise(int pid, int pidfd)
     wire_u32(&out, sig);
     wire_u64(&out, realtime_ns());
     wire_u64(&out, 0);
-    wire_send(FD_CONTROL, &out);
+    stdio.is_orphaned = wire_send(FD_CONTROL, &out) != 0;
     return 0;
 }
 
@@ -252,6 +257,9 @@ static int take(struct launch *launch, struct cgroups *cgroups, uint32_t op, str
 {
     int fd, taken;
     switch (op) {
+    case OP_ORPHAN:
+        stdio.state_dir = field_str(fields);
+        return 0;
     case OP_STDIN:
         return start_relay((int)field_u32(fields));
     case OP_STDIO_OWNER: {

@@ -163,7 +163,11 @@ struct relay {
     int pipes[3];
     int ended; /* closes when the command has ended */
     int mode;  /* STDIN's; a terminal comes by `ended` */
+    const char *state_dir; /* of the container's monitor, or NULL */
 };
+
+/* What the exec helper writes to `ended` when the command has outlived its daemon. */
+enum { RELAY_ORPHANED = 'O' };
 
 /* The most descriptors that go in one message. */
 #define FDS_MAX 2

@@ -33,8 +33,9 @@ enum phase { PHASE_CREATING, PHASE_CREATED, PHASE_STARTING, PHASE_RUNNING, PHASE
 
 struct client {
     int fd;
-    struct wire_in in;
+    struct wire_in *in;
 };
+static struct wire_in inputs[CLIENTS]; /* a page each, and most are never touched */
 
 static struct {
     enum phase phase;
@@ -67,6 +68,8 @@ static struct {
         int starter_pid;
         int starter; /* pidfd of the program that starts it, or -1 */
     } oci;
+    uint32_t orphans; /* commands of a daemon that was gone when they ended, of which no daemon has heard */
+    uint64_t orphans_lost;
     sigset_t *while_polling; /* no signal is blocked but SIGCHLD, and that only outside of poll; or NULL */
 } m;
 
@@ -137,6 +140,13 @@ static void message_failed(uint32_t section, uint32_t step, int error, const cha
     wire_u32(&m.out, step);
     wire_u32(&m.out, (uint32_t)error);
     wire_str(&m.out, detail);
+}
+
+static void message_orphans(void)
+{
+    wire_begin(&m.out, MSG_ORPHANS);
+    wire_u32(&m.out, m.orphans);
+    wire_u64(&m.out, m.orphans_lost);
 }
 
 /* ---- records for a daemon that comes later ---- */
@@ -600,10 +610,19 @@ static void resize(const unsigned char *payload)
         ioctl(m.output[0], TIOCSWINSZ, &size);
 }
 
+static void add_orphan(const unsigned char *payload)
+{
+    for (int i = 0; i < 8; i++)
+        m.orphans_lost += (uint64_t)payload[i] << (8 * i);
+    m.orphans++;
+    message_orphans();
+    broadcast();
+}
+
 /* The connection is one of the container's streams from here on. */
 static void attach_client(struct client *client, uint32_t stream)
 {
-    int failure = client->in.length > 0 ? EPROTO : attach_add(client->fd, stream);
+    int failure = client->in->length > 0 ? EPROTO : attach_add(client->fd, stream);
     wire_begin(&m.out, MSG_ATTACHED);
     wire_u32(&m.out, (uint32_t)failure);
     wire_send(client->fd, &m.out);
@@ -616,11 +635,11 @@ static void serve(struct client *client)
 {
     unsigned char payload[WIRE_MAX_PAYLOAD];
     size_t length;
-    if (wire_fill(&client->in, client->fd) <= 0) {
+    if (wire_fill(client->in, client->fd) <= 0) {
         drop_client(client);
         return;
     }
-    for (int type; client->fd >= 0 && (type = wire_take(&client->in, payload, &length)) != 0;) {
+    for (int type; client->fd >= 0 && (type = wire_take(client->in, payload, &length)) != 0;) {
         if (type == MSG_START)
             go();
         else if (type == MSG_PROCEED)
@@ -631,6 +650,10 @@ static void serve(struct client *client)
             reopen_log(client);
         else if (type == MSG_RESIZE && length == 8)
             resize(payload);
+        else if (type == MSG_ORPHANED && length == 8)
+            add_orphan(payload);
+        else if (type == MSG_ORPHANS_HEARD)
+            m.orphans = 0, m.orphans_lost = 0;
         else if (type == MSG_ATTACH && length == 4)
             attach_client(client, payload[0]);
         else if (type < 0)
@@ -649,7 +672,7 @@ static void accept_client(void)
         if (client->fd >= 0)
             continue;
         client->fd = fd;
-        client->in.length = 0;
+        client->in->length = 0;
         if (m.phase >= PHASE_CREATED) {
             message_created();
             wire_send(fd, &m.out);
@@ -660,6 +683,10 @@ static void accept_client(void)
         }
         if (log_dropped() > 0) {
             message_dropped();
+            wire_send(fd, &m.out);
+        }
+        if (m.orphans > 0) {
+            message_orphans();
             wire_send(fd, &m.out);
         }
         return;
@@ -873,7 +900,7 @@ int role_monitor(void)
     m.oci.starter = -1;
     m.sync = m.listener = m.terminal = m.pidfd = m.output[0] = m.output[1] = -1;
     for (int i = 0; i < CLIENTS; i++)
-        m.clients[i].fd = -1;
+        m.clients[i] = (struct client){.fd = -1, .in = &inputs[i]};
     m.clients[0].fd = FD_CONTROL;
     return begin() || loop();
 }

@@ -19,6 +19,7 @@
  */
 #include "helper.h"
 #include "../lib/sys.h"
+#include "../lib/wire.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -26,6 +27,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 struct flow {
     int from;
@@ -41,6 +43,9 @@ struct flow {
 };
 
 static struct flow flows[3];
+
+static uint64_t lost;       /* bytes of output that the daemon was not there for */
+static int is_orphaned;     /* the command has ended after the daemon */
 
 /* What a terminal holds at most, and more: how much that is, the kernel does not say. */
 #define TERMINAL_HOLDS (256 * 1024)
@@ -134,6 +139,8 @@ static void drain(struct flow *flow)
         flow->to = -1;
         n = (ssize_t)(flow->have - flow->sent);
     }
+    if (flow->to < 0 && flow->is_output)
+        lost += (uint64_t)n;
     flow->sent += (size_t)n;
     if (flow->sent == flow->have)
         flow->have = flow->sent = 0;
@@ -142,6 +149,13 @@ static void drain(struct flow *flow)
 static int is_busy(const struct flow *flow)
 {
     return (flow->have > 0 || flow->is_full) && flow->to >= 0;
+}
+
+/* The command has ended: did it outlive the daemon? */
+static void hear_end(int ended, int flags)
+{
+    char word = 0;
+    is_orphaned = recv(ended, &word, 1, flags) == 1 && word == RELAY_ORPHANED;
 }
 
 /* One round; 0 once nothing is left to carry. */
@@ -161,6 +175,7 @@ static int carry(int ended, int *is_ending)
         return errno == EINTR;
     if (watched[0].revents) {
         *is_ending = 1;
+        hear_end(ended, MSG_DONTWAIT);
         close_flow(&flows[0]);
         for (int i = 1; i < 3; i++) /* so much is the command's; who else writes there now is not waited for */
             if (is_terminal)
@@ -170,9 +185,10 @@ static int carry(int ended, int *is_ending)
     }
     for (int i = 0; i < 3; i++) {
         struct flow *flow = &flows[i];
-        if (*is_ending && flow->from >= 0 && flow->to < 0)
+        if (*is_ending && flow->from >= 0 && flow->to < 0) {
+            lost += (uint64_t)flow->left + (flow->have - flow->sent);
             close_flow(flow);
-        else if (flow->is_spliced && flow->from >= 0 && (watched[i + 1].revents || (*is_ending && !flow->is_full)))
+        } else if (flow->is_spliced && flow->from >= 0 && (watched[i + 1].revents || (*is_ending && !flow->is_full)))
             move(flow, *is_ending);
         else if (flow->is_spliced)
             continue;
@@ -205,6 +221,22 @@ static void carry_terminal(const struct relay *relay)
     flows[2] = (struct flow){.from = -1, .to = -1, .is_output = 1};
 }
 
+/* A daemon that came later hears of it by the container's monitor. */
+static void tell_orphaned(const char *state_dir)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "sock"};
+    static struct wire_out out;
+    if (chdir(state_dir))
+        return;
+    int monitor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (monitor < 0 || connect(monitor, (struct sockaddr *)&address, sizeof address))
+        return;
+    wire_begin(&out, MSG_ORPHANED);
+    wire_u64(&out, lost);
+    wire_send(monitor, &out);
+    close(monitor);
+}
+
 _Noreturn void role_relay(const struct relay *relay)
 {
     int is_ending = 0;
@@ -223,5 +255,9 @@ _Noreturn void role_relay(const struct relay *relay)
     }
     while (carry(relay->ended, &is_ending))
         ;
+    if (lost > 0 && !is_ending) /* the command's output has ended before it */
+        hear_end(relay->ended, 0);
+    if (lost > 0 && is_orphaned && relay->state_dir)
+        tell_orphaned(relay->state_dir);
     _exit(0);
 }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { BerthService, OutputStream, type LogEntry, type LogsResponse } from '../cri/generated/berth/v1/berth';
 import type { Daemon } from './client';
+import { followedLogs } from './followed-logs';
 import { nowNs, timestamp } from './format/age';
 import { write } from './output';
 import { parseTail } from './parse/numbers';
@@ -29,7 +30,8 @@ export function define(command: Command, daemon: () => Daemon): void {
     .addHelpText('after', '\nExample: berth logs -f --tail 20 web')
     .action(async (container: string, { follow, tail, timestamps, since }: Flags) => {
       const request = { container, follow, tail, sinceNs: since };
-      await copyLogs(daemon().open(BerthService.logs, request), timestamps);
+      const replies = follow ? followedLogs(daemon(), request) : daemon().open(BerthService.logs, request);
+      await copyLogs(replies, timestamps);
     });
 }
 

@@ -11,6 +11,8 @@ export interface VerbModule {
 
 export interface Verb {
   summary: string;
+  /** Not for people: it is left out of the help. */
+  isHidden?: true;
   /** The exit code for errors of berth's own. */
   errorCode: number;
   /** Each verb is a module of its own, loaded when it is asked for: most of a short call's time is loading. */
@@ -174,6 +176,12 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     verbs: registryVerbs,
   },
   system: { summary: 'Look at the whole', example: 'berth system df', verbs: systemVerbs },
+  completion: {
+    summary: 'Print a script that completes berth in a shell',
+    errorCode: 1,
+    load: () => import('./completion.js'),
+  },
+  __complete: { summary: '', isHidden: true, errorCode: 1, load: () => import('./complete.js') },
   version: {
     summary: 'Show the versions of berth and of the daemon',
     errorCode: 1,

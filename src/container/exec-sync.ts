@@ -5,13 +5,14 @@ import type { Container, Containers } from './containers';
 import { execInContainer } from './exec';
 
 export interface ExecSyncResult {
-  stdout: Buffer;
-  stderr: Buffer;
+  /** In pieces, one after the other. */
+  stdout: readonly Buffer[];
+  stderr: readonly Buffer[];
   exitCode: number;
 }
 
 /** Of each stream; what is more is read and thrown away, so that the command goes on (CVE-2022-1708, CVE-2022-31030). */
-export const EXEC_SYNC_MAX_BYTES = 16 * 1024 * 1024;
+const EXEC_SYNC_MAX_BYTES = 16 * 1024 * 1024;
 
 /** ExecSync: runs a command to its end, at most `timeoutSeconds` (0: no limit); a time-out kills it and is `deadline_exceeded`. */
 export async function execSync(
@@ -35,7 +36,7 @@ export async function execSync(
     const { exitCode } = await exec.exited;
     crashPoint('exec.ended');
     assertInTime(ctx, late, command, timeoutSeconds);
-    return { stdout: kept.stdout.bytes(), stderr: kept.stderr.bytes(), exitCode };
+    return { stdout: kept.stdout.pieces(), stderr: kept.stderr.pieces(), exitCode };
   } catch (error) {
     assertInTime(ctx, late, command, timeoutSeconds);
     throw error;
@@ -52,27 +53,37 @@ function assertInTime(ctx: Context, late: AbortSignal | undefined, command: read
   ctx.throwIfEnded();
 }
 
-/** Keeps the first bytes, in one piece: many small chunks must not cost more than their bytes. */
+const FIRST_BLOCK_BYTES = 4096;
+const LAST_BLOCK_BYTES = 1024 * 1024;
+
+/** Keeps the first bytes, in blocks: many small chunks must not cost more than their bytes, nor are many bytes moved twice. */
 class Capped {
-  private buffer = Buffer.allocUnsafe(4096);
+  private readonly blocks: Buffer[] = [];
+  /** Of the last block. */
+  private free: Buffer = Buffer.alloc(0);
   private length = 0;
 
   constructor(private readonly limit: number) {}
 
   take(chunk: Buffer): void {
-    const kept = chunk.subarray(0, this.limit - this.length);
-    if (this.length + kept.length > this.buffer.length) {
-      const larger = Buffer.allocUnsafe(
-        Math.min(this.limit, Math.max(this.buffer.length * 2, this.length + kept.length)),
-      );
-      this.buffer.copy(larger, 0, 0, this.length);
-      this.buffer = larger;
+    for (let rest = chunk.subarray(0, this.limit - this.length); rest.length > 0;) {
+      if (this.free.length === 0) this.grow();
+      const taken = rest.copy(this.free);
+      this.free = this.free.subarray(taken);
+      this.length += taken;
+      rest = rest.subarray(taken);
     }
-    kept.copy(this.buffer, this.length);
-    this.length += kept.length;
   }
 
-  bytes(): Buffer {
-    return this.buffer.subarray(0, this.length);
+  pieces(): Buffer[] {
+    const last = this.blocks.at(-1);
+    if (!last) return [];
+    return [...this.blocks.slice(0, -1), last.subarray(0, last.length - this.free.length)];
+  }
+
+  private grow(): void {
+    const bytes = Math.min(LAST_BLOCK_BYTES, Math.max(FIRST_BLOCK_BYTES, this.length * 3));
+    this.free = Buffer.allocUnsafeSlow(bytes);
+    this.blocks.push(this.free);
   }
 }

@@ -68,6 +68,7 @@ export async function execInContainer(
             request.stdin,
             seccomp,
             linux.idMappings,
+            containers.paths(id).stateDir,
           ),
         });
     crashPoint('exec.started');

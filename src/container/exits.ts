@@ -16,6 +16,9 @@ export function followToExit(containers: Containers, container: Container, monit
   const { id } = container.record;
   const log = containers.log.with({ container: id });
   monitor.watchDropped(({ bytes, why }) => containers.logDrops.note(id, bytes, why));
+  monitor.watchOrphans(({ commands, lostBytes }) =>
+    log.warn(`commands of an earlier daemon's have ended: ${lostBytes} bytes of their output are lost`, { commands }),
+  );
   container.ending = monitor.exited
     .then(
       exit => recordExit(containers, container, exit, monitor.startedAtNs),

@@ -90,7 +90,9 @@ export class HealthChecks {
     try {
       const ctx = Context.of(this.containers.log);
       const { stdout, stderr, exitCode } = await execSync(this.containers, ctx, container, command, timeoutMs / 1000);
-      const output = Buffer.concat([stdout, stderr]).subarray(0, OUTPUT_BYTES).toString('utf8');
+      const output = Buffer.concat([...stdout, ...stderr])
+        .subarray(0, OUTPUT_BYTES)
+        .toString('utf8');
       return { startedAtNs, endedAtNs: nowNs(), exitCode, output };
     } catch (error) {
       return { startedAtNs, endedAtNs: nowNs(), exitCode: -1, output: messageOf(error) };

@@ -28,6 +28,7 @@ export const OUTER_OPS = {
   CLONE_FLAGS: { code: 4, fields: { flags: 'u64' } },
   LOG: { code: 5, fields: { path: 'str', maxLine: 'u32' } },
   STDIN: { code: 6, fields: { mode: 'u32' } },
+  ORPHAN: { code: 130, fields: { stateDir: 'str' } },
   JOIN_PID: { code: 7, fields: { path: 'str' } },
   JOIN_PIDFD: { code: 8, fields: { fd: 'u32', types: 'u32' } },
   USERNS: {
@@ -146,6 +147,7 @@ export const HELPER_MESSAGES = {
   FAILED: { code: 3, fields: { section: 'u32', step: 'u32', errno: 'u32', detail: 'str' } },
   EXITED: { code: 4, fields: { exitCode: 'u32', signal: 'u32', finishedAtNs: 'u64', droppedBytes: 'u64' } },
   LOG_REOPENED: { code: 5, fields: { errno: 'u32' } },
+  ORPHANS: { code: 132, fields: { commands: 'u32', lostBytes: 'u64' } },
   LOG_DROPPED: { code: 130, fields: { bytes: 'u64', errno: 'u32' } },
   TIMES: {
     code: 7,
@@ -163,6 +165,8 @@ export const DAEMON_MESSAGES = {
   REOPEN_LOG: { code: 65, fields: {} },
   KILL: { code: 66, fields: { signal: 'u32' } },
   PROCEED: { code: 67, fields: {} },
+  ORPHANED: { code: 131, fields: { lostBytes: 'u64' } },
+  ORPHANS_HEARD: { code: 133, fields: {} },
   RESIZE: { code: 112, fields: { rows: 'u32', columns: 'u32' } },
   ATTACH: { code: 113, fields: { stream: 'u32' } },
 } as const satisfies Record<string, Shape>;

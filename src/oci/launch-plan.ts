@@ -118,11 +118,13 @@ export function execPlan(
   hasInput: boolean,
   filter?: SeccompFilter,
   userns?: IdMappings,
+  stateDir?: string,
 ): LaunchPlan {
   const all = CLONE.newns | CLONE.newcgroup | CLONE.newuts | CLONE.newipc | CLONE.newpid | CLONE.newnet;
   const types = all | (userns ? CLONE.newuser : 0);
   return {
     outer: [
+      ...(stateDir === undefined ? [] : [{ op: 'ORPHAN', stateDir } as const]),
       // First: what carries the output must not be in the container's namespaces.
       { op: 'STDIN', mode: stdinMode(hasInput, process) },
       ...cgroupOps({ ...cgroup, killFile: undefined }),

@@ -50,6 +50,13 @@ export interface DroppedOutput {
   why: string;
 }
 
+/** Commands that have ended after the daemon that started them. */
+export interface Orphans {
+  commands: number;
+  /** Of their output, without those that the daemon had not read when it ended. */
+  lostBytes: bigint;
+}
+
 /** In a monitor's state directory: its plan as bytes. */
 const PLAN_FILE = 'plan';
 
@@ -104,6 +111,8 @@ export class Monitor {
   startedAtNs: bigint | undefined;
   private reopening: Deferred<void>[] = [];
   private dropped: DroppedOutput | undefined;
+  private orphans: Orphans[] = [];
+  private onOrphans: ((orphans: Orphans) => void) | undefined;
   private onDropped: (dropped: DroppedOutput) => void = () => undefined;
   /** The monitor's own process. */
   private process: { pid: number; pidStartTime: bigint } | undefined;
@@ -204,6 +213,12 @@ export class Monitor {
     if (this.dropped) listener(this.dropped);
   }
 
+  /** Calls `listener` when commands of an earlier daemon's have ended, each once. */
+  watchOrphans(listener: (orphans: Orphans) => void): void {
+    this.onOrphans = listener;
+    for (const orphans of this.orphans.splice(0)) listener(orphans);
+  }
+
   /**
    * Ends a container that was not to be: kills what there is of it, and the
    * monitor itself when that hangs (a log or a mount on a dead file system).
@@ -278,6 +293,11 @@ export class Monitor {
       case 'LOG_DROPPED':
         this.dropped = { bytes: message.bytes, why: getSystemErrorName(-message.errno) };
         this.onDropped(this.dropped);
+        return;
+      case 'ORPHANS':
+        this.socket?.send({ type: 'ORPHANS_HEARD' });
+        if (this.onOrphans) this.onOrphans(message);
+        else this.orphans.push(message);
         return;
       case 'DONE':
       case 'ATTACHED':

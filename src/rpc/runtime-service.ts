@@ -31,6 +31,7 @@ import { batches } from './batches';
 import { eventRpcs } from './container-events';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
 import { encoded } from './encoded';
+import { execSyncResponse } from './exec-sync-response';
 import { complete, serverStream, unary } from './handler';
 import { jsonText } from './json';
 import * as info from './runtime-info';
@@ -170,9 +171,10 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       tell(containers, container, 'update');
       return {};
     }),
-    execSync: unary(log, 'ExecSync', async ({ containerId, cmd, timeout }, ctx) =>
-      execSync(containers, ctx, getContainer(containers, containerId), cmd, seconds(timeout, 'timeout')),
-    ),
+    execSync: unary(log, 'ExecSync', async ({ containerId, cmd, timeout }, ctx) => {
+      const container = getContainer(containers, containerId);
+      return execSyncResponse(await execSync(containers, ctx, container, cmd, seconds(timeout, 'timeout')));
+    }),
     reopenContainerLog: unary(log, 'ReopenContainerLog', async ({ containerId }, ctx) => {
       const { monitor, record } = getContainer(containers, containerId);
       if (record.state !== 'running' || !monitor) {

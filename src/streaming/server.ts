@@ -1,6 +1,7 @@
 import { createServer as createHttpServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { isIPv6, type AddressInfo, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Config } from '../config';
@@ -19,6 +20,14 @@ const MAX_CONNECTIONS = 4096;
 /** How much a socket takes before it says that it is full: several chunks of output, so that they go out back to back. */
 const SOCKET_BUFFER_BYTES = 256 * 1024;
 const HEADERS_WITHIN_MS = 10_000;
+/** For clients to hear the last words, and to close. */
+const FAREWELL_MS = 1000;
+
+const FAREWELLS = {
+  exec: 'berth ends, and with it this session: the command runs on, and what it writes from now on is lost',
+  attach:
+    'berth ends, and with it this session: the container runs on; attach again, and see its log for what is between',
+} as const;
 
 /**
  * The HTTP server behind the URLs that Exec, Attach and PortForward answer with. A URL stands for one request, is good
@@ -27,6 +36,8 @@ const HEADERS_WITHIN_MS = 10_000;
 export class StreamingServer {
   private readonly tokens = new Tokens<Target>();
   private readonly sessions = new Set<Socket>();
+  /** Each tells a command's client that this server ends. */
+  private readonly farewells = new Set<() => void>();
   private isClosing = false;
 
   private constructor(
@@ -65,7 +76,10 @@ export class StreamingServer {
 
   /** A URL for one client, within a minute. */
   command(kind: 'exec' | 'attach', command: CommandTarget): string {
-    const open: CommandTarget['open'] = (sink, gone) => command.open(sink, this.whileServing(gone));
+    const open: CommandTarget['open'] = async (sink, gone) => {
+      const process = await command.open(sink, this.whileServing(gone));
+      return { ...process, ended: this.orFarewell(kind, process.ended) };
+    };
     return `${this.base}/${kind}/${this.tokens.mint({ kind, command: { ...command, open } })}`;
   }
 
@@ -73,14 +87,38 @@ export class StreamingServer {
     return `${this.base}/portforward/${this.tokens.mint({ kind: 'portforward', forward })}`;
   }
 
-  /** Cuts all sessions off. What runs in containers runs on: the daemon may be there again in a moment. */
+  /**
+   * Ends all sessions, and tells those of commands why: an end without a word looks like a success to Kubernetes's clients.
+   * What runs in containers runs on: the daemon may be there again in a moment.
+   */
   async close(): Promise<void> {
     this.isClosing = true;
     this.tokens.close();
     const closed = new Promise(resolve => this.server.close(resolve));
+    if (this.farewells.size > 0) {
+      const left = Promise.all(
+        [...this.sessions].map(socket => new Promise<void>(resolve => socket.once('close', () => resolve()))),
+      );
+      for (const tell of this.farewells) tell();
+      await Promise.race([left, sleep(FAREWELL_MS, undefined, { ref: false })]);
+    }
     for (const socket of this.sessions) socket.destroy();
     this.server.closeAllConnections();
     await closed;
+  }
+
+  /** Rejects when this server ends before. */
+  private async orFarewell<T>(kind: 'exec' | 'attach', ended: Promise<T>): Promise<T> {
+    let tell: () => void = () => undefined;
+    const closing = new Promise<never>((_, reject) => {
+      tell = () => reject(new BerthError('unavailable', FAREWELLS[kind]));
+    });
+    this.farewells.add(tell);
+    try {
+      return await Promise.race([ended, closing]);
+    } finally {
+      this.farewells.delete(tell);
+    }
   }
 
   /** A client that is gone because this server ends has not left by itself. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { snapshot } from '../support/leaks';
+import { many, SESSIONS_WITHIN_MS } from '../support/many';
 import { refused, useNode } from '../support/node';
 import { connectRemote, type Remote, type Transport, type Wanted } from '../support/remote';
 import { SpdyClient } from '../support/spdy-client';
@@ -162,7 +163,7 @@ describe('Attach', function () {
     const id = await container(['cat'], { stdin: true });
     (await attach('spdy', id, { stdin: true })).cut();
     const before = snapshot(node().daemon);
-    for (let round = 0; round < 30; round++) {
+    await many(node().daemon, 4, async () => {
       const all = [
         attach('spdy', id, { stdin: true }).then(remote => remote.cut()),
         attach('websocket', id, { stdin: true }).then(remote => remote.cut()),
@@ -172,12 +173,12 @@ describe('Attach', function () {
       for (const outcome of await Promise.allSettled(all)) {
         assert.equal(outcome.status, 'fulfilled', String('reason' in outcome && outcome.reason));
       }
-    }
+    });
     await node().assertNothingLeft(before, 20_000);
     // The monitor has let go of them, too.
     const last = await attach('spdy', id, { stdin: true });
     await last.write('still here\n');
     await last.printed('still here\n');
     last.cut();
-  });
+  }).timeout(SESSIONS_WITHIN_MS);
 });

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { processesIn } from '../support/daemon';
 import { snapshot } from '../support/leaks';
+import { many, SESSIONS_WITHIN_MS } from '../support/many';
 import { refused, useNode } from '../support/node';
 import { connectRemote, type Remote, type Transport, type Wanted } from '../support/remote';
 import { SpdyClient } from '../support/spdy-client';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 const SUCCESS = '{"metadata":{},"status":"Success"}';
 
@@ -201,11 +203,45 @@ describe('Exec', function () {
       await remote.printed('ready');
       await node().daemon[end]();
       await remote.closed;
+      // Without a word it would look like a success.
+      if (end === 'stop') assert.match(await remote.status, /the command runs on/);
       assert.ok(runs(argument), `${end}: the command is gone`);
       await node().daemon.run();
     }
     await node().restart();
     assert.ok(runs(argument));
+  });
+
+  it('is told of when it has outlived its daemon, and what is lost of its output', async () => {
+    const id = await container();
+    const pid = await node().pidOf(id);
+    const told = async (since: number) => {
+      const pattern = /commands of an earlier daemon's have ended: (\d+) bytes/;
+      for (;;) {
+        const bytes = pattern.exec(node().daemon.log.slice(since))?.[1];
+        if (bytes !== undefined) return Number(bytes);
+        await sleep(10);
+      }
+    };
+    for (const isThere of [true, false]) {
+      const end = `/end-${isThere}`;
+      const script = `echo ready; while [ ! -e ${end} ]; do sleep 0.01; done; yes | head -c 300000; touch ${end}ed`;
+      const remote = await exec('spdy', id, ['sh', '-c', script]);
+      await remote.printed('ready');
+      await node().daemon.kill();
+      await remote.closed;
+      const since = node().daemon.log.length;
+      if (isThere) await node().restart();
+      writeFileSync(`/proc/${pid}/root${end}`, '');
+      while (!existsSync(`/proc/${pid}/root${end}ed`)) await sleep(5);
+      if (!isThere) await node().restart();
+      assert.equal(await told(since), 300_000);
+    }
+    // Told once.
+    const since = node().daemon.log.length;
+    await node().restart();
+    await node().exec(id, ['true']);
+    assert.doesNotMatch(node().daemon.log.slice(since), /earlier daemon/);
   });
 
   it('leaves nothing of hundreds of failed, aborted and resized execs (CVE-2022-23471, CVE-2025-64329)', async () => {
@@ -214,7 +250,7 @@ describe('Exec', function () {
       await exec('spdy', id, ['true'])
     ).status;
     const before = snapshot(node().daemon);
-    for (let round = 0; round < 25; round++) {
+    await many(node().daemon, 9, async () => {
       const all = [
         // Its end may come before the size is sent.
         exec('spdy', id, ['nothing-like-it'], { tty: true, stdin: true }).then(async remote => {
@@ -236,7 +272,7 @@ describe('Exec', function () {
       for (const outcome of await Promise.allSettled(all)) {
         assert.equal(outcome.status, 'fulfilled', String('reason' in outcome && outcome.reason));
       }
-    }
+    });
     await node().assertNothingLeft(before, 20_000);
-  });
+  }).timeout(SESSIONS_WITHIN_MS);
 });

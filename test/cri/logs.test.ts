@@ -160,6 +160,42 @@ describe('the log of a container', function () {
     );
   });
 
+  describe('with another limit of a line', () => {
+    const other = useNode({ config: '[runtime]\nlog_line_bytes = 100000\n' });
+
+    it('has records of up to that, and loses no byte', async () => {
+      const id = await other().start(await other().pod(), {
+        command: ['sh', '-c', "yes $(printf %200000s | tr ' ' x) | head -c 200001; head -c 99999 /dev/zero"],
+      });
+      await other().exit(id);
+      const lines = await other().logLines(id);
+      assert.deepEqual(
+        lines.map(({ tag, text }) => [tag, text.length]),
+        [
+          ['P', 100_000],
+          ['F', 100_000],
+          ['P', 99_999],
+        ],
+      );
+    });
+  });
+
+  it('costs no memory while nothing is written, also when much was', async () => {
+    using container = new Steps();
+    const id = await node().start(await node().pod(), container.container);
+    const [monitor = ''] = readFileSync(join(node().daemon.state, 'containers', id, 'monitor'), 'utf8').split(' ');
+    // Of its own: what it shares with other monitors are the program's pages.
+    const ownKilobytes = () => {
+      const fields = readFileSync(`/proc/${monitor}/smaps_rollup`, 'utf8');
+      return Number(/^Private_Dirty:\s+(\d+) kB/m.exec(fields)?.[1]);
+    };
+    container.go('yes | head -c 3000000; touch /in/written');
+    while (!existsSync(join(container.dir, 'written'))) await sleep(5);
+    while (ownKilobytes() > 100) await sleep(20);
+    container.go('exit 0');
+    await node().exit(id);
+  });
+
   describe('on a disk that is full', () => {
     const LINE = `${'x'.repeat(127)}\n`;
     /** Where a disk of 4 MiB is, in the daemon's mounts; the second path is for this process. */

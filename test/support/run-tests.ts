@@ -25,7 +25,12 @@ interface Outcome {
 
 async function main(): Promise<void> {
   rmSync(tallyFile, { force: true });
-  const tallies = { lint: await lint(), native: await nativeTests(), mocha: await mochaTests() };
+  const tallies = {
+    lint: await lint(),
+    native: await nativeTests(),
+    mocha: await mochaTests(),
+    guest: await guestTests(),
+  };
   console.log();
   for (const [name, tally] of Object.entries(tallies)) {
     if (tally.passed + tally.failed + tally.skipped > 0) console.log(`${name}: ${formatTally(tally)}`);
@@ -62,6 +67,14 @@ async function mochaTests(): Promise<Tally> {
   if (runnable.length === all.length) return tally;
   console.log(`All tests outside ${unprivileged} need root and were not run: run make test as root.`);
   return sum([tally, { passed: 0, failed: 1, skipped: 0 }]);
+}
+
+/** Once more what cgroups and systemd make different, in a virtual machine: test/vm/README.md. */
+async function guestTests(): Promise<Tally> {
+  // Without root, what needs it has been told of.
+  if (process.getuid?.() !== 0) return sum([]);
+  console.log('\nIn a guest with systemd and cgroup v2:');
+  return tallyOf(await run('node', ['dist/test/vm/main.js']));
 }
 
 /** What a run said about itself; one that said nothing is one test, and one that failed has at least one failure. */

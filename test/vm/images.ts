@@ -45,7 +45,7 @@ export function modulesImage(): string {
 
 /** What tests read of a checkout, beside what was built of it. */
 const CHECKOUT = ['dist', 'build/native', 'bin', 'src', 'test', 'native', 'proto', 'scripts', 'Makefile', 'README.md'];
-CHECKOUT.push('package.json', '.mocharc.json');
+CHECKOUT.push('package.json', '.mocharc.json', 'LICENSE');
 
 /** The checkout as it is now, with the names of the files to run. */
 export function checkoutImage(at: string, files: readonly string[]): void {

@@ -7,6 +7,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { repoRoot } from '../support/repo';
+import { formatTally } from '../support/tally';
 import { baseImage, checkoutImage, modulesImage } from './images';
 import { runMachine } from './machine';
 import { defaultFiles } from './suites';
@@ -15,6 +16,11 @@ const consoleLines = 60;
 const timeLimitMs = Number(process.env['VM_TIMEOUT_MINUTES'] ?? 30) * 60_000;
 
 async function main(args: readonly string[]): Promise<number> {
+  const why = whyNot();
+  if (why !== undefined) {
+    console.log(`${why}\n${formatTally({ passed: 0, failed: 0, skipped: 1 })}`);
+    return 0;
+  }
   const files = (args.length > 0 ? args : defaultFiles).map(compiled);
   mkdirSync(join(repoRoot, 'build/vm'), { recursive: true });
   const dir = mkdtempSync(join(repoRoot, 'build/vm/run-'));
@@ -35,4 +41,17 @@ function compiled(file: string): string {
   return file.endsWith('.ts') ? join('dist', file.replace(/\.ts$/, '.js')) : file;
 }
 
-void main(process.argv.slice(2)).then(code => process.exit(code));
+/** Why there can be no guest here; it is no failure then, and the tally says that something was left out. */
+function whyNot(): string | undefined {
+  if (process.arch !== 'x64')
+    return `no guest on ${process.arch}: its kernel and emulator are those of x86-64 machines`;
+  return process.env['VM'] === 'no' ? 'no guest, since VM=no asks for none' : undefined;
+}
+
+main(process.argv.slice(2)).then(
+  code => process.exit(code),
+  (error: unknown) => {
+    console.log(`The guest could not be made: ${error instanceof Error ? error.message : String(error)}`);
+    process.exit(1);
+  },
+);

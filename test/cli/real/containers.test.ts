@@ -102,6 +102,29 @@ describe('containers, with a real daemon', () => {
     assert.equal(await daemon.ok('logs', '-f', 'followed'), '1\n2\n3\n');
   });
 
+  for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+    it(`are followed over a restart of the daemon after ${signal}, without a gap or a line twice`, async () => {
+      const name = `over-${signal.toLowerCase()}`;
+      await detached(name, 'sh', '-c', 'i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; sleep 0.01; done; echo end');
+      const following = daemon.start('logs', '-f', name);
+      for (const line of ['20', '60']) {
+        await following.printed(`\n${line}\n`);
+        await daemon.kill(signal);
+        await daemon.run();
+      }
+      await following.printed('\n100\n');
+      await daemon.ok('exec', name, 'touch', '/stop');
+      const { code, stdout, stderr } = await following.ended;
+      assert.equal(code, 0, stderr);
+      const lines = stdout.split('\n').slice(0, -2);
+      assert.ok(stdout.endsWith('\nend\n'));
+      assert.deepEqual(
+        lines,
+        lines.map((_, i) => String(i + 1)),
+      );
+    }).timeout(60_000);
+  }
+
   it('are followed until they are removed', async () => {
     await detached('removed', ...counting);
     const following = daemon.start('logs', '-f', 'removed');

@@ -99,6 +99,28 @@ describe('berth at a terminal, with a real daemon', function () {
     await daemon.ok('rm', 'watched');
   });
 
+  it('attach goes on over a restart of the daemon, and has the exit code of what ends meanwhile', async () => {
+    const script = 'while read line; do echo "<$line>"; [ "$line" = end ] && exit 9; done; exit 1';
+    await daemon.ok('run', '-d', '-i', '--name', 'lasting', image, 'sh', '-c', script);
+    const person = daemon.start('attach', 'lasting');
+    const watching = daemon.start('attach', '--no-stdin', 'lasting');
+    // Who attaches last hears it, too, once it is attached.
+    await daemon.eventually('both are attached', async () => {
+      person.child.stdin?.write('one\n');
+      await person.printed('<one>');
+      return String(watching.stdout).includes('<one>');
+    });
+    await daemon.kill('SIGKILL');
+    await daemon.run();
+    await daemon.eventually('it is attached again', () => Promise.resolve(/was restarted/.test(String(person.stderr))));
+    person.child.stdin?.write('two\n');
+    await person.printed('<two>');
+    person.child.stdin?.write('end\n');
+    assert.equal((await person.ended).code, 9);
+    assert.equal((await watching.ended).code, 9);
+    await daemon.ok('rm', 'lasting');
+  });
+
   it('attach needs a container that runs', async () => {
     await daemon.ok('run', '-d', '--name', 'over', image, 'true');
     await daemon.eventually('it has exited', async () => /Exited/.test(await daemon.ok('ps', '-a')));

@@ -6,6 +6,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
+import { WebSocket } from 'ws';
 import { silentLogger } from '../../../src/base/log';
 import type { CommandTarget, RemoteProcess } from '../../../src/streaming/backend';
 import { StreamingServer } from '../../../src/streaming/server';
@@ -34,7 +35,7 @@ function says(text: string, more: Partial<CommandTarget> = {}): CommandTarget {
 }
 
 /** One that runs until its client has gone. */
-function waits(onResize: () => void = () => undefined): CommandTarget & { gone: Promise<void> } {
+function waits(onResize: () => void = () => undefined): CommandTarget & { gone: Promise<void>; opened: number } {
   let leave: () => void = () => undefined;
   const gone = new Promise<void>(resolve => (leave = resolve));
   const open = async (_sink: unknown, signal: AbortSignal): Promise<RemoteProcess> => {
@@ -44,9 +45,31 @@ function waits(onResize: () => void = () => undefined): CommandTarget & { gone: 
         resolve(137);
       });
     });
+    target.opened++;
     return Promise.resolve({ stdin: undefined, ended, resize: onResize });
   };
-  return { stdin: false, stdout: true, stderr: false, tty: true, open, gone };
+  const target = { stdin: false, stdout: true, stderr: false, tty: true, open, gone, opened: 0 };
+  return target;
+}
+
+/** One whose output always lies in the same memory; it waits, as a command does, where it is held back. */
+function reuses(): { target: CommandTarget & { isHeldBack: Promise<void> }; text: string } {
+  const sizes = [1, 125, 126, 65_534, 65_535, 65_536, 70_000, ...Array.from({ length: 60 }, () => 262_144), 17];
+  const memory = Buffer.alloc(Math.max(...sizes));
+  const letter = (i: number) => String.fromCharCode(0x41 + (i % 26));
+  let tell: () => void = () => undefined;
+  const isHeldBack = new Promise<void>(resolve => (tell = resolve));
+  const target = says('', {
+    open: async sink => {
+      for (const [i, size] of sizes.entries()) {
+        const sent = sink('stdout', memory.fill(letter(i)).subarray(0, size));
+        if (sent) setImmediate(tell);
+        await sent;
+      }
+      return { stdin: undefined, ended: Promise.resolve(0), resize: () => undefined };
+    },
+  });
+  return { target: { ...target, isHeldBack }, text: sizes.map((size, i) => letter(i).repeat(size)).join('') };
 }
 
 const refusedWith = (status: number) => (error: unknown) => error instanceof Refused && error.status === status;
@@ -177,6 +200,18 @@ describe('the streaming server', () => {
     client.close();
   });
 
+  for (const transport of ['spdy', 'websocket'] as const) {
+    it(`output by ${transport} is what it was when it was handed over, though its memory is used again`, async () => {
+      const { target, text } = reuses();
+      const remote = await connectRemote(transport, server.command('exec', target), wanted);
+      remote.pause();
+      await target.isHeldBack;
+      remote.resume();
+      await remote.closed;
+      assert.ok(remote.stdout === text);
+    });
+  }
+
   it('old protocols get text, and nothing for a success', async () => {
     for (const protocol of ['v3.channel.k8s.io', 'channel.k8s.io']) {
       const texts: string[] = [];
@@ -209,6 +244,28 @@ describe('the streaming server', () => {
     await Promise.all([remote.closed, target.gone]);
     await sleepy.close();
   });
+
+  for (const transport of ['spdy', 'websocket'] as const) {
+    it(`its end is told to clients by ${transport}, and is not theirs to the command`, async () => {
+      const ending = await StreamingServer.start(DEFAULTS, silentLogger);
+      const target = waits();
+      const remotes = await Promise.all(
+        (['exec', 'attach'] as const).map(kind =>
+          connectRemote(transport, ending.command(kind, target), { tty: true, stderr: false }),
+        ),
+      );
+      let isTold = false;
+      void target.gone.then(() => (isTold = true));
+      // Both commands run: what is before that has no session to end.
+      await Promise.all(remotes.map(remote => remote.resize(1, 1)));
+      while (target.opened < 2) await new Promise(resolve => setImmediate(resolve));
+      await ending.close();
+      const [exec, attach] = await Promise.all(remotes.map(remote => remote.status));
+      assert.match(exec ?? '', /"status":"Failure".*the command runs on/);
+      assert.match(attach ?? '', /"status":"Failure".*attach again/);
+      assert.equal(isTold, false);
+    });
+  }
 
   it('a bomb of headers ends its session, and no other (CVE-2026-35469)', async () => {
     let sizes = 0;
@@ -275,6 +332,26 @@ describe('the streaming server', () => {
       assert.equal(await nameAt(url), 'second');
       rmSync(join(dir, 'key'));
       assert.equal(await nameAt(url), 'second', 'what cannot be read leaves the last');
+      await secure.close();
+    });
+
+    it('carries output of any size encrypted, though its memory is used again', async () => {
+      certify('carrier');
+      const files = { tlsCertFile: join(dir, 'cert'), tlsKeyFile: join(dir, 'key') };
+      const secure = await StreamingServer.start({ ...DEFAULTS, ...files }, silentLogger);
+      const { target, text } = reuses();
+      const url = secure.command('exec', target).replace(/^https/, 'wss');
+      const webSocket = new WebSocket(url, ['v5.channel.k8s.io'], { rejectUnauthorized: false });
+      const received: Buffer[] = [];
+      webSocket.on('message', (data: Buffer) => {
+        if (data[0] === 1) received.push(data.subarray(1));
+      });
+      await once(webSocket, 'open');
+      webSocket.pause();
+      await target.isHeldBack;
+      webSocket.resume();
+      await once(webSocket, 'close');
+      assert.ok(Buffer.concat(received).toString('latin1') === text);
       await secure.close();
     });
 
