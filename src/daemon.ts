@@ -133,6 +133,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     config.cdi.specDirs,
     limitOf(config.runtime.pidsLimit),
     new Runtimes(runtimes),
+    config.runtime.logLineBytes,
   );
   layersInUse = () => containers.layersInUse();
   const restarts = new RestartPolicies(containers);

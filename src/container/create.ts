@@ -136,7 +136,7 @@ async function make(
     makeLogDirectory(record.logPath),
   ]);
   crashPoint('create.cgroup-made');
-  const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
+  const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: containers.logLineBytes };
   const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
   const annotations = { ...sandbox.config.annotations, ...config.annotations };
   const hookState = runtime
