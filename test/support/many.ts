@@ -7,8 +7,8 @@ const SESSIONS = Number(process.env['BERTH_TEST_SESSIONS'] ?? 500);
 
 export const SESSIONS_WITHIN_MS = 60_000 + SESSIONS * 200;
 
-/** What a heap takes and gives back without anything being left, as far as seen. */
-const BREATH_BYTES = 48 * 1024 * 1024;
+/** What a heap takes and gives back without anything being left: seen up to 60 MiB, and the same after 16,000 sessions as after 6,000. */
+const BREATH_BYTES = 128 * 1024 * 1024;
 
 /** Runs `round`, which is `each` sessions, until there were enough of them; the daemon's memory must not grow with their number. */
 export async function many(daemon: TestDaemon, each: number, round: () => Promise<void>): Promise<void> {
