@@ -121,7 +121,7 @@ format: dist/.stamp ## prettier, and the README's table of config keys
 	$(BIN)/prettier --write --log-level warn .
 
 # What berth is measured against; a peer that cannot be installed is left out, and the benchmark says so.
-BENCH_PACKAGES := runc crun containerd skopeo umoci zstd
+BENCH_PACKAGES := runc crun containerd skopeo umoci zstd buildah
 
 .PHONY: bench-peers
 bench-peers:
@@ -129,6 +129,10 @@ bench-peers:
 	  [[ $$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null) == installed ]] || missing+=" $$package"; \
 	done; \
 	[[ -z $$missing || $$(id -u) != 0 ]] || DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing || true
+
+.PHONY: bench-build
+bench-build: deps build bench-peers ## measure building an image, cold and cached, beside buildah (as root)
+	@node dist/bench/build.js
 
 .PHONY: bench
 bench: deps build bench-peers ## measure containers and pods beside runc, crun and containerd (as root)

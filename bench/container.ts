@@ -108,6 +108,9 @@ function planOf({ isolation }: Setting, plan: LaunchPlan): LaunchPlan {
   return { ...plan, outer: plan.outer.map(op => (op.op === 'CLONE_FLAGS' ? { ...op, flags: op.flags | more } : op)) };
 }
 
+/** From the launch with a plan that is ready, as a peer's bundle is, to the exit. */
+export const HELPER_ALONE = 'the helper alone';
+
 export function berth({ dir, cgroups, cgroup }: Scratch, setting: Setting, parts: Timings): Candidate {
   const { lowers } = setting;
   const { version } = JSON.parse(readFileSync(join(installDir(), 'package.json'), 'utf8')) as { version: string };
@@ -126,6 +129,7 @@ export function berth({ dir, cgroups, cgroup }: Scratch, setting: Setting, parts
       const log = { path: at('log'), maxLineBytes: 0 };
       const { spec, filter } = await parts.time('spec and filter', () => make(setting, cgroups, cgroupPath));
       const plan = planOf(setting, launchPlan(spec, rootfs, placement, log, false, filter));
+      const launchedAt = performance.now();
       const monitor = await parts.time('launch to created', async () => {
         const launched = await Monitor.launch(plan, home, `berth-${index}`);
         await launched.created;
@@ -133,6 +137,7 @@ export function berth({ dir, cgroups, cgroup }: Scratch, setting: Setting, parts
       });
       await parts.time('start to running', () => monitor.start());
       const { exitCode } = await parts.time('running to exited', () => monitor.exited);
+      parts.add(HELPER_ALONE, performance.now() - launchedAt);
       if (exitCode !== 0) throw new Error(`berth: the task ended with ${exitCode}`);
       await parts.time('remove both', () =>
         Promise.all([cgroups.remove(cgroupPath), rm(home, { recursive: true, force: true })]),

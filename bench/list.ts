@@ -27,6 +27,8 @@ const AT_ONCE = 4;
 const WARM_UP = 3;
 /** How long the cost of idle pods is watched. */
 const IDLE_SECONDS = 20;
+/** V8 gives back what a burst of starts has left when nothing has happened for a while, and so does Go. */
+const REST_MS = 30_000;
 const SYNTHETIC = 5000;
 const LISTINGS: readonly Listing[] = ['ListContainers', 'ListPodSandbox', 'ListContainerStats', 'ListPodSandboxStats'];
 
@@ -60,6 +62,7 @@ inScratch(async scratch => {
     const image = await pushTask(registry, scratch);
     daemons.push(await startBerth(scratch), ...(await peers(scratch, image)));
     const candidates = daemons.flatMap(candidateOf);
+    await sleep(5000); // what a start leaves behind is no daemon's size
     const points = new Map(candidates.map(candidate => [candidate, [pointWithout(candidate)]]));
     for (const { runtime } of candidates) await pull(runtime, image);
     console.log(`\n${rounds} rounds, one container a pod, on the host's network; ${machine()}`);
@@ -71,6 +74,8 @@ inScratch(async scratch => {
         points.get(candidate)?.push({ ...pointWithout(candidate), pods, startMs });
       }
       await measureLists(scratch, candidates, points, rounds);
+      await sleep(REST_MS);
+      for (const candidate of candidates) Object.assign(points.get(candidate)?.at(-1) ?? {}, memoryOf(candidate));
       if (pods === 100 || pods === steps.at(-1)) await reportIdle(candidates, pods);
     }
     reportPoints(points);
@@ -98,14 +103,12 @@ function candidateOf(daemon: Daemon, index: number): Candidate[] {
 }
 
 /** The memory as it is now; the rest comes later. */
-function pointWithout({ daemon, isBerth }: Candidate): Point {
-  return {
-    pods: 0,
-    timings: new Timings(),
-    daemonBytes: residentBytes(daemon.pid),
-    helperBytes: bytesOf(podProcesses(daemon, isBerth)),
-    startMs: NaN,
-  };
+function pointWithout(candidate: Candidate): Point {
+  return { pods: 0, timings: new Timings(), ...memoryOf(candidate), startMs: NaN };
+}
+
+function memoryOf({ daemon, isBerth }: Candidate): Pick<Point, 'daemonBytes' | 'helperBytes'> {
+  return { daemonBytes: residentBytes(daemon.pid), helperBytes: bytesOf(podProcesses(daemon, isBerth)) };
 }
 
 function residentBytes(pid: number): number {

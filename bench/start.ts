@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TimingRow } from '../src/container/timings';
 import { startRegistry } from '../test/support/registry';
-import { berth, floor, makeSetting, peers as ociPeers } from './container';
+import { berth, floor, HELPER_ALONE, makeSetting, peers as ociPeers } from './container';
 import type { Lag } from './lag';
 import { alternate, machine, median, ms, quantile, table, Timings } from './measure';
 import { bytesOf, podProcesses } from './memory';
@@ -155,9 +155,11 @@ async function reportAlone(scratch: Scratch, rounds: number): Promise<void> {
     const of = totals.of(name);
     return [`${name} ${version}`.trim(), ms(median(of)), ms(quantile(of, 0.95)), (median(of) / least).toFixed(2)];
   });
-  const ofBerth = parts
-    .names()
-    .map(name => [`… ${name}`, ms(median(parts.of(name))), ms(quantile(parts.of(name), 0.95)), '']);
+  const ofBerth = parts.names().map(name => {
+    const of = parts.of(name);
+    const ratio = name === HELPER_ALONE ? (median(of) / least).toFixed(2) : '';
+    return [`… ${name}`, ms(median(of)), ms(quantile(of, 0.95)), ratio];
+  });
   console.log('\none container from nothing to nothing, new namespaces and seccomp, no daemon:\n');
   console.log(table(['ms', 'median', 'p95', '÷ floor'], [...whole, ...ofBerth]));
 }

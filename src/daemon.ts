@@ -1,8 +1,10 @@
-import { mkdirSync, openSync } from 'node:fs';
+import { mkdirSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Context } from './base/context';
 import { BerthError } from './base/errors';
 import type { Logger } from './base/log';
+import { BuildCache, type CacheRecord } from './build/cache';
+import { CacheMounts } from './build/cache-mounts';
 import { hasSystemd, openCgroups } from './cgroup/open';
 import type { Config } from './config';
 import { Containers, type ContainerRecord } from './container/containers';
@@ -14,6 +16,7 @@ import { removeOldCgroups, restoreContainers } from './container/restore';
 import { Runtimes } from './container/runtimes';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
+import { BuilderService } from './cri/generated/berth/v1/build';
 import { ContainersService } from './cri/generated/berth/v1/containers';
 import { RegistryService } from './cri/generated/berth/v1/registry';
 import { EventsService } from './cri/generated/berth/v1/events';
@@ -30,6 +33,7 @@ import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import type { NetworkSettings } from './network/default-network';
 import { PodNetwork } from './network/pod-network';
+import { buildService } from './rpc/berth-build';
 import { registryService } from './rpc/berth-registry';
 import { eventsService } from './rpc/berth-events';
 import { networksService } from './rpc/berth-network';
@@ -106,6 +110,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   );
   const containerTable = store.quickTable<ContainerRecord>('containers', 1);
   // Images and containers need each other: until there are containers, their records answer.
+  const buildCache = new BuildCache(store.table<CacheRecord>('build-cache', 1));
   let layersInUse = (): Iterable<string> => containerTable.list().flatMap(record => record.layerKeys);
   const images = await openImages({
     root,
@@ -119,6 +124,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     allowForeignLayers: config.registry.allowForeignLayers,
     keepLayerBlobs: config.registry.keepLayerBlobs,
     layersInUse: () => layersInUse(),
+    keptByBuilds: buildCache,
     book: new PullBook(measured.metrics),
     events,
   });
@@ -133,6 +139,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     config.cdi.specDirs,
     limitOf(config.runtime.pidsLimit),
     new Runtimes(runtimes),
+    config.runtime.logLineBytes,
   );
   layersInUse = () => containers.layersInUse();
   const restarts = new RestartPolicies(containers);
@@ -178,6 +185,11 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   );
   const parts = { log, version, config, images, sandboxes, containers, metrics: measured.metrics };
   const names = new Names(containers);
+  const builder = buildService(log, {
+    ...{ images, sandboxes, containers, cache: buildCache },
+    cacheMounts: new CacheMounts(join(root, 'build', 'mounts')),
+    secretsDir: freshDirectory(join(state, 'build-secrets')),
+  });
   servers.push(
     await serve(
       join(state, 'berth.sock'),
@@ -185,6 +197,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: BerthService, implementation: berthService(parts, names) },
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
+        { definition: BuilderService, implementation: builder },
         { definition: NetworksService, implementation: networksService(parts) },
         { definition: RegistryService, implementation: registryService(parts) },
         { definition: StatsService, implementation: statsService({ ...parts, readings, cgroups }) },
@@ -211,6 +224,13 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       await traces?.close();
     },
   };
+}
+
+/** Made anew: what an earlier daemon left in it is gone. */
+function freshDirectory(path: string): string {
+  rmSync(path, { recursive: true, force: true });
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  return path;
 }
 
 /** 0 in the configuration is no limit. */

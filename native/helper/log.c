@@ -130,8 +130,9 @@ static void put(const char *records, size_t length)
 int log_open(const char *path, uint32_t max_line)
 {
     snprintf(file.path, sizeof file.path, "%s", path);
+    size_t limit = max_line ? max_line : CRILOG_DEFAULT_LINE;
     for (int i = 0; i < 2; i++)
-        logs[i].max_line = max_line && max_line < CRILOG_MAX_LINE ? max_line : CRILOG_MAX_LINE;
+        logs[i].max_line = limit < CRILOG_MAX_LINE ? limit : CRILOG_MAX_LINE;
     file.fd = open_file();
     return file.fd < 0 ? -1 : 0;
 }

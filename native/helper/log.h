@@ -12,7 +12,7 @@
 /* So much is read at a time. */
 #define LOG_READ_BYTES (256 * 1024)
 
-/* Opens the log's file; -1 and errno when that fails. */
+/* Opens the log's file; a longer line becomes several records; 0: CRILOG_DEFAULT_LINE. -1 and errno when that fails. */
 int log_open(const char *path, uint32_t max_line);
 /* Opens the path anew; 0, or an errno, and then the old file goes on. */
 int log_reopen(void);

@@ -12,7 +12,8 @@
 #include <stdint.h>
 #include <time.h>
 
-#define CRILOG_MAX_LINE 16384
+#define CRILOG_DEFAULT_LINE 16384
+#define CRILOG_MAX_LINE (256 * 1024)
 /* Of a record before its text: the names of both streams are equally long. */
 #define CRILOG_PREFIX 40
 /* The longest record, its newline included. */

@@ -74,7 +74,7 @@ static int is_named(const struct confinement *c, int fd)
 
 int confine_descriptors(const struct confinement *c, struct failure *f)
 {
-  int last = *c->root; /* of those that stay */
+  int last = *c->root > STDERR_FILENO ? *c->root : STDERR_FILENO; /* of those that stay */
   for (size_t i = 0; i < c->lower_count; i++)
     last = c->lowers[i] > last ? c->lowers[i] : last;
   for (size_t i = 0; i < 2; i++)
@@ -107,13 +107,25 @@ static int enclose(int *fd, uint64_t attributes)
   return 0;
 }
 
-int confine_mounts(const struct confinement *c, struct failure *f)
+int confine_directory(int *fd, int readonly)
 {
-  if (enclose(c->root, c->role == ROLE_VERIFY ? MOUNT_ATTR_RDONLY : 0) < 0)
+  return enclose(fd, readonly ? MOUNT_ATTR_RDONLY : 0);
+}
+
+static int enclose_all(const struct confinement *c, struct failure *f)
+{
+  if (confine_directory(c->root, c->role == ROLE_VERIFY || c->role == ROLE_SCAN) < 0)
     return fail(f, "confine", errno, "mount");
   for (size_t i = 0; i < c->lower_count; i++)
-    if (enclose(&c->lowers[i], MOUNT_ATTR_RDONLY) < 0)
+    if (confine_directory(&c->lowers[i], 1) < 0)
       return fail(f, "confine", errno, "mount");
+  return 0;
+}
+
+int confine_mounts(const struct confinement *c, struct failure *f)
+{
+  if ((c->make_mounts ? c->make_mounts(c, f) : enclose_all(c, f)) < 0)
+    return -1;
   return fchdir(*c->root) < 0 || chroot(".") < 0 ? fail(f, "confine", errno, "chroot") : 0;
 }
 
@@ -122,14 +134,14 @@ int confine_mounts(const struct confinement *c, struct failure *f)
 static const struct {
   uint8_t capability, roles;
 } kept[] = {
-    {CAP_CHOWN, ROLE_UNPACK},                     /* owners that the archive names */
-    {CAP_DAC_OVERRIDE, ROLE_UNPACK | ROLE_REMOVE}, /* directories of those owners, whatever their mode */
-    {CAP_DAC_READ_SEARCH, ROLE_VERIFY},           /* the same, to read */
-    {CAP_FOWNER, ROLE_UNPACK | ROLE_VERIFY | ROLE_REMOVE}, /* modes, times; O_NOATIME; sticky directories */
-    {CAP_FSETID, ROLE_UNPACK},                    /* set-group-id of a group that is not ours */
-    {CAP_MKNOD, ROLE_UNPACK},                     /* devices; the mount is nodev, so none of them can be opened */
-    {CAP_SETFCAP, ROLE_UNPACK},                   /* security.capability */
-    {CAP_SYS_ADMIN, ROLE_UNPACK | ROLE_VERIFY},   /* trusted.overlay.opaque: to set it and to see it */
+    {CAP_CHOWN, ROLE_UNPACK | ROLE_COPY}, /* owners that the archive or a build names */
+    {CAP_DAC_OVERRIDE, ROLE_UNPACK | ROLE_REMOVE | ROLE_PACK | ROLE_COPY}, /* directories of those owners, of any mode */
+    {CAP_DAC_READ_SEARCH, ROLE_VERIFY | ROLE_SCAN},       /* the same, to read */
+    {CAP_FOWNER, ROLE_UNPACK | ROLE_VERIFY | ROLE_REMOVE | ROLE_PACK | ROLE_COPY}, /* modes, times; O_NOATIME; sticky */
+    {CAP_FSETID, ROLE_UNPACK | ROLE_COPY},                /* set-group-id of a group that is not ours */
+    {CAP_MKNOD, ROLE_UNPACK | ROLE_COPY}, /* devices; the mount is nodev, so none of them can be opened */
+    {CAP_SETFCAP, ROLE_UNPACK | ROLE_COPY},               /* security.capability */
+    {CAP_SYS_ADMIN, ROLE_UNPACK | ROLE_VERIFY | ROLE_PACK}, /* trusted.overlay.opaque: to set it and to see it */
 };
 
 int confine_capabilities(enum role role, struct failure *f)

@@ -17,6 +17,9 @@ enum role {
   ROLE_UNPACK = 1, /* writes files below its directory, reads the layers below */
   ROLE_VERIFY = 2, /* reads its directory */
   ROLE_REMOVE = 4, /* lists and deletes what is in its directory */
+  ROLE_PACK = 8,   /* reads its directory, sets times in it, and takes mount points away; reads the layers below */
+  ROLE_SCAN = 16,  /* reads its directory */
+  ROLE_COPY = 32,  /* reads one directory, writes files below another */
 };
 
 struct confinement {
@@ -25,6 +28,12 @@ struct confinement {
   int *lowers;       /* directories that are only read; so do these */
   size_t lower_count;
   int files[2];      /* descriptors that stay open beside 0 to 2; -1: none */
+  /*
+   * NULL: `root` and `lowers` are open, and get mounts of their own. Else this makes mounts that are attached nowhere and
+   * sets `root` and `lowers` to their directories, once all other descriptors are closed. 0 or -1.
+   */
+  int (*make_mounts)(const struct confinement *c, struct failure *f);
+  const void *with; /* for make_mounts */
 };
 
 /*
@@ -41,6 +50,8 @@ int confine_limits(struct failure *f);
 int confine_descriptors(const struct confinement *c, struct failure *f);
 /* Gives every directory of `c` a mount of its own, out of which no `..` leads, and makes c->root the root. */
 int confine_mounts(const struct confinement *c, struct failure *f);
+/* Gives the directory `*fd` a mount of its own, read-only where asked; *fd becomes another descriptor of it. 0 or -1. */
+int confine_directory(int *fd, int readonly);
 /* Landlock; does nothing on a kernel that has none, or one too old to allow hard links (before 5.19). */
 int confine_landlock(const struct confinement *c, struct failure *f);
 /* Keeps the role's capabilities, for good: no_new_privs. */

@@ -56,7 +56,12 @@ static size_t size_of(long abi)
 
 static uint64_t root_access(enum role role)
 {
-  return role == ROLE_UNPACK ? FS_WRITE : role == ROLE_REMOVE ? FS_EMPTY : FS_READ;
+  switch (role) {
+  case ROLE_UNPACK: case ROLE_COPY: return FS_WRITE;
+  case ROLE_REMOVE: return FS_EMPTY;
+  case ROLE_PACK: return FS_READ | FS_REMOVE;
+  default: return FS_READ;
+  }
 }
 
 static int allow(int rules, int dir, uint64_t access)

@@ -7,6 +7,12 @@
  *   berth-unpack verify --dir D --manifest FD
  *       compares D with its manifest. Prints at most 20 lines `damage <word> <path>`, maybe `manifest damaged`,
  *       and `checked`, `damaged` (objects) and `bytes` (read). Succeeds whenever it could look.
+ *   berth-unpack pack (--dir D | --from DIR --from DIR...) --blob FD [--manifest FD] [--plain] [--epoch SECONDS] [--stub PATH]... [--lower DIR]...
+ *       D, or what an overlay of several shows, becomes a layer (pack.h): its tar, by gzip unless plain, goes to FD.
+ *   berth-unpack scan (--dir D | --lower DIR --lower DIR...) [--hash] [--shallow] [--path PATH]...
+ *       says what is there (scan.h), in a directory or in what an overlay of several shows
+ *   berth-unpack copy --list FD --upper U --work W [--lower DIR]... (--from DIR | --from DIR --from DIR...)
+ *       copies (copy.h) from a directory, or an overlay of several, into an overlay
  *   berth-unpack sync D      puts the file system that holds D on disk
  *   berth-unpack remove D    removes it with all that is below
  *
@@ -14,7 +20,11 @@
  */
 #define _GNU_SOURCE
 #include "confine.h"
+#include "copy.h"
+#include "overlay.h"
+#include "pack.h"
 #include "remove.h"
+#include "scan.h"
 #include "source.h"
 #include "tar.h"
 #include "tree.h"
@@ -231,6 +241,198 @@ static int layer(int argc, char **argv, struct failure *f)
   return parse_arguments(argc, argv, &arguments, f) < 0 ? -1 : unpack(&arguments, f);
 }
 
+/* ---- pack, scan, copy ---- */
+
+struct texts {
+  const char **all;
+  size_t count;
+};
+
+struct build_arguments {
+  const char *dir, *upper, *work;
+  struct texts lowers, from, paths, stubs;
+  int blob, manifest, list;
+  int plain, hash, shallow, has_epoch;
+  uint64_t epoch;
+};
+
+static int add_text(struct texts *t, const char *text)
+{
+  t->all[t->count++] = text;
+  return 0;
+}
+
+static int parse_build_flag(struct build_arguments *a, const char *flag, const char *value)
+{
+  if (strcmp(flag, "--dir") == 0)
+    return a->dir = value, 0;
+  if (strcmp(flag, "--upper") == 0)
+    return a->upper = value, 0;
+  if (strcmp(flag, "--work") == 0)
+    return a->work = value, 0;
+  if (strcmp(flag, "--lower") == 0)
+    return add_text(&a->lowers, value);
+  if (strcmp(flag, "--from") == 0)
+    return add_text(&a->from, value);
+  if (strcmp(flag, "--path") == 0)
+    return add_text(&a->paths, value);
+  if (strcmp(flag, "--stub") == 0)
+    return add_text(&a->stubs, value);
+  if (strcmp(flag, "--blob") == 0)
+    return parse_fd(value, &a->blob);
+  if (strcmp(flag, "--manifest") == 0)
+    return parse_fd(value, &a->manifest);
+  if (strcmp(flag, "--list") == 0)
+    return parse_fd(value, &a->list);
+  if (strcmp(flag, "--epoch") == 0)
+    return a->has_epoch = 1, parse_number(value, INT64_MAX, &a->epoch);
+  return -1;
+}
+
+static int *switch_named(struct build_arguments *a, const char *flag)
+{
+  return strcmp(flag, "--plain") == 0     ? &a->plain
+         : strcmp(flag, "--hash") == 0    ? &a->hash
+         : strcmp(flag, "--shallow") == 0 ? &a->shallow
+                                          : NULL;
+}
+
+static int parse_build_arguments(int argc, char **argv, struct build_arguments *a, struct failure *f)
+{
+  *a = (struct build_arguments){.blob = -1, .manifest = -1, .list = -1};
+  for (struct texts *t = &a->lowers; t <= &a->stubs; t++)
+    if (!(t->all = calloc((size_t)argc + 1, sizeof *t->all)))
+      return fail(f, "memory", ENOMEM, NULL);
+  for (int i = 2; i < argc; i++) {
+    int *on = switch_named(a, argv[i]);
+    if (on)
+      *on = 1;
+    else if (i + 1 == argc || parse_build_flag(a, argv[i], argv[i + 1]) < 0)
+      return usage(f, argv[i]);
+    else
+      i++;
+  }
+  return 0;
+}
+
+static int open_dirs(const struct texts *paths, int **fds, struct failure *f)
+{
+  *fds = calloc(paths->count + 1, sizeof **fds);
+  if (!*fds)
+    return fail(f, "memory", ENOMEM, NULL);
+  for (size_t i = 0; i < paths->count; i++)
+    if (((*fds)[i] = open_dir(paths->all[i], f)) < 0)
+      return -1;
+  return 0;
+}
+
+/* One directory is taken as it is, several as an overlay shows them: read-only, a mount of its own. */
+static int mount_source(const struct texts *dirs, struct failure *f)
+{
+  if (dirs->count > 1)
+    return overlay_mount(&(struct overlay){.lowers = dirs->all, .lower_count = dirs->count}, f);
+  int fd = open_dir(dirs->all[0], f);
+  return fd >= 0 && confine_directory(&fd, 1) < 0 ? fail(f, "confine", errno, "mount") : fd;
+}
+
+static int mount_for_pack(const struct confinement *c, struct failure *f)
+{
+  const struct build_arguments *a = c->with;
+  return *c->root = mount_source(&a->from, f);
+}
+
+static int pack(int argc, char **argv, struct failure *f)
+{
+  struct build_arguments a;
+  int *lowers;
+  if (parse_build_arguments(argc, argv, &a, f) < 0)
+    return -1;
+  if ((a.dir != NULL) == (a.from.count > 0) || (a.from.count > 0 && a.lowers.count > 0) || a.blob < 0)
+    return usage(f, "pack");
+  int root = a.dir ? open_dir(a.dir, f) : -1;
+  if ((a.dir && root < 0) || open_dirs(&a.lowers, &lowers, f) < 0)
+    return -1;
+  const struct confinement c = {.role = ROLE_PACK,
+                                .root = &root,
+                                .lowers = lowers,
+                                .lower_count = a.lowers.count,
+                                .files = {a.blob, a.manifest},
+                                .make_mounts = a.dir ? NULL : mount_for_pack,
+                                .with = &a};
+  if (confine(&c, f) < 0)
+    return -1;
+  return pack_layer(&(struct pack){.root = root,
+                                   .blob = a.blob,
+                                   .manifest = a.manifest,
+                                   .plain = a.plain,
+                                   .has_epoch = a.has_epoch,
+                                   .epoch = (int64_t)a.epoch,
+                                   .is_read_only = a.from.count > 0,
+                                   .lowers = lowers,
+                                   .lower_count = a.lowers.count,
+                                   .stubs = a.stubs.all,
+                                   .stub_count = a.stubs.count},
+                    f);
+}
+
+static int mount_for_scan(const struct confinement *c, struct failure *f)
+{
+  const struct build_arguments *a = c->with;
+  return *c->root = mount_source(&a->lowers, f);
+}
+
+static int scan(int argc, char **argv, struct failure *f)
+{
+  struct build_arguments a;
+  int root = -1;
+  if (parse_build_arguments(argc, argv, &a, f) < 0)
+    return -1;
+  if (a.dir)
+    add_text(&a.lowers, a.dir);
+  if (a.lowers.count == 0)
+    return usage(f, "scan");
+  const struct confinement c = {
+      .role = ROLE_SCAN, .root = &root, .files = {-1, -1}, .make_mounts = mount_for_scan, .with = &a};
+  if (confine(&c, f) < 0)
+    return -1;
+  return scan_paths(&(struct scan){.root = root,
+                                   .paths = a.paths.all,
+                                   .path_count = a.paths.count,
+                                   .shallow = a.shallow,
+                                   .hash = a.hash},
+                    f);
+}
+
+static int mount_for_copy(const struct confinement *c, struct failure *f)
+{
+  const struct build_arguments *a = c->with;
+  if (a->from.count > 0 && (*c->lowers = mount_source(&a->from, f)) < 0)
+    return -1;
+  const struct overlay target = {
+      .lowers = a->lowers.all, .lower_count = a->lowers.count, .upper = a->upper, .work = a->work};
+  return *c->root = overlay_mount(&target, f);
+}
+
+static int copy(int argc, char **argv, struct failure *f)
+{
+  struct build_arguments a;
+  int source = -1, target = -1;
+  if (parse_build_arguments(argc, argv, &a, f) < 0)
+    return -1;
+  if (!a.upper || !a.work || a.lowers.count == 0 || a.list < 0)
+    return usage(f, "copy");
+  const struct confinement c = {.role = ROLE_COPY,
+                                .root = &target,
+                                .lowers = &source,
+                                .lower_count = a.from.count > 0,
+                                .files = {a.list, -1},
+                                .make_mounts = mount_for_copy,
+                                .with = &a};
+  if (confine(&c, f) < 0)
+    return -1;
+  return copy_files(&(struct copy){.source = source, .target = target, .list = a.list}, f);
+}
+
 /* ---- sync, verify ---- */
 
 static int sync_all(const char *path, struct failure *f)
@@ -261,6 +463,12 @@ int main(int argc, char **argv)
   setpriority(PRIO_PROCESS, 0, NICE);  /* within berth's own cgroup the daemon's answers come first */
   if (argc >= 2 && strcmp(argv[1], "layer") == 0)
     result = layer(argc, argv, &f);
+  else if (argc >= 2 && strcmp(argv[1], "pack") == 0)
+    result = pack(argc, argv, &f);
+  else if (argc >= 2 && strcmp(argv[1], "scan") == 0)
+    result = scan(argc, argv, &f);
+  else if (argc >= 2 && strcmp(argv[1], "copy") == 0)
+    result = copy(argc, argv, &f);
   else if (argc == 6 && strcmp(argv[1], "verify") == 0)
     result = verify(argv, &f);
   else if (argc == 3 && strcmp(argv[1], "sync") == 0)

@@ -26,7 +26,11 @@
 #error "the system calls that unpacking needs are listed for x86-64 and arm64 only"
 #endif
 
-enum { ANY = ROLE_UNPACK | ROLE_VERIFY | ROLE_REMOVE };
+enum {
+  ANY = ROLE_UNPACK | ROLE_VERIFY | ROLE_REMOVE | ROLE_PACK | ROLE_SCAN | ROLE_COPY,
+  READERS = ROLE_UNPACK | ROLE_VERIFY | ROLE_PACK | ROLE_SCAN | ROLE_COPY,
+  WRITERS = ROLE_UNPACK | ROLE_COPY,
+};
 
 static const struct {
   uint16_t call;
@@ -34,19 +38,19 @@ static const struct {
 } allowed[] = {
     /* files that are open */
     {SYS_read, ANY}, {SYS_write, ANY}, {SYS_writev, ANY}, {SYS_close, ANY}, {SYS_lseek, ANY}, {SYS_fstat, ANY},
-    {SYS_pread64, ROLE_UNPACK | ROLE_VERIFY}, {SYS_readv, ROLE_UNPACK | ROLE_VERIFY}, {SYS_pwrite64, ROLE_UNPACK},
-    {SYS_pwritev, ROLE_UNPACK}, {SYS_ftruncate, ROLE_UNPACK}, {SYS_fallocate, ROLE_UNPACK},
-    {SYS_copy_file_range, ROLE_UNPACK}, {SYS_sync_file_range, ROLE_UNPACK}, {SYS_fsync, ROLE_UNPACK},
-    {SYS_fdatasync, ROLE_UNPACK}, {SYS_fadvise64, ROLE_UNPACK | ROLE_VERIFY},
-    {SYS_readahead, ROLE_UNPACK | ROLE_VERIFY}, {SYS_fstatfs, ANY},
-    {SYS_fchmod, ROLE_UNPACK}, {SYS_fchown, ROLE_UNPACK}, {SYS_fsetxattr, ROLE_UNPACK},
-    {SYS_fgetxattr, ROLE_UNPACK | ROLE_VERIFY}, {SYS_flistxattr, ROLE_UNPACK | ROLE_VERIFY},
+    {SYS_pread64, READERS}, {SYS_readv, READERS}, {SYS_pwrite64, WRITERS},
+    {SYS_pwritev, WRITERS}, {SYS_ftruncate, WRITERS}, {SYS_fallocate, WRITERS},
+    {SYS_copy_file_range, WRITERS}, {SYS_sync_file_range, WRITERS}, {SYS_fsync, WRITERS},
+    {SYS_fdatasync, WRITERS}, {SYS_fadvise64, READERS},
+    {SYS_readahead, READERS}, {SYS_fstatfs, ANY},
+    {SYS_fchmod, WRITERS}, {SYS_fchown, WRITERS}, {SYS_fsetxattr, WRITERS},
+    {SYS_fgetxattr, READERS}, {SYS_flistxattr, READERS},
     /* names */
-    {SYS_openat, ANY}, {SYS_openat2, ROLE_UNPACK}, {SYS_newfstatat, ANY}, {SYS_statx, ANY}, {SYS_getdents64, ANY},
-    {SYS_readlinkat, ROLE_UNPACK | ROLE_VERIFY}, {SYS_unlinkat, ROLE_UNPACK | ROLE_REMOVE},
-    {SYS_renameat2, ROLE_UNPACK | ROLE_REMOVE}, {SYS_mkdirat, ROLE_UNPACK}, {SYS_mknodat, ROLE_UNPACK},
-    {SYS_symlinkat, ROLE_UNPACK}, {SYS_linkat, ROLE_UNPACK}, {SYS_fchownat, ROLE_UNPACK},
-    {SYS_utimensat, ROLE_UNPACK},
+    {SYS_openat, ANY}, {SYS_openat2, WRITERS | ROLE_SCAN}, {SYS_newfstatat, ANY}, {SYS_statx, ANY}, {SYS_getdents64, ANY},
+    {SYS_readlinkat, READERS}, {SYS_unlinkat, WRITERS | ROLE_REMOVE | ROLE_PACK},
+    {SYS_renameat2, ROLE_UNPACK | ROLE_REMOVE}, {SYS_mkdirat, WRITERS}, {SYS_mknodat, WRITERS},
+    {SYS_symlinkat, WRITERS}, {SYS_linkat, WRITERS}, {SYS_fchownat, WRITERS},
+    {SYS_utimensat, WRITERS | ROLE_PACK},
     /* memory, threads, time, the end */
     {SYS_munmap, ANY}, {SYS_mremap, ANY}, {SYS_brk, ANY}, {SYS_madvise, ANY}, {SYS_getrandom, ANY}, {SYS_sysinfo, ANY},
     {SYS_futex, ANY}, {SYS_set_robust_list, ANY}, {SYS_rseq, ANY}, {SYS_sched_yield, ANY}, {SYS_sched_getaffinity, ANY},

@@ -37,6 +37,10 @@ export const crashPoints = [
   'import.received',
   'import.unpacked',
   'import.blob-adopted',
+  /* a build */
+  'build.packed',
+  'build.synced',
+  'build.recorded',
   /* a pod */
   'run.recorded',
   'run.directories-made',

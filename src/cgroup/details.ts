@@ -25,7 +25,7 @@ export interface Details {
   hugepages: HugepageUse[];
 }
 
-export interface HugepageUse {
+interface HugepageUse {
   /** As in the files' names: `2MB`. */
   pageSize: string;
   bytes: number;

@@ -9,7 +9,7 @@ import { forwardSignals } from './signals';
 import { sizeOf, takeTerminal } from './terminal';
 
 export function define(command: Command, daemon: () => Daemon): void {
-  command
+  addAttachFlags(command)
     .usage('[OPTIONS] CONTAINER')
     .argument('<container>', 'a name, an id, or the first digits of one')
     .option('--no-stdin', 'only watch')
@@ -18,9 +18,22 @@ export function define(command: Command, daemon: () => Daemon): void {
       '\nWhat it wrote before is in its log. At a terminal, Ctrl-P Ctrl-Q leaves, and the container runs on.' +
         '\nExample: berth attach web',
     )
-    .action(async (container: string, { stdin }: { stdin: boolean }) => {
-      process.exitCode = await attach(daemon(), container, stdin);
+    .action(async (container: string, { stdin, ...how }: { stdin: boolean } & AttachFlags) => {
+      process.exitCode = await attach(daemon(), container, stdin, how);
     });
+}
+
+/** How a person sits before a container. */
+export interface AttachFlags {
+  sigProxy: boolean;
+  detachKeys: string;
+}
+
+/** The flags of everything that attaches. */
+export function addAttachFlags(command: Command): Command {
+  return command
+    .option('--sig-proxy <bool>', 'hand signals on to the container (default: true)', text => text !== 'false', true)
+    .option('--detach-keys <keys>', 'what leaves the terminal (default: ctrl-p,ctrl-q)', 'ctrl-p,ctrl-q');
 }
 
 type Talk = Conversation<AttachRequest, AttachResponse>;
@@ -37,15 +50,18 @@ export async function attach(
   daemon: Daemon,
   container: string,
   stdin: boolean,
+  { sigProxy, detachKeys }: AttachFlags,
   start: () => Promise<unknown> = () => Promise.resolve(),
 ): Promise<number> {
+  const keys = new DetachKeys(detachKeys);
   const current = { talk: begin(daemon, container, stdin) };
   const starting = current.talk.watching.then(start);
   starting.catch(() => current.talk.cancel());
-  using _signals = forwardSignals(async signal => {
+  const forward = async (signal: string) => {
     await starting;
     await daemon.ask(BerthService.kill, { container, signal });
-  });
+  };
+  using _signals = sigProxy ? forwardSignals(forward) : undefined;
   let terminal: Disposable | undefined;
   let hasLeft = false;
   let isFed = false;
@@ -60,7 +76,7 @@ export async function attach(
     if (tty && size) tell(size);
     if (!stdin || isFed) return;
     isFed = true;
-    void sendStdin(current, tty && process.stdin.isTTY ? new DetachKeys() : undefined, leave);
+    void sendStdin(current, tty && process.stdin.isTTY ? keys : undefined, leave);
   };
   try {
     for (;;) {

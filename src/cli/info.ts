@@ -10,7 +10,7 @@ export function define(command: Command, daemon: () => Daemon): void {
   command
     .usage('[OPTIONS]')
     .option('-f, --format <format>', 'json, or a template: {{.KernelVersion}}', '')
-    .addHelpText('after', '\nExample: berth info')
+    .addHelpText('after', "\nExample: berth info -f '{{.KernelVersion}}'")
     .action(async ({ format }: { format: string }) => {
       const template = format === '' || format === 'json' ? undefined : parseGoTemplate(format, printable);
       const { json } = await daemon().ask(ContainersService.info, {});

@@ -44,7 +44,8 @@ function addVerbs(
   onVerb: (command: Command, verb: Verb) => Promise<void>,
 ): void {
   for (const [name, verb] of Object.entries(those)) {
-    const command = parent.command(name).summary(verb.summary).description(`${verb.summary}.`);
+    const isHidden = 'isHidden' in verb;
+    const command = parent.command(name, { hidden: isHidden }).summary(verb.summary).description(`${verb.summary}.`);
     if ('verbs' in verb) {
       command.usage('VERB …').helpCommand(false).addHelpText('after', `\nExample: ${verb.example}`);
       addVerbs(command, verb.verbs, onVerb);

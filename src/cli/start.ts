@@ -2,18 +2,18 @@ import type { Command } from 'commander';
 import { BerthError } from '../base/errors';
 import { BerthService } from '../cri/generated/berth/v1/berth';
 import { ContainersService } from '../cri/generated/berth/v1/containers';
-import { attach } from './attach';
+import { addAttachFlags, attach, type AttachFlags } from './attach';
 import type { Daemon } from './client';
 import { each } from './each';
 import { startInForeground } from './foreground';
 
-interface Flags {
+interface Flags extends AttachFlags {
   attach: boolean;
   interactive: boolean;
 }
 
 export function define(command: Command, daemon: () => Daemon): void {
-  command
+  addAttachFlags(command)
     .usage('[OPTIONS] CONTAINER…')
     .argument('<container...>', 'names, ids, or the first digits of ids')
     .option('-a, --attach', 'show what it writes, and end with its exit code', false)
@@ -25,7 +25,7 @@ export function define(command: Command, daemon: () => Daemon): void {
     )
     .action(async (containers: string[], flags: Flags) => {
       if (flags.attach || flags.interactive) {
-        process.exitCode = await startAttached(daemon(), containers, flags.interactive);
+        process.exitCode = await startAttached(daemon(), containers, flags);
         return;
       }
       await each(containers, async container => {
@@ -35,7 +35,7 @@ export function define(command: Command, daemon: () => Daemon): void {
     });
 }
 
-async function startAttached(daemon: Daemon, containers: readonly string[], stdin: boolean): Promise<number> {
+async function startAttached(daemon: Daemon, containers: readonly string[], flags: Flags): Promise<number> {
   const [container = '', ...more] = containers;
   if (more.length > 0) {
     throw new BerthError('invalid_argument', 'several containers cannot be attached to at once', {
@@ -44,6 +44,6 @@ async function startAttached(daemon: Daemon, containers: readonly string[], stdi
   }
   // Attaching needs something that is there; starting comes once nothing of it can be missed.
   await daemon.ask(ContainersService.prepare, { container });
-  if (!stdin) return await startInForeground(daemon, container, 0n);
-  return await attach(daemon, container, stdin, () => daemon.ask(BerthService.start, { container }));
+  if (!flags.interactive) return await startInForeground(daemon, container, flags.sigProxy, 0n);
+  return await attach(daemon, container, true, flags, () => daemon.ask(BerthService.start, { container }));
 }

@@ -11,6 +11,8 @@ export interface VerbModule {
 
 export interface Verb {
   summary: string;
+  /** Not for people: it is left out of the help. */
+  isHidden?: true;
   /** The exit code for errors of berth's own. */
   errorCode: number;
   /** Each verb is a module of its own, loaded when it is asked for: most of a short call's time is loading. */
@@ -28,6 +30,7 @@ export interface Group {
 /** What `berth image` does, under the names that docker has for it. */
 const imageVerbs: Readonly<Record<string, Verb>> = {
   ls: { summary: 'List images', errorCode: 1, load: () => import('./images.js') },
+  build: { summary: 'Build an image from a Dockerfile', errorCode: 1, load: () => import('./build.js') },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
   push: { summary: 'Bring an image to a registry', errorCode: 1, load: () => import('./push.js') },
   load: { summary: 'Take images out of an archive', errorCode: 1, load: () => import('./load.js') },
@@ -96,6 +99,11 @@ const systemVerbs: Readonly<Record<string, Verb>> = {
   },
 };
 
+const builderVerbs: Readonly<Record<string, Verb>> = {
+  build: { summary: 'Build an image from a Dockerfile', errorCode: 1, load: () => import('./build.js') },
+  prune: { summary: 'Forget the results of build steps', errorCode: 1, load: () => import('./builder-prune.js') },
+};
+
 /** In the order of the help. For `run`, 1 is a code that the container's command may well have. */
 export const verbs: Readonly<Record<string, Verb | Group>> = {
   run: { summary: 'Create a container from an image and start it', errorCode: 125, load: () => import('./run.js') },
@@ -131,6 +139,12 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
   cp: { summary: 'Copy files between containers and the node', errorCode: 1, load: () => import('./cp.js') },
   rename: { summary: 'Give a container another name', errorCode: 1, load: () => import('./rename.js') },
   rm: { summary: 'Remove containers', errorCode: 1, load: () => import('./rm.js') },
+  build: { summary: 'Build an image from a Dockerfile', errorCode: 1, load: () => import('./build.js') },
+  commit: {
+    summary: 'Make an image of what a container has changed',
+    errorCode: 1,
+    load: () => import('./commit.js'),
+  },
   pull: { summary: 'Fetch an image from a registry', errorCode: 1, load: () => import('./pull.js') },
   push: { summary: 'Bring an image to a registry', errorCode: 1, load: () => import('./push.js') },
   login: { summary: 'Log in to a registry', errorCode: 1, load: () => import('./login.js') },
@@ -173,7 +187,14 @@ export const verbs: Readonly<Record<string, Verb | Group>> = {
     example: 'berth registry explain registry.example/app:1',
     verbs: registryVerbs,
   },
+  builder: { summary: 'Look after what builds leave', example: 'berth builder prune', verbs: builderVerbs },
   system: { summary: 'Look at the whole', example: 'berth system df', verbs: systemVerbs },
+  completion: {
+    summary: 'Print a script that completes berth in a shell',
+    errorCode: 1,
+    load: () => import('./completion.js'),
+  },
+  __complete: { summary: '', isHidden: true, errorCode: 1, load: () => import('./complete.js') },
   version: {
     summary: 'Show the versions of berth and of the daemon',
     errorCode: 1,

@@ -157,6 +157,9 @@ export const schema = table({
       .describe(
         'The same of all containers of a pod together, where berth makes the cgroup of the pod; the kubelet limits its own.',
       ),
+    log_line_bytes: wholeNumber(1, 262_144)
+      .default(16_384)
+      .describe('A line of output that is longer than this becomes several records in the log of its container.'),
   }),
 });
 

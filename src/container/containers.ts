@@ -142,6 +142,8 @@ export class Containers {
     /** Processes and threads that a container may have unless its request says otherwise; undefined for any number. */
     readonly pidsLimit?: bigint,
     readonly runtimes: Runtimes = new Runtimes(),
+    /** Of a record in a log; 0: the helper's default. */
+    readonly logLineBytes = 0,
   ) {
     this.volumes = new Volumes(join(rootDir, 'volumes'));
     this.logDrops = new LogDrops(log);

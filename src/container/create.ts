@@ -15,7 +15,7 @@ import { launchPlan, type Rootfs } from '../oci/launch-plan';
 import { assertPodsNamespaces, podNamespaces } from '../oci/namespaces';
 import { withRunOptions } from '../oci/run-options';
 import { numberOfCriSignal, signalNumber } from '../oci/signals';
-import { specToJson, type LinuxSpec, type Spec } from '../oci/spec';
+import { specToJson, type LinuxSpec, type MountSpec, type Spec } from '../oci/spec';
 import { assertPodsUserNamespace, hostIds } from '../oci/user-namespace';
 import { makeFiles, mkdirs, removeTree, type FileCall } from '../process/files';
 import { Monitor } from '../process/monitor';
@@ -37,6 +37,10 @@ export interface CreateContainerRequest {
   /** For a person's container. */
   name?: string;
   autoRemove?: boolean;
+  /** Instead of the image that the config names. */
+  image?: Image;
+  /** After those of the config. */
+  mounts?: readonly MountSpec[];
   options?: RunOptions;
 }
 
@@ -89,7 +93,7 @@ async function make(
   const devices = await ctx.race(deviceFacts(config, containers.cdiDirs));
   watch.lap('look up devices');
   refuseMorePrivilege(sandbox, config);
-  const image = imageOf(containers, config);
+  const image = request.image ?? imageOf(containers, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
   const volumes = await ctx.race(volumeImages(containers, ctx, config.mounts));
@@ -103,6 +107,7 @@ async function make(
   const host = hostFacts(containers, devices, image, volumes, paths.dir);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   if (request.options) withRunOptions(spec, request.options);
+  spec.mounts.push(...(request.mounts ?? []));
   await fillVolumes(containers, spec);
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
@@ -136,7 +141,7 @@ async function make(
     makeLogDirectory(record.logPath),
   ]);
   crashPoint('create.cgroup-made');
-  const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: 0 };
+  const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: containers.logLineBytes };
   const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
   const annotations = { ...sandbox.config.annotations, ...config.annotations };
   const hookState = runtime
@@ -249,12 +254,12 @@ function newRecord(
 
 /** A person knows one id: the pod of the container has the same, and the host name is made of it. */
 function newId(sandbox: Sandbox): ContainerId {
-  return (sandbox.record.owner === 'person' ? sandbox.record.id : randomHexId()) as ContainerId;
+  return (sandbox.record.owner === 'cri' ? randomHexId() : sandbox.record.id) as ContainerId;
 }
 
 /** Where the kubelet wants it, or else beside the writable layer, with which it goes. */
 function logPathOf(containers: Containers, sandbox: Sandbox, config: ContainerConfig, id: ContainerId): string {
-  if (sandbox.record.owner === 'person') return join(containers.paths(id).dir, 'log');
+  if (sandbox.record.owner !== 'cri') return join(containers.paths(id).dir, 'log');
   const { logDirectory } = sandbox.config;
   return logDirectory === '' || config.logPath === '' ? '' : join(logDirectory, config.logPath);
 }
@@ -299,7 +304,7 @@ async function makeDirectories(
     ...volumeDirectories(paths.dir, volumes, hostIds(spec, { uid: 0, gid: 0 })),
   ]);
   crashPoint('create.directories-made');
-  return { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: record.owner === 'cri' };
+  return { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: record.owner !== 'person' };
 }
 
 /** The root directory of an overlay is its uppermost one: it looks as the image's does. */

@@ -1,4 +1,5 @@
 import { BerthError } from '../base/errors';
+import { nearest } from '../config/nearest';
 import type { Container, Containers } from './containers';
 
 /**
@@ -11,7 +12,13 @@ export function containerByName(containers: Containers, text: string): Container
   const all = containers.list().filter(({ record }) => record.state !== 'creating');
   const found = byName(all, text) ?? byId(all, text) ?? byPod(containers, all, text);
   if (found) return found;
-  throw new BerthError('not_found', `no container is called ${JSON.stringify(text)}`);
+  const names = all.flatMap(container => container.record.name ?? podName(containers, container) ?? []);
+  const near = nearest(text, names);
+  throw new BerthError(
+    'not_found',
+    `no container is called ${JSON.stringify(text)}`,
+    near === undefined ? {} : { hint: `did you mean ${near}?` },
+  );
 }
 
 /** While one that has exited waits for its removal, its name may be another's already. */

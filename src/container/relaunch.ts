@@ -74,7 +74,7 @@ async function relaunch(containers: Containers, ctx: Context, container: Contain
   const annotations = { ...sandbox.config.annotations, ...container.config.annotations };
   const where = { id: record.id, stateDir: paths.stateDir, rootPath: paths.stage, annotations };
   const hookState = await prepareHooks(spec, where);
-  const log = { path: record.logPath, maxLineBytes: 0 };
+  const log = { path: record.logPath, maxLineBytes: containers.logLineBytes };
   const plan = launchPlan(spec, rootfs, placement, log, stdin, filter, hookState);
   const monitor = await undo.step(
     'monitor',

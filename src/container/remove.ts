@@ -19,7 +19,8 @@ export async function removeContainer(containers: Containers, ctx: Context, cont
     crashPoint('rm.forgotten');
     // An image of its may have been removed before it: then its layers go now.
     const used = [container.record, ...(container.record.imageVolumes ?? [])];
-    if (used.some(({ imageId }) => !containers.images.find(imageId))) await containers.images.collect();
+    if (container.record.owner !== 'build' && used.some(({ imageId }) => !containers.images.find(imageId)))
+      await containers.images.collect();
     ctx.log.info('container is removed', { container: id });
   });
 }

@@ -39,7 +39,9 @@ export async function removeOldCgroups(containers: Containers): Promise<void> {
 }
 
 async function restore(containers: Containers, ctx: Context, container: Container): Promise<void> {
-  const { id, state } = container.record;
+  const { id, state, owner } = container.record;
+  // The build that it was a step of has ended with the daemon.
+  if (owner === 'build') return removeStep(containers, ctx, container);
   if (state === 'exited') {
     if (!existsSync(containers.paths(id).dir)) return removeContainer(containers, ctx, container);
     if (container.record.autoRemove) removeOnceUnheld(containers, container);
@@ -59,6 +61,18 @@ async function restore(containers: Containers, ctx: Context, container: Containe
   followToExit(containers, container, monitor);
   if (state === 'created') noteLateStart(containers, container, monitor);
   ctx.log.info('met a container again', { container: id, state });
+}
+
+async function removeStep(containers: Containers, ctx: Context, container: Container): Promise<void> {
+  const { record } = container;
+  if (record.state !== 'exited') {
+    await (await meet(containers, container))?.abandon();
+    await containers.cgroups.kill(record.cgroupPath);
+    await containers.update(container, { state: 'exited', reason: 'Error', exitCode: 137 });
+  }
+  const sandbox = containers.sandboxes.find(record.sandboxId);
+  if (sandbox) await removePod(containers, ctx, sandbox);
+  else await removeContainer(containers, ctx, container);
 }
 
 async function meet(containers: Containers, container: Container): Promise<Monitor | undefined> {

@@ -22,6 +22,8 @@ export interface ExportParts {
   readonly content: Content;
   /** Where the image came from, by one of its digests: `registry.example/app@sha256:…`. */
   readonly registryOf: (digestForm: string) => Promise<ImageSource>;
+  /** Where a layer came from that the image itself did not: `registry.example/app`. */
+  readonly repositoryOf: (layer: Digest) => string | undefined;
 }
 
 interface Document {
@@ -112,7 +114,9 @@ export class LayerBlobs implements AsyncDisposable {
     const what = `${this.verb} ${name}: the node has not kept the compressed layer ${layer.digest}`;
     const hint = `set image.keep_layer_blobs, bring the image again, then ${this.verb} it`;
     const errors: unknown[] = [];
-    for (const place of saved.record.digests) {
+    const own = this.parts.repositoryOf(layer.digest);
+    const ofLayer = own === undefined ? [] : [`${own}@${layer.digest}`];
+    for (const place of [...saved.record.digests, ...ofLayer]) {
       ctx.stage(`fetch the layer ${layer.digest} of ${name} again`);
       const path = join(this.dir, hexOf(layer.digest));
       const file = await open(path, 'w+', 0o600);

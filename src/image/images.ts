@@ -50,7 +50,7 @@ import {
 import type { RegistryAuth } from './registry/auth';
 import { collectUnused, findImage, withoutName, type Collected } from './remove';
 import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
-import type { Saved } from './exported';
+import type { ExportParts, Saved } from './exported';
 import { pushImage, type PushedImage, type PushProgress } from './push';
 import { saveImages } from './save';
 import { RegistryClient, type RegistryOptions } from './registry/client';
@@ -61,8 +61,9 @@ import { Transport, type TransportOptions } from './registry/transport';
 import { Uploads } from './registry/uploads';
 import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
-import { Layers, upgradeLayer, type LayerRecord, type LayerState } from './snapshot/layers';
+import { Layers, upgradeLayer, type Layer, type LayerRecord, type LayerState } from './snapshot/layers';
 import { removeDirectory, syncFileSystem } from './unpack/unpack';
+import { Workshop, type BaseImage } from './workshop';
 
 export type { RegistryAuth } from './registry/auth';
 export type { ImageConfig } from './documents';
@@ -88,6 +89,8 @@ export interface ImageOptions {
   readonly allowForeignLayers?: boolean;
   /** Keys of layers that containers stand on; their images may be gone. */
   readonly layersInUse: () => Iterable<string>;
+  /** Has the layer keys and blob digests that the build cache keeps. */
+  readonly keptByBuilds?: { has(name: string): boolean };
   /** Where pulls are entered while they run. */
   readonly book?: PullBook;
   /** Where what happens is told. */
@@ -175,7 +178,7 @@ async function suspectAll(layers: Layers, log: Logger): Promise<void> {
 export class Images {
   /** The pulls that run, and those that have just ended. */
   readonly book: PullBook;
-  private readonly pins = new Pins();
+  private readonly pins: Pins;
   private readonly transport: Transport;
   private readonly pulls: SharedFlight<PulledImage, LayerProgress>;
   /** How far the layers of each pull under way are, for those who join it. */
@@ -197,6 +200,7 @@ export class Images {
     private readonly boot: BootMark,
     private readonly incoming: Incoming,
   ) {
+    this.pins = new Pins(options.keptByBuilds);
     this.reserve = new Reserve(options.root, options.log);
     this.healer = new Healer(layers, (ctx, layer) => this.refetchLayer(ctx, layer.key), options.log);
     this.book = options.book ?? new PullBook();
@@ -337,6 +341,37 @@ export class Images {
     });
   }
 
+  /** Lends what building needs. What is made with it, or found by it, stays as long as `work` is under way. */
+  async build<T>(work: (workshop: Workshop) => Promise<T>): Promise<T> {
+    return this.pins.during(pin =>
+      this.incoming.during(dir =>
+        work(
+          new Workshop({ ...this.parts, transport: this.transport }, dir, pin, (tags, image, others) =>
+            this.nameBuilt(tags, image, others),
+          ),
+        ),
+      ),
+    );
+  }
+
+  /** What a base image is made of, once all of its layers are sound. */
+  async base(ctx: Context, workshop: Workshop, image: Image): Promise<BaseImage> {
+    await this.ready(ctx, image);
+    return workshop.base(image.id, this.records.get(image.id)?.content ?? []);
+  }
+
+  /** A person's image: the kubelet does not collect it. */
+  private async nameBuilt(tags: readonly string[], image: FetchedImage, others: readonly Layer[]): Promise<void> {
+    await this.options.store.transaction(() => {
+      this.moveTags(image.id, tags);
+      this.layers.record([...image.layers, ...others]);
+      const record = merged(this.records.get(image.id), image, { tags, digests: [], runtimeHandler: '' });
+      void this.records.put(record.id, { ...record, pinned: true });
+    });
+    await this.options.store.flushed();
+    crashPoint('build.recorded');
+  }
+
   /**
    * Writes the images of these names, whole, as an archive: into a directory, or piece by piece to `send`. An image that
    * is named by a tag has this tag in it, one that is named otherwise has none.
@@ -347,13 +382,41 @@ export class Images {
     to: { readonly directory: string } | { readonly send: (bytes: Buffer) => Promise<void> },
     onProgress: OnProgress = () => undefined,
   ): Promise<void> {
+    await this.saveAs(ctx, this.saved(names), to, onProgress);
+  }
+
+  /** Writes an image under these tags, in full, whatever it is called here, as an archive. */
+  async saveBuilt(
+    ctx: Context,
+    id: Digest,
+    tags: readonly string[],
+    send: (bytes: Buffer) => Promise<void>,
+    onProgress: OnProgress,
+  ): Promise<void> {
+    const record = this.records.get(id);
+    if (!record) throw new BerthError('not_found', `there is no image ${id}`);
+    await this.saveAs(ctx, [{ record, tags }], { send }, onProgress);
+  }
+
+  private exportParts(): ExportParts {
+    return {
+      content: this.content,
+      registryOf: place => this.registry(parseReference(place), undefined),
+      repositoryOf: digest => this.layers.list().find(({ blob }) => blob?.digest === digest)?.blob?.repository,
+    };
+  }
+
+  private async saveAs(
+    ctx: Context,
+    saved: readonly Saved[],
+    to: { readonly directory: string } | { readonly send: (bytes: Buffer) => Promise<void> },
+    onProgress: OnProgress,
+  ): Promise<void> {
     await this.pins.during(async pin => {
-      const saved = this.saved(names);
       for (const { record } of saved) for (const { digest } of record.content) pin(digest);
       await this.incoming.during(async dir => {
         const output = 'send' in to ? new TarOutput(to.send) : await DirectoryOutput.open(to.directory);
-        const registryOf = (place: string) => this.registry(parseReference(place), undefined);
-        await saveImages({ content: this.content, registryOf }, ctx, saved, dir, output, onProgress);
+        await saveImages(this.exportParts(), ctx, saved, dir, output, onProgress);
       });
     });
   }
@@ -377,8 +440,7 @@ export class Images {
       return this.incoming.during(async dir => {
         const client = await RegistryClient.open(target, auth, this.registryOptions(), 'push');
         const uploads = new Uploads(client, this.options.retryDelayMs);
-        const registryOf = (place: string) => this.registry(parseReference(place), undefined);
-        const parts = { content: this.content, registryOf };
+        const parts = this.exportParts();
         const pushed = await pushImage(parts, ctx, { record, tags: [reference] }, target, uploads, dir, onProgress);
         await this.addDigest(record.id, digestForm(target, pushed.digest));
         this.tell(record.id, 'push', [reference]);
@@ -527,6 +589,11 @@ export class Images {
   /** What images take on the disk, from what was counted while unpacking; what is being deleted counts until it is gone. */
   usage(): { usedBytes: bigint; inodesUsed: bigint } {
     return this.space('all');
+  }
+
+  /** The same without what is being deleted. */
+  keptBytes(): bigint {
+    return this.space('kept').usedBytes;
   }
 
   private space(which: 'all' | 'kept'): { usedBytes: bigint; inodesUsed: bigint } {

@@ -2,8 +2,11 @@
 export class Pins {
   private readonly counts = new Map<string, number>();
 
+  /** `others` have names that stay, too. */
+  constructor(private readonly others: { has(name: string): boolean } = { has: () => false }) {}
+
   has(name: string): boolean {
-    return this.counts.has(name);
+    return this.counts.has(name) || this.others.has(name);
   }
 
   /** Pins the names that `work` hands over, until it has ended. */

@@ -82,6 +82,17 @@ export async function runUnpack(
   }
 }
 
+/** Runs berth-unpack for all that it says, line by line, however much that is. Rejects as `runUnpack` does. */
+export async function scanProgram(
+  args: readonly string[],
+  onLine: (line: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const ended = await runProgram(args, { signal, onLine });
+  signal.throwIfAborted();
+  if (ended.exitCode !== 0) throw failureIn(ended);
+}
+
 /** A `fill` under way. Its end is the process' to wait for, and its error only counts when the process missed something. */
 class Feeding {
   private readonly over = new AbortController();

@@ -147,7 +147,10 @@ export class PodNetwork {
   held(): Held {
     const pods = this.bridgedPods();
     return {
-      addresses: new Set(pods.flatMap(({ leases }) => leases.map(({ address }) => address))),
+      // Of all records, also of those whose network this version could not read.
+      addresses: new Set(
+        this.pods().flatMap(({ attachment: { leases = [] } }) => leases.map(({ address }) => address)),
+      ),
       ports: pods.flatMap(({ id, config }) => config.portMappings.map(mapping => ({ ...mapping, pod: id }))),
     };
   }

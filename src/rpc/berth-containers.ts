@@ -59,6 +59,7 @@ export function containerRpcs({ log, containers }: BerthParts) {
       containers: containers
         .list()
         .reverse()
+        .filter(({ record }) => record.owner !== 'build')
         .filter(({ record: { state } }) => (all ? state !== 'creating' : state === 'running'))
         .sort((a, b) => Number(b.record.createdAtNs - a.record.createdAtNs))
         .map(container => berthContainer(containers, container)),

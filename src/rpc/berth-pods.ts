@@ -35,7 +35,7 @@ function entry(containers: Containers, { record, config }: Sandbox): PodEntry {
     ips: [...(record.network?.ips ?? [])],
     labels: config.labels,
     containers: containers.ofSandbox(record.id).length,
-    ofPerson: record.owner === 'person',
+    ofPerson: record.owner !== 'cri',
   };
 }
 

@@ -5,7 +5,7 @@ import { Rollback, together } from '../base/rollback';
 import { Stopwatch } from '../base/stopwatch';
 import { makeFiles, mkdirs } from '../process/files';
 import { makeCgroup, podLimits } from './pod-cgroup';
-import { makeNetwork, unpin, writePodFiles } from './run';
+import { makeNetwork, networkOwner, unpin, writePodFiles } from './run';
 import type { Sandbox, Sandboxes } from './sandboxes';
 import { watchInit } from './watch';
 
@@ -28,7 +28,7 @@ async function revive(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Pro
   const { id, owner, ownNetwork, isOffline } = sandbox.record;
   const paths = sandboxes.paths(id);
   const watch = new Stopwatch();
-  const planned = ownNetwork && !isOffline ? await sandboxes.network.plan(id, config, owner) : undefined;
+  const planned = ownNetwork && !isOffline ? await sandboxes.network.plan(id, config, networkOwner(owner)) : undefined;
   // Before ADD, so that the next stop takes it back whatever happens.
   await sandboxes.updateAtOnce(sandbox, { network: planned && sandboxes.network.lease(planned) });
   const { record } = sandbox;

@@ -57,7 +57,7 @@ async function make(
   const watch = new Stopwatch('RunPodSandbox', steps);
   const fresh = newRecord(sandboxes, request);
   const hasNetwork = fresh.ownNetwork && !fresh.isOffline;
-  const planned = hasNetwork ? await sandboxes.network.plan(fresh.id, config, owner) : undefined;
+  const planned = hasNetwork ? await sandboxes.network.plan(fresh.id, config, networkOwner(owner)) : undefined;
   const limits = podLimits(config, sandboxes.podPidsLimit);
   // The record is what makes its addresses the pod's: from here to there nothing waits.
   const record = planned ? { ...fresh, network: sandboxes.network.lease(planned) } : fresh;
@@ -138,6 +138,11 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
   );
   profileChoice(config.linux?.securityContext?.apparmor, '', 'apparmor');
   return metadata;
+}
+
+/** A build's steps have the network that a person's containers have. */
+export function networkOwner(owner: Owner): 'cri' | 'person' {
+  return owner === 'cri' ? 'cri' : 'person';
 }
 
 function newRecord(

@@ -24,8 +24,8 @@ const MOVES: Moves<SandboxState> = {
   notready: ['notready', 'ready'],
 };
 
-/** Who made it: the kubelet meets only what came through the CRI. */
-export type Owner = 'cri' | 'person';
+/** Who made it: the kubelet meets only what came through the CRI, and nobody the container of a build's step. */
+export type Owner = 'cri' | 'person' | 'build';
 
 /** A sandbox as it is stored, written before the first side effect and once per transition. */
 export interface SandboxRecord {

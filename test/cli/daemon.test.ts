@@ -83,13 +83,14 @@ describe('the help of berth', () => {
   });
 
   it('has an example for every verb', async () => {
-    for (const verb of Object.keys(verbs)) {
+    const shown = Object.entries(verbs).filter(([, verb]) => !('isHidden' in verb));
+    for (const [verb] of shown) {
       const { stdout, stderr, code } = await berth('/nowhere', [verb, '--help']);
       assert.equal(code, 0);
       assert.equal(stderr, '');
       assert.match(stdout, new RegExp(`^Usage: berth ${verb} [^]*\nExample: .*berth ${verb} `));
     }
-  });
+  }).timeout(240_000);
 
   it('is also reached by the verb help', async () => {
     const [help, flag] = await Promise.all([berth('/nowhere', ['help', 'run']), berth('/nowhere', ['run', '--help'])]);

@@ -160,6 +160,26 @@ describe('the log of a container', function () {
     );
   });
 
+  describe('with another limit of a line', () => {
+    const other = useNode({ config: '[runtime]\nlog_line_bytes = 100000\n' });
+
+    it('has records of up to that, and loses no byte', async () => {
+      const id = await other().start(await other().pod(), {
+        command: ['sh', '-c', "yes $(printf %200000s | tr ' ' x) | head -c 200001; head -c 99999 /dev/zero"],
+      });
+      await other().exit(id);
+      const lines = await other().logLines(id);
+      assert.deepEqual(
+        lines.map(({ tag, text }) => [tag, text.length]),
+        [
+          ['P', 100_000],
+          ['F', 100_000],
+          ['P', 99_999],
+        ],
+      );
+    });
+  });
+
   it('costs no memory while nothing is written, also when much was', async () => {
     using container = new Steps();
     const id = await node().start(await node().pod(), container.container);

@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { snapshot } from '../support/leaks';
 import { TestNode } from '../support/node';
+import { runIn } from '../support/traffic';
 
 /** What a daemon opens once and keeps is no leak of the test's. */
 async function warm(node: TestNode): Promise<void> {
@@ -157,6 +158,32 @@ if [ "$CNI_COMMAND" = ADD ]; then echo '${JSON.stringify(result)}'; fi
     const rules = execFileSync('nsenter', [`--net=/proc/${node.daemon.holderPid}/ns/net`, 'iptables-save']).toString();
     assert.doesNotMatch(rules, /18080/);
     await node.assertNothingLeft(before);
+  });
+
+  it('is held to a bandwidth by the plugin for that, which leaves no interface behind', async () => {
+    network('10-net.conflist', {
+      plugins: [
+        bridge(),
+        { type: 'portmap', capabilities: { portMappings: true }, snat: false },
+        { type: 'bandwidth', capabilities: { bandwidth: true } },
+      ],
+    });
+    const host = { pid: node.daemon.holderPid };
+    const links = () => runIn(host, 'ip', '-br', 'link').trim().split('\n').sort();
+    const kinds = () => links().filter(line => !line.startsWith('cni-test0')).length;
+    const before = kinds();
+    const annotations = { 'kubernetes.io/ingress-bandwidth': '10M', 'kubernetes.io/egress-bandwidth': '20M' };
+    const portMappings = [{ protocol: 0, containerPort: 80, hostPort: 18081, hostIp: '' }];
+    const pod = await node.pod({ annotations, portMappings });
+    const queues = runIn(host, 'tc', 'qdisc', 'show');
+    assert.match(queues, /tbf .* rate 10Mbit/);
+    assert.match(queues, /tbf .* rate 20Mbit/);
+    assert.ok(kinds() > before);
+    await node.client.call('StopPodSandbox', { podSandboxId: pod });
+    for (const until = Date.now() + 60_000; kinds() > before && Date.now() < until;)
+      await new Promise(resolve => setTimeout(resolve, 50));
+    assert.equal(kinds(), before, links().join('\n'));
+    assert.deepEqual(leases(), []);
   });
 
   it("is the host's where the pod asks for that, and no plugin is run", async () => {

@@ -3,6 +3,7 @@ import { rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { treeOf } from '../../src/cgroup/files';
+import { berth } from '../cli/berth';
 import { cgroupExists, cgroupFile, cgroupOf } from '../support/cgroup-files';
 import { CriClient } from '../support/cri-client';
 import { TestDaemon } from '../support/daemon';
@@ -94,12 +95,30 @@ describe('containers whose cgroups systemd makes', function () {
     while (unitOf(id)) await sleep(5);
   });
 
-  it('are not made while systemd does not answer, which is said, and are afterwards', async () => {
+  it('are not made when systemd refuses, which is said, and the next ones are', async () => {
     const pod = await node().pod({ linux: { cgroupParent: SLICE } });
     systemd().faults.refuses = 'StartTransientUnit';
     await refused(node().create(pod), 'INTERNAL', /start berth-[0-9a-f]+\.scope through systemd: .*refused/);
     const id = await node().start(pod, { command: ['sh', '-c', 'cat /proc/self/cgroup'] });
     assert.equal((await node().exit(id)).exitCode, 0);
+  });
+
+  it('of a person’s container are made again when that is started again', async () => {
+    const berthed = async (...args: string[]) => {
+      const ended = await berth(node().daemon.berthSocket, args);
+      assert.equal(ended.code, 0, ended.stderr);
+      return ended.stdout.trim();
+    };
+    const id = await berthed('run', '-d', '--name', 'again', node().box, 'sleep', '1000');
+    assert.equal(unitOf(id)?.path, `/berth.slice/berth-${id}.slice/berth-${id}.scope`);
+    await berthed('stop', '-t', '0', 'again');
+    while (unitOf(id)) await sleep(5);
+    await berthed('start', 'again');
+    assert.equal(unitOf(id)?.state, 'active');
+    assert.equal(await berthed('exec', 'again', 'echo', 'here'), 'here');
+    await berthed('rm', '-f', 'again');
+    assert.equal(unitOf(id), undefined);
+    assert.equal(systemd().units.get(`berth-${id}.slice`), undefined);
   });
 
   it('see their own cgroup as the root, with their limits', async () => {

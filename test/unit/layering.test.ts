@@ -23,7 +23,7 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   container: ['base', 'cri', 'config', 'events', 'store', 'cgroup', 'oci', 'image', 'process', 'sandbox'],
   streaming: ['base', 'config'],
   stats: ['base', 'cri', 'native', 'cgroup', 'image', 'sandbox', 'container'],
-  build: ['base', 'cri', 'config', 'events', 'image', 'sandbox', 'container'],
+  build: ['base', 'cri', 'config', 'events', 'oci', 'image', 'sandbox', 'container'],
   rpc: [
     ...['base', 'cri', 'config', 'metrics', 'store', 'cgroup', 'oci', 'network', 'image', 'process'],
     ...['events', 'sandbox', 'container', 'streaming', 'stats', 'build'],

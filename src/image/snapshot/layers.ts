@@ -148,6 +148,11 @@ export class Layers {
     return this.known.get(key);
   }
 
+  /** Whether an image has used it: then its files are on the disk. */
+  isRecorded(key: string): boolean {
+    return this.options.table.get(key) !== undefined;
+  }
+
   list(): Layer[] {
     return [...this.known.values()];
   }

@@ -25,10 +25,13 @@ const DOCKER_USER = 'DOCKER-USER';
  * bridge go into iptables' own chain, in the words that iptables has, so that it can show and remove them.
  */
 export async function allowForwarding(netlink: Netlink, bridge: string, log: Logger): Promise<void> {
-  for (const family of ['ip', 'ip6'] as const) {
-    const table: Table = { family, name: 'filter' };
-    const forward = chainIn(await netlink.netfilter([getChain(table, FORWARD)]));
-    if (forward?.policy !== 'drop') continue;
+  const tables: readonly Table[] = [
+    { family: 'ip', name: 'filter' },
+    { family: 'ip6', name: 'filter' },
+  ];
+  const found = await netlink.netfilter(tables.map(table => getChain(table, FORWARD)));
+  for (const [nth, table] of tables.entries()) {
+    if (chainIn(found, nth)?.policy !== 'drop') continue;
     const isDockers = chainIn(await netlink.netfilter([getChain(table, DOCKER_USER)])) !== undefined;
     const chain = isDockers ? DOCKER_USER : FORWARD;
     const comment = `berth: pods of ${bridge}`;
@@ -39,7 +42,7 @@ export async function allowForwarding(netlink: Netlink, bridge: string, log: Log
     });
     await netlink.netfilter(transaction(rules));
     log.info(
-      `this host drops what it forwards: ${chain} of ${family === 'ip' ? 'iptables' : 'ip6tables'} has rules for ${bridge} now`,
+      `this host drops what it forwards: ${chain} of ${table.family === 'ip' ? 'iptables' : 'ip6tables'} has rules for ${bridge} now`,
     );
   }
 }

@@ -75,7 +75,7 @@ function collide(one: PortMapping, other: PortMapping): boolean {
 }
 
 /** Whether a host IP means all addresses, of its family or of both, and so this one too. */
-export function covers(all: string | undefined, address: string | undefined): boolean {
+function covers(all: string | undefined, address: string | undefined): boolean {
   if (all === undefined) return true;
   return isAny(all) && address !== undefined && familyOf(all) === familyOf(address);
 }

@@ -16,7 +16,7 @@ import type { Lease } from './lease';
 import { BridgeTable, type PublishedPod, type TableContent } from './table';
 
 /** What a kernel without a part says. */
-const MISSING = ['EOPNOTSUPP', 'EAFNOSUPPORT'];
+const MISSING = ['ENOTSUP', 'EAFNOSUPPORT'];
 
 /** A pod whose record has addresses of a bridge. */
 export interface BridgedPod {
@@ -90,9 +90,10 @@ export class BerthBridge implements BuiltInPlugin {
     const pod = publishedPod(config.portMappings, leases);
     const content = () => this.content(bridge, config);
     const isThere = chainIn(await this.netlink.netfilter([getChain(table.table, 'outbound')])) !== undefined;
-    if (!isThere || !table.hasRules(content())) await table.write(content);
-    else await table.publish(pod, content);
-    await allowForwarding(this.netlink, bridge, this.options.log);
+    await together([
+      isThere && table.hasRules(content()) ? table.publish(pod, content) : table.write(content),
+      allowForwarding(this.netlink, bridge, this.options.log),
+    ]);
     await this.forget(config.portMappings);
   }
 

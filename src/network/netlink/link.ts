@@ -97,7 +97,7 @@ export function addBridge(name: string, mac: Buffer, mtu: number): Request {
   };
 }
 
-/** Whether the kernel can make such links: it says EOPNOTSUPP when not, and else EINVAL to an address of three bytes. */
+/** Whether the kernel can make such links: it says EOPNOTSUPP (ENOTSUP in Node) when not, and else EINVAL to an address of three bytes. */
 export function probeKind(kind: 'bridge' | 'veth'): Request {
   const body = [ifinfo(), attr(IFLA.ADDRESS, Buffer.alloc(3)), nested(IFLA.LINKINFO, text(INFO.KIND, kind))];
   return {

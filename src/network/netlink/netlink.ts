@@ -1,8 +1,8 @@
 import { BerthError, errnoOf, messageOf } from '../../base/errors';
 import { decode, encode, NLM_F_ACK, NLM_F_DUMP, type Reply, type Request } from './message';
 
-export const NETLINK_ROUTE = 0;
-export const NETLINK_NETFILTER = 12;
+const NETLINK_ROUTE = 0;
+const NETLINK_NETFILTER = 12;
 
 /** Sends one datagram from a socket of a namespace ("": the daemon's) and resolves with the answers; handed in. */
 export type NetlinkCall = (protocol: number, namespacePath: string, request: Buffer) => Promise<Buffer>;
@@ -29,7 +29,7 @@ const MEANING: Readonly<Record<string, string>> = {
   EINVAL: 'the kernel refuses the arguments',
   ENODEV: 'there is no such interface',
   ENOENT: 'it is not there',
-  EOPNOTSUPP: 'the kernel was built without it',
+  ENOTSUP: 'the kernel was built without it',
   EPERM: 'not permitted',
 };
 
@@ -57,7 +57,7 @@ export class Netlink {
     if (!first) return [];
     const answer = await this.call(protocol, namespacePath, encode(requests)).catch((error: unknown) => {
       const code = errnoOf(error);
-      if (code === 'EPROTONOSUPPORT') throw new NetlinkError(first.what, 'EOPNOTSUPP', messageOf(error), 0);
+      if (code === 'EPROTONOSUPPORT') throw new NetlinkError(first.what, 'ENOTSUP', messageOf(error), 0);
       throw new BerthError('internal', `${first.what}: ${messageOf(error)}`, { cause: error });
     });
     const replies = decode(answer);

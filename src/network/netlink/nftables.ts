@@ -44,7 +44,7 @@ const DATA_VALUE = 1;
 const DATA_VERDICT = 2;
 const UDATA_COMMENT = 0;
 
-export const FAMILY = { inet: 1, ip: 2, ip6: 10 } as const;
+const FAMILY = { inet: 1, ip: 2, ip6: 10 } as const;
 type NftFamily = keyof typeof FAMILY;
 
 export const HOOKS = { prerouting: 0, forward: 2, output: 3, postrouting: 4 } as const;
@@ -126,7 +126,7 @@ export function addRule(
 }
 
 /** Kinds of what is in sets, for those who list them: `nft list ruleset`. */
-export const KIND = { ipv4: 7, ipv6: 8, protocol: 12, port: 13 } as const;
+const KIND = { ipv4: 7, ipv6: 8, protocol: 12, port: 13 } as const;
 
 /** A set of keys, or a map from keys to data; both are made of kinds that stand one after the other. */
 export interface SetShape {
@@ -196,9 +196,13 @@ export function getChain(table: Table, name: string): Request {
   return { ...asked, tolerated: ['ENOENT'] };
 }
 
-/** Whether the chain is there, and what becomes of packets that no rule of it decides: undefined for a chain without a hook. */
-export function chainIn(replies: readonly Reply[]): { policy: 'accept' | 'drop' | undefined } | undefined {
-  const found = replies.find(({ type }) => type === ((SUBSYSTEM << 8) | MSG.NEWCHAIN));
+/**
+ * Whether the chain that the nth request asked for is there, and what becomes of packets that no rule of it decides:
+ * undefined for a chain without a hook.
+ */
+export function chainIn(replies: readonly Reply[], nth = 0): { policy: 'accept' | 'drop' | undefined } | undefined {
+  const isIt = ({ type, sequence }: Reply) => type === ((SUBSYSTEM << 8) | MSG.NEWCHAIN) && sequence === nth + 1;
+  const found = replies.find(isIt);
   if (!found) return undefined;
   const policy = attributes(found.body.subarray(4)).get(CHAIN.POLICY);
   return { policy: policy && (policy.readUInt32BE(0) === 0 ? 'drop' : 'accept') };

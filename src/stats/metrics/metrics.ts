@@ -18,19 +18,19 @@ export interface Metric<Subject> {
   samples(subject: Subject): readonly Sample[];
 }
 
-export interface Sample {
+interface Sample {
   /** In the order of the keys. */
   labels: readonly string[];
   value: number;
 }
 
 /** What both a container's cgroup and a pod's tell. */
-export interface CgroupFacts {
+interface CgroupFacts {
   reading: ContainerReading | PodReading;
   more: More;
 }
 
-export const cgroupMetrics: readonly Metric<CgroupFacts>[] = [
+const cgroupMetrics: readonly Metric<CgroupFacts>[] = [
   counter('container_cpu_usage_seconds_total', 'Cumulative cpu time consumed in seconds.', ['cpu'], ({ reading }) =>
     labelled(['total'], seconds(reading.usage?.cpuNs)),
   ),

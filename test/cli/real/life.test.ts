@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readFileSync, rmSync } from 'node:fs';
 import { RealDaemon } from './harness';
 
 const image = 'localhost/busybox:1';
@@ -128,6 +129,22 @@ describe('the life of containers, with a real daemon', function () {
       await daemon.ok('rm', '-f', 'crashed');
     });
   }
+
+  it('a container starts again when a reboot has taken its pod and its state', async () => {
+    const count = 'echo x >> /count; wc -l < /count; cat /etc/hostname';
+    const first = await daemon.berth('run', '--name', 'rebooted', '-h', 'boat', image, 'sh', '-c', count);
+    assert.equal(first.stdout, '1\nboat\n');
+    await daemon.kill('SIGKILL');
+    // What lies on a tmpfs, and what is mounted there.
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+    const below = mounts.map(line => line.split(' ')[4] ?? '').filter(path => path.startsWith(daemon.path('state/')));
+    for (const path of below) execFileSync('umount', [path]);
+    rmSync(daemon.path('state'), { recursive: true });
+    await daemon.run();
+    const [pod] = JSON.parse(await daemon.ok('inspectp', 'berth/rebooted')) as { state: string }[];
+    assert.equal(pod?.state, 'notready');
+    assert.deepEqual(await daemon.berth('start', '-a', 'rebooted'), { code: 0, stdout: '2\nboat\n', stderr: '' });
+  });
 
   it('rename gives another name and frees the old one', async () => {
     const id = (await daemon.ok('run', '-d', '--name', 'old', image, 'sleep', '100')).trim();

@@ -7,7 +7,7 @@
 
 #define INPUT 70000
 
-static unsigned char seen[2 * INPUT];
+static unsigned char seen[2 * CRILOG_MAX_LINE];
 static size_t seen_length, records, longest, counted;
 static int is_wrong;
 
@@ -69,7 +69,7 @@ static void one_random_stream(void)
 {
     static unsigned char input[INPUT];
     struct timespec now = {.tv_sec = 1700000000, .tv_nsec = 5};
-    size_t max_line = random_below(4) ? 1 + random_below(300) : CRILOG_MAX_LINE;
+    size_t max_line = random_below(4) ? 1 + random_below(300) : CRILOG_DEFAULT_LINE;
     size_t length = random_below(random_below(3) ? 2000 : INPUT);
     uint32_t newlines = 1 + random_below(400);
     random_bytes(input, length);
@@ -106,7 +106,7 @@ static void prefix_is_a_time(void)
 
 static void a_full_line_is_no_part(void)
 {
-    char text[CRILOG_MAX_LINE + 1];
+    static char text[CRILOG_MAX_LINE + 1];
     struct timespec now = {0};
     memset(text, 'x', sizeof text);
     text[CRILOG_MAX_LINE] = '\n';

@@ -60,7 +60,7 @@ describe('loadConfig', () => {
         mtu: 0,
       },
       runtimes: {},
-      runtime: { cgroupDriver: 'auto', pidsLimit: 0, podPidsLimit: 0 },
+      runtime: { cgroupDriver: 'auto', logLineBytes: 16384, pidsLimit: 0, podPidsLimit: 0 },
     });
   });
 

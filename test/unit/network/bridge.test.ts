@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { BerthError } from '../../../src/base/errors';
+import { createLogger } from '../../../src/base/log';
 import { addressBytes, addressText, parseSubnet, subnetText, textOfBytes } from '../../../src/network/addresses';
 import { readBridgeConfig } from '../../../src/network/bridge/config';
 import { assertPortsFree, Leases } from '../../../src/network/bridge/lease';
+import { BerthBridge } from '../../../src/network/bridge/plugin';
+import type { NetlinkCall } from '../../../src/network/netlink/netlink';
 import { attr, attributes, decode, encode, nested, text, textOf } from '../../../src/network/netlink/message';
 
 describe('addresses', () => {
@@ -90,6 +93,34 @@ describe('addresses of pods', () => {
     assert.ok(!collides('0.0.0.0', '::1'));
     assertPortsFree([tcp(81)], held());
     assert.throws(() => assertPortsFree([tcp(80), tcp(80)], nobody), /host port 80\/tcp is asked for twice/);
+  });
+});
+
+describe('a kernel that lacks what a bridge needs', () => {
+  /** What the kernel answers to every message: an error, with its header again. */
+  const refusing = (errno: number) => async (_protocol: number, _namespace: string, request: Buffer) => {
+    const answer = Buffer.alloc(36);
+    answer.writeUInt32LE(36, 0);
+    answer.writeUInt16LE(2, 4);
+    request.copy(answer, 8, 8, 12);
+    answer.writeInt32LE(-errno, 16);
+    request.copy(answer, 20, 0, 16);
+    return answer;
+  };
+  const bridge = (netlink: NetlinkCall) =>
+    new BerthBridge({ netlink, owner: '/', log: createLogger('error', 'text'), pods: () => [] });
+
+  it('is said in one sentence, with what to build it with', async () => {
+    const status = bridge(refusing(95)).run('STATUS', 'net', { subnet: '10.1.0.0/24' });
+    await assert.rejects(
+      status,
+      /^BerthError: CNI STATUS of network "net": nftables: the kernel was built without it; .* CONFIG_NF_TABLES_INET/,
+    );
+  });
+
+  it('is not blamed for a refusal', async () => {
+    const status = bridge(refusing(1)).run('STATUS', 'net', { subnet: '10.1.0.0/24' });
+    await assert.rejects(status, /^BerthError: CNI STATUS of network "net": nftables: not permitted$/);
   });
 });
 

@@ -1,0 +1,60 @@
+import type { Context } from '../base/context';
+import type { BuiltLayer, Workshop } from '../image/workshop';
+import type { Containers } from '../container/containers';
+import type { Images } from '../image/images';
+import type { Sandboxes } from '../sandbox/sandboxes';
+import type { BuildCache } from './cache';
+import type { CacheMounts } from './cache-mounts';
+import type { ImageDocument } from './document';
+import type { StageScope } from './scope';
+
+/** What building works with; one for the whole daemon. */
+export interface BuildParts {
+  readonly images: Images;
+  readonly sandboxes: Sandboxes;
+  readonly containers: Containers;
+  readonly cache: BuildCache;
+  readonly cacheMounts: CacheMounts;
+  /** For secrets: in memory, where the node has it so. */
+  readonly secretsDir: string;
+}
+
+/** Files that a step may take from: the context, or what layers show. */
+export type Source = { readonly dir: string } | { readonly layers: readonly BuiltLayer[] };
+
+/** A stage as far as it is built. */
+export interface StageState {
+  readonly document: ImageDocument;
+  readonly layers: BuiltLayer[];
+  readonly scope: StageScope;
+  /** For messages and the cache: its name, or its number. */
+  readonly name: string;
+  /** CMD was given here, and not by the base. */
+  hasOwnCommand: boolean;
+  /** When its newest layer was made, be it by an earlier build: a build of nothing new is the image that there is. */
+  createdAtMs: number | undefined;
+}
+
+/** What the steps of one build share. */
+export interface StepTools {
+  readonly parts: BuildParts;
+  readonly ctx: Context;
+  readonly workshop: Workshop;
+  readonly options: {
+    readonly epochSeconds: number | undefined;
+    readonly network: string;
+    readonly secrets: ReadonlyMap<string, Uint8Array>;
+    readonly ssh: ReadonlyMap<string, string>;
+  };
+  /** The context that the client has sent. */
+  readonly context: () => Promise<string>;
+  /** A stage or an image, by name. */
+  readonly sourceOf: (name: string) => Promise<Source>;
+  /** What a command writes. */
+  readonly output: (stream: 'stdout' | 'stderr', data: Buffer) => void;
+  /** Finds the step's result, or makes it; says why to whoever watches. */
+  readonly cached: (
+    inputs: Readonly<Record<string, string>>,
+    make: () => Promise<BuiltLayer | undefined>,
+  ) => Promise<BuiltLayer | undefined>;
+}

@@ -1,0 +1,114 @@
+import { BuildStep_State as State, type BuildLog, type BuildStep } from '../../cri/generated/berth/v1/build';
+import { printable } from './printable';
+import { Redrawn, type Screen } from './redrawn';
+
+/** Shows how far a build is. */
+export interface BuildDisplay {
+  step(step: BuildStep): void;
+  log(log: BuildLog): void;
+  warning(text: string): void;
+  done(imageId: string, names: readonly string[]): void;
+}
+
+/** Steps that are redrawn on a terminal, a line for each thing that happens elsewhere, nothing when quiet. */
+export function buildDisplay(screen: Screen, kind: 'auto' | 'plain' | 'tty' | 'quiet'): BuildDisplay {
+  if (kind === 'quiet')
+    return { step: () => undefined, log: () => undefined, warning: () => undefined, done: () => undefined };
+  const isDrawn = kind === 'tty' || (kind === 'auto' && screen.isTTY);
+  return isDrawn ? new Drawn(screen) : new Plain(screen);
+}
+
+class Plain implements BuildDisplay {
+  private readonly unfinished = new Map<number, string>();
+
+  constructor(private readonly screen: Screen) {}
+
+  step({ id, name, state, durationMs, why }: BuildStep): void {
+    if (state === State.STARTED) return this.line(id, printable(name));
+    this.flush(id);
+    if (why !== '') this.line(id, `${state === State.CACHED ? 'cached' : 'not cached'}: ${printable(why)}`);
+    if (state === State.CACHED) this.line(id, 'CACHED');
+    if (state === State.DONE) this.line(id, `DONE ${seconds(durationMs)}`);
+    if (state === State.FAILED) this.line(id, 'ERROR');
+  }
+
+  log({ step, data }: BuildLog): void {
+    const lines = ((this.unfinished.get(step) ?? '') + data.toString('utf8')).split('\n');
+    this.unfinished.set(step, lines.pop() ?? '');
+    for (const line of lines) this.line(step, printable(line.replace(/\r$/, '')));
+  }
+
+  warning(text: string): void {
+    this.screen.write(`warning: ${printable(text)}\n`);
+  }
+
+  done(imageId: string, names: readonly string[]): void {
+    this.screen.write(endText(imageId, names));
+  }
+
+  private flush(id: number): void {
+    const rest = this.unfinished.get(id) ?? '';
+    this.unfinished.delete(id);
+    if (rest !== '') this.line(id, printable(rest));
+  }
+
+  private line(id: number, text: string): void {
+    this.screen.write(`#${id} ${text}\n`);
+  }
+}
+
+/** Lines of a running step's output that are shown below it. */
+const shownLines = 5;
+
+class Drawn implements BuildDisplay {
+  private readonly steps = new Map<number, BuildStep>();
+  private readonly output = new Map<number, string>();
+  private readonly lines: Redrawn;
+
+  constructor(private readonly screen: Screen) {
+    this.lines = new Redrawn(screen);
+  }
+
+  step(step: BuildStep): void {
+    this.steps.set(step.id, step);
+    this.draw();
+  }
+
+  log({ step, data }: BuildLog): void {
+    this.output.set(step, ((this.output.get(step) ?? '') + data.toString('utf8')).slice(-4000));
+    this.draw();
+  }
+
+  warning(): void {
+    // Drawn over at once: plain progress shows it.
+  }
+
+  done(imageId: string, names: readonly string[]): void {
+    this.screen.write(endText(imageId, names));
+  }
+
+  private draw(): void {
+    this.lines.draw([...this.steps.values()].flatMap(step => [head(step), ...this.below(step)]));
+  }
+
+  private below({ id, state }: BuildStep): string[] {
+    if (state !== State.STARTED && state !== State.FAILED) return [];
+    const lines = (this.output.get(id) ?? '').trimEnd().split('\n').slice(-shownLines);
+    return lines.filter(line => line !== '').map(line => ` => => ${printable(line)}`);
+  }
+}
+
+const words: Readonly<Record<number, string>> = { [State.CACHED]: 'CACHED ', [State.FAILED]: 'ERROR ' };
+
+function head({ name, state, durationMs, why }: BuildStep): string {
+  const end = state === State.DONE ? `  ${seconds(durationMs)}` : '';
+  return ` => ${words[state] ?? ''}${printable(name)}${end}${why === '' ? '' : `  (${printable(why)})`}`;
+}
+
+function seconds(ms: bigint): string {
+  return `${(Number(ms) / 1000).toFixed(1)}s`;
+}
+
+function endText(imageId: string, names: readonly string[]): string {
+  return [`Built ${imageId}`, ...names.map(name => `Tagged ${name}`)].map(line => `${line}\n`).join('');
+}

@@ -1,0 +1,125 @@
+import { BerthError } from '../../base/errors';
+import { scanProgram, UnpackFailure } from '../../native/unpack-process';
+import { notConfined } from './unpack';
+
+type EntryType = 'file' | 'directory' | 'link' | 'character' | 'block' | 'fifo' | 'socket';
+
+/** What a name in a directory is. */
+export interface ScannedEntry {
+  readonly type: EntryType;
+  /** Below the path that was asked for, `.` for itself. */
+  readonly name: string;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** `seconds.nanoseconds` */
+  readonly mtime: string;
+  readonly sizeBytes: number;
+  /** Names of one file have the same. */
+  readonly inode: string;
+  readonly links: number;
+  /** `major:minor` */
+  readonly device: string;
+  /** Of the extended attributes that are an image's; zeros for none. */
+  readonly xattrs: string;
+  /** Of what a file holds, when it was asked for. */
+  readonly sha256?: string;
+  /** Of a link. */
+  readonly target?: string;
+}
+
+export interface ScanRequest {
+  /** One directory, or several, top first, as an overlay shows them. */
+  readonly dirs: readonly string[];
+  /** Links in them are followed within; empty for all. */
+  readonly paths: readonly string[];
+  /** The paths alone, not what is below. */
+  readonly shallow?: boolean;
+  readonly hash?: boolean;
+}
+
+/** What is at each path, sorted by name; undefined where nothing is. */
+export async function scan(
+  { dirs, paths, shallow, hash }: ScanRequest,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, readonly ScannedEntry[] | undefined>> {
+  const args = [
+    'scan',
+    ...dirs.flatMap(dir => ['--lower', dir]),
+    ...(shallow ? ['--shallow'] : []),
+    ...(hash ? ['--hash'] : []),
+    ...paths.flatMap(path => ['--path', path || '.']),
+  ];
+  const found = new Map<string, ScannedEntry[] | undefined>();
+  let entries: ScannedEntry[] = [];
+  const take = (line: string) => {
+    const words = line.split(' ');
+    if (words.length > 2) return void entries.push(toEntry(words));
+    const path = words[1] === '.' ? '' : text(words[1] ?? '');
+    entries = [];
+    found.set(path, words[0] === 'at' ? entries : undefined);
+  };
+  try {
+    await scanProgram(args, take, signal);
+  } catch (error) {
+    throw error instanceof UnpackFailure ? explain(error) : error;
+  }
+  for (const list of found.values()) list?.sort((a, b) => (a.name < b.name ? -1 : 1));
+  return found;
+}
+
+const types: Readonly<Record<string, EntryType>> = {
+  f: 'file',
+  d: 'directory',
+  l: 'link',
+  c: 'character',
+  b: 'block',
+  p: 'fifo',
+  s: 'socket',
+};
+
+function toEntry(words: readonly string[]): ScannedEntry {
+  const [
+    letter = '',
+    mode = '',
+    uid,
+    gid,
+    mtime = '',
+    size,
+    inode = '',
+    links,
+    device = '',
+    xattrs = '',
+    sha256 = '-',
+  ] = words;
+  const [name = '', target] = words.slice(11).map(text);
+  return {
+    type: types[letter] ?? 'socket',
+    name,
+    mode: parseInt(mode, 8),
+    uid: Number(uid),
+    gid: Number(gid),
+    mtime,
+    sizeBytes: Number(size),
+    inode,
+    links: Number(links),
+    device,
+    xattrs,
+    ...(sha256 === '-' ? {} : { sha256 }),
+    ...(target === undefined ? {} : { target }),
+  };
+}
+
+/** Bytes of a word, read as UTF-8: names that are not are told apart no more, and refused when they are used. */
+function text(word: string): string {
+  const bytes = word.replace(/%([0-9A-F]{2})/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)));
+  return Buffer.from(bytes, 'latin1').toString('utf8');
+}
+
+function explain(failure: UnpackFailure): BerthError {
+  const { step, errno, path } = failure;
+  if (step === 'confine') return notConfined('look at files', failure);
+  return new BerthError('failed_precondition', `look at ${JSON.stringify(path || '/')}: ${step} ${errno}`, {
+    cause: failure,
+  });
+}

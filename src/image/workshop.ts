@@ -1,0 +1,304 @@
+import { chmod, chown, mkdir, open, rename, rmdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Context } from '../base/context';
+import { crashPoint } from '../base/crash-points';
+import { BerthError } from '../base/errors';
+import type { Content } from './content/content';
+import { chainIdOf, digestOf, parseDigest, type Digest } from './digest';
+import { mediaTypes, parseImageConfig, parseManifest, type Descriptor } from './documents';
+import { writeManifest } from './archive';
+import { downloadFile } from './download';
+import { spool, type Chunks } from './incoming';
+import type { Platform } from './platform';
+import type { FetchedImage } from './pull';
+import type { Transport } from './registry/transport';
+import { layerKey, type Layer, type Layers } from './snapshot/layers';
+import { unpackArchive } from './unpack/archive';
+import { copyFiles, type CopyOp } from './unpack/copy';
+import { packLayer, packTree } from './unpack/pack';
+import { scan, type ScannedEntry, type ScanRequest } from './unpack/scan';
+import { syncFileSystem, unpackLayer } from './unpack/unpack';
+
+export type { CopyOp } from './unpack/copy';
+export type { ScannedEntry } from './unpack/scan';
+
+/** A layer that is here, and how a manifest names it. */
+export interface BuiltLayer {
+  readonly layer: Layer;
+  readonly descriptor: Descriptor;
+}
+
+/** An image to build on. */
+export interface BaseImage {
+  /** As it is written; checked when the image came. */
+  readonly config: unknown;
+  readonly layers: readonly BuiltLayer[];
+}
+
+/** Operations, and where their files come from. */
+export interface Copy {
+  readonly ops: readonly CopyOp[];
+  readonly source: { readonly dir: string } | { readonly layers: readonly BuiltLayer[] } | undefined;
+}
+
+/** How an upper directory becomes a layer. */
+export interface PackOptions {
+  readonly below: readonly BuiltLayer[];
+  readonly mountPoints?: readonly string[];
+  readonly epochSeconds?: number | undefined;
+}
+
+/** What building works with, lent by the images. */
+export interface WorkshopParts {
+  readonly root: string;
+  readonly content: Content;
+  readonly layers: Layers;
+  readonly platform: Platform;
+  readonly transport: Transport;
+}
+
+/**
+ * What building needs of the images: to look at layers, to copy on top of them, to turn an upper directory into one, and
+ * to make an image of some. Whatever it makes or finds stays as long as the workshop is open.
+ */
+export class Workshop {
+  private names = 0;
+  /** What has no record yet. */
+  private readonly made = new Set<Layer>();
+
+  /** `dir` is private, of the layers' file system, and goes with the workshop. */
+  constructor(
+    private readonly parts: WorkshopParts,
+    readonly dir: string,
+    private readonly pin: (name: string) => void,
+    private readonly name: (tags: readonly string[], image: FetchedImage, others: readonly Layer[]) => Promise<void>,
+  ) {}
+
+  get platform(): Platform {
+    return this.parts.platform;
+  }
+
+  /** A name in `dir` that nothing has yet. */
+  fresh(what: string): string {
+    return join(this.dir, `${what}-${++this.names}`);
+  }
+
+  /** What an image is made of. Its layers must be sound: see `Images.ready`. */
+  async base(id: Digest, content: readonly { readonly digest: Digest }[]): Promise<BaseImage> {
+    const config = await this.parts.content.read(id);
+    for (const { digest } of content) {
+      const bytes = digest === id || !config ? undefined : await this.parts.content.read(digest);
+      if (!bytes || bytes[0] !== 0x7b || !bytes.includes(id)) continue;
+      const manifest = parseManifest(bytes, undefined, `the manifest ${digest}`, { allowForeignLayers: true });
+      if (manifest.kind !== 'manifest' || !config) continue;
+      const { diffIds } = parseImageConfig(config, manifest.layers.length, this.parts.platform, `the config ${id}`);
+      const layers = manifest.layers.map((descriptor, i) => ({ descriptor, layer: this.layerOf(id, diffIds, i) }));
+      for (const { layer, descriptor } of layers) this.keep(layer.key, descriptor.digest);
+      return { config: JSON.parse(config.toString('utf8')), layers };
+    }
+    throw new BerthError('data_loss', `the manifest or the config of image ${id} is not in the store`, {
+      hint: 'pull the image again',
+    });
+  }
+
+  private layerOf(id: Digest, diffIds: readonly Digest[], i: number): Layer {
+    const diffId = diffIds[i];
+    const layer = diffId && this.parts.layers.find(diffId, chainIdOf(diffIds.slice(0, i + 1)));
+    if (layer) return layer;
+    throw new BerthError('data_loss', `image ${id} has lost a layer`, { hint: 'pull the image again' });
+  }
+
+  /** A layer that was made here before, if it and its blob still are here and sound. */
+  async find(key: string, descriptor: Descriptor): Promise<BuiltLayer | undefined> {
+    this.keep(key, descriptor.digest);
+    const layer = this.parts.layers.get(key);
+    if (layer?.state !== 'sound') return undefined;
+    const size = await this.parts.content.sizeOf(descriptor.digest);
+    return size === descriptor.sizeBytes ? { layer, descriptor } : undefined;
+  }
+
+  /** Directories for an overlay of these layers, top first, at least one. */
+  lowerDirs(layers: readonly BuiltLayer[]): string[] {
+    return this.parts.layers.lowerDirs(layers.map(({ layer }) => layer));
+  }
+
+  /** The same for an overlay that nobody writes to, which needs two; of no layers one that is empty. */
+  sourceDirs(layers: readonly BuiltLayer[]): string[] {
+    const dirs = this.lowerDirs(layers);
+    return dirs.length > 1 || layers.length === 0 ? dirs : [...dirs, ...this.parts.layers.lowerDirs([])];
+  }
+
+  /** What is in a directory, or in what layers show. */
+  async scan(
+    ctx: Context,
+    what: { readonly dir: string } | { readonly layers: readonly BuiltLayer[] },
+    request: Omit<ScanRequest, 'dirs'>,
+  ): Promise<ReadonlyMap<string, readonly ScannedEntry[] | undefined>> {
+    const dirs = 'dir' in what ? [what.dir] : this.sourceDirs(what.layers);
+    return scan({ ...request, dirs }, ctx.signal);
+  }
+
+  /** Copies on top of layers, one after the other; the layer that comes of it, or undefined when nothing has changed. */
+  async copy(
+    ctx: Context,
+    copies: readonly Copy[],
+    { below, epochSeconds }: PackOptions,
+  ): Promise<BuiltLayer | undefined> {
+    const upper = await this.copied(ctx, copies, below);
+    return this.pack(ctx, upper, { below, epochSeconds });
+  }
+
+  /** The directory with what copies on top of layers change. */
+  async copied(ctx: Context, copies: readonly Copy[], below: readonly BuiltLayer[]): Promise<string> {
+    const place = this.fresh('copy');
+    const upper = join(place, 'upper');
+    const lowers = this.lowerDirs(below);
+    await mkdir(upper, { recursive: true, mode: 0o755 });
+    await chmod(upper, 0o755);
+    if (below.length > 0) await likeRootOf(lowers, upper);
+    for (const [i, { ops, source }] of copies.entries()) {
+      const dirs = source === undefined ? [] : 'dir' in source ? [source.dir] : this.sourceDirs(source.layers);
+      const [work, listPath] = [join(place, `work-${i}`), join(place, `list-${i}`)];
+      await copyFiles({ ops, source: dirs, lowers, upper, work, listPath }, ctx.signal);
+    }
+    return upper;
+  }
+
+  /**
+   * Makes a layer of an upper directory, which is given away: nobody uses it any more. Undefined, and the directory
+   * stays, when nothing is in it.
+   */
+  async pack(ctx: Context, upper: string, options: PackOptions): Promise<BuiltLayer | undefined> {
+    const { below, mountPoints = [], epochSeconds } = options;
+    const begun = await this.parts.layers.begin();
+    let kept = false;
+    try {
+      const blobPath = this.fresh('blob');
+      await using blob = await open(blobPath, 'wx', 0o600);
+      await using manifest = await open(begun.manifestPath, 'wx', 0o600);
+      const packed = await packLayer(
+        {
+          ...{ dir: upper, blob, manifest, mountPoints, below: this.lowerDirs(below) },
+          ...(epochSeconds === undefined ? {} : { epochSeconds }),
+        },
+        ctx.signal,
+      );
+      if (packed.entries === 0) return undefined;
+      crashPoint('build.packed');
+      const { digest, sizeBytes, diffId, diskBytes, inodes, opaqueRoot } = packed;
+      const descriptor = { mediaType: mediaTypes.ociLayerGzip, digest, sizeBytes };
+      const key = layerKey(diffId);
+      this.keep(key, digest);
+      await this.parts.content.adopt(digest, blobPath);
+      await rmdir(begun.dir);
+      await rename(upper, begun.dir);
+      const layer = await this.parts.layers.keep(begun, {
+        ...{ version: 2, key, diffId, diskBytes, inodes, opaqueRoot, hasManifest: true, state: 'sound' },
+        blob: { ...descriptor, repository: undefined },
+      });
+      kept = true;
+      this.made.add(layer);
+      return { layer, descriptor };
+    } finally {
+      if (!kept) await this.parts.layers.giveUp(begun);
+    }
+  }
+
+  /** A copy of an upper directory that somebody still writes to, to be packed: what it was at some moment, file by file. */
+  async copyOfUpper(ctx: Context, upper: string): Promise<string> {
+    const path = this.fresh('copy');
+    const dir = this.fresh('upper');
+    await mkdir(dir, { mode: 0o755 });
+    await using blob = await open(path, 'wx+', 0o600);
+    const packed = await packLayer({ dir: upper, blob, below: [], mountPoints: [], plain: true }, ctx.signal);
+    const { digest, sizeBytes, diffId } = packed;
+    const file = await open(path, 'r');
+    const layer = { mediaType: mediaTypes.ociLayer, digest, sizeBytes };
+    await unpackLayer(
+      { layer, diffId, dir, below: 'unknown' },
+      { offset: 0, file, close: () => file.close() },
+      ctx.signal,
+    );
+    return dir;
+  }
+
+  /** All files that layers show, as a plain tar. */
+  async fileSystem(
+    ctx: Context,
+    layers: readonly BuiltLayer[],
+    epochSeconds: number | undefined,
+    send: (bytes: Buffer) => Promise<void>,
+  ): Promise<void> {
+    await packTree(this.sourceDirs(layers), epochSeconds, ctx.signal, send);
+  }
+
+  /** Brings what a URL has into the new file `path`; `digest` is what it must be, where it is known. */
+  async download(ctx: Context, url: string, path: string, digest: string | undefined): Promise<void> {
+    const expected = digest === undefined ? undefined : parseDigest(digest, `the checksum of ${url}`);
+    await downloadFile(this.parts.transport, ctx, url, path, expected);
+  }
+
+  /** Unpacks a tar that comes in pieces into the new directory `dir`. */
+  async receive(ctx: Context, chunks: Chunks, what: string, dir: string): Promise<void> {
+    const archive = await spool(ctx, chunks, this.fresh('received'), what);
+    await this.extract(ctx, archive.path, archive.sizeBytes, what, dir);
+  }
+
+  /** Unpacks a tar, plain or with gzip or zstd, into the new directory `dir`. */
+  async extract(ctx: Context, path: string, sizeBytes: number, what: string, dir: string): Promise<void> {
+    await mkdir(dir, { mode: 0o700 });
+    await unpackArchive({ path, sizeBytes }, dir, what, ctx.signal);
+  }
+
+  /** Makes an image of a config and layers, on disk when it resolves, and gives it the tags, which are in full. */
+  async finish(
+    ctx: Context,
+    document: object,
+    layers: readonly BuiltLayer[],
+    tags: readonly string[],
+  ): Promise<{ id: Digest; manifestDigest: Digest }> {
+    const config = Buffer.from(JSON.stringify(document));
+    const { digest, documents } = writeManifest(
+      config,
+      layers.map(({ descriptor }) => descriptor),
+    );
+    const id = digestOf(config);
+    const parsed = parseImageConfig(config, layers.length, this.parts.platform, 'the image that was built');
+    for (const [name, bytes] of documents) {
+      this.pin(name);
+      if (await this.parts.content.read(name)) continue;
+      await this.parts.content.ingest(name, bytes.length, bytes, 'a document of the image that was built');
+    }
+    const kept = await Promise.all(
+      layers.map(async ({ descriptor }) => ((await this.parts.content.has(descriptor.digest)) ? [descriptor] : [])),
+    );
+    // What has a record was on the disk before it; documents and blobs are from when they have their names.
+    const isOnDisk = [...layers.map(({ layer }) => layer), ...this.made].every(({ key }) =>
+      this.parts.layers.isRecorded(key),
+    );
+    ctx.stage('write the image to disk');
+    if (!isOnDisk) await syncFileSystem(this.parts.root);
+    crashPoint('build.synced');
+    const image = {
+      ...{ id, digest, config: parsed, layers: layers.map(({ layer }) => layer) },
+      content: [
+        ...[...documents].map(([name, bytes]) => ({ digest: name, sizeBytes: bytes.length })),
+        ...kept.flat().map(({ digest: blob, sizeBytes }) => ({ digest: blob, sizeBytes })),
+      ],
+    };
+    await this.name(tags, image, [...this.made]);
+    return { id, manifestDigest: digest };
+  }
+
+  private keep(...names: string[]): void {
+    names.forEach(this.pin);
+  }
+}
+
+/** The root directory of an overlay is its uppermost one: it looks as the one below does. */
+async function likeRootOf(lowers: readonly string[], upper: string): Promise<void> {
+  if (lowers[0] === undefined) return;
+  const { mode, uid, gid } = await stat(lowers[0]);
+  await chown(upper, uid, gid);
+  await chmod(upper, mode & 0o7777);
+}
