@@ -58,10 +58,11 @@ inScratch(async scratch => {
   const steps = stepsUpTo(Number(process.argv[3] ?? STEPS.at(-1)));
   const registry = await startRegistry();
   const daemons: Daemon[] = [];
+  let candidates: Candidate[] = [];
   try {
     const image = await pushTask(registry, scratch);
     daemons.push(await startBerth(scratch), ...(await peers(scratch, image)));
-    const candidates = daemons.flatMap(candidateOf);
+    candidates = daemons.flatMap(candidateOf);
     await sleep(5000); // what a start leaves behind is no daemon's size
     const points = new Map(candidates.map(candidate => [candidate, [pointWithout(candidate)]]));
     for (const { runtime } of candidates) await pull(runtime, image);
@@ -82,8 +83,8 @@ inScratch(async scratch => {
     drawPoints(points);
     for (const candidate of candidates) await reportVersions(candidate, steps.at(-1) ?? 0);
     await reportSynthetic(scratch, rounds);
-    for (const candidate of candidates) await removeAll(candidate);
   } finally {
+    for (const candidate of candidates) await removeAll(candidate).catch(console.error);
     for (const daemon of daemons) await daemon.stop();
     await registry.stop();
   }

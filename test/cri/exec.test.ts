@@ -245,7 +245,7 @@ describe('Exec', function () {
   });
 
   it('leaves nothing of hundreds of failed, aborted and resized execs (CVE-2022-23471, CVE-2025-64329)', async () => {
-    const id = await container();
+    const id = await node().start(await node().pod(), { command: ['sleep', '100000'] });
     await (
       await exec('spdy', id, ['true'])
     ).status;
