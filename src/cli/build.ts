@@ -44,7 +44,7 @@ interface Flags {
 export function define(command: Command, daemon: () => Daemon): void {
   command
     .usage('[OPTIONS] PATH|-')
-    .argument('<path>', 'the directory that COPY and ADD take from; -: a Dockerfile, or a context as a tar, from stdin')
+    .argument('<path>', 'the directory that COPY and ADD take from; -: a Dockerfile, from stdin')
     .option('-t, --tag <name[:tag]>', 'a name for the image', collect, [])
     .option('-f, --file <file>', 'the Dockerfile (default: PATH/Dockerfile); -: stdin')
     .option('--target <stage>', 'build this stage', '')

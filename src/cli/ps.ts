@@ -4,6 +4,7 @@ import { ContainersService } from '../cri/generated/berth/v1/containers';
 import type { Daemon } from './client';
 import { humanAge, humanDuration, nowNs, secondsBetween, timestamp } from './format/age';
 import { listFormat, listing, type ListFormat } from './format/listing';
+import { containerPort, hostAddress } from './format/ports';
 import { ellipsis, familiar, shortId } from './format/names';
 import { humanSize } from './format/size';
 import type { Fields } from './format/template';
@@ -87,7 +88,18 @@ async function show(daemon: Daemon, flags: Flags): Promise<string> {
     fields: fieldsOf(container, flags.trunc, sizes, now),
     json: toJson(container),
   }));
-  const columns = ['ID', 'Image', 'Command', 'RunningFor', 'Status', 'Names', ...(flags.size ? ['Size'] : [])];
+  // A column of nothing would take the width that names need.
+  const hasPorts = found.some(({ ports }) => ports.length > 0);
+  const columns = [
+    'ID',
+    'Image',
+    'Command',
+    'RunningFor',
+    'Status',
+    ...(hasPorts ? ['Ports'] : []),
+    'Names',
+    ...(flags.size ? ['Size'] : []),
+  ];
   return listing(flags.format, HEADERS, columns, rows);
 }
 
@@ -97,7 +109,7 @@ async function sizesOf(daemon: Daemon, containers: readonly Container[]): Promis
 }
 
 function fieldsOf(container: Container, trunc: boolean, sizes: Sizes, now: bigint): Fields {
-  const { id, command, labels, pod } = container;
+  const { id, command, labels, pod, ports } = container;
   const size = sizes.get(id);
   const line = command.join(' ');
   return {
@@ -117,7 +129,7 @@ function fieldsOf(container: Container, trunc: boolean, sizes: Sizes, now: bigin
     Label: key => labels[key] ?? '',
     Mounts: container.mounts.join(','),
     Networks: container.network,
-    Ports: '',
+    Ports: ports.map(port => `${hostAddress(port)}->${containerPort(port)}`).join(', '),
     Health: container.health,
     Pod: pod?.name ?? '',
     Namespace: pod?.namespace ?? '',

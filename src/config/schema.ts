@@ -105,9 +105,9 @@ export const schema = table({
       .default(60)
       .describe('A network plugin that has not ended after this long is killed, and its call fails.'),
     embedded: oneOf(['all', 'people', 'none'])
-      .default('all')
+      .default('people')
       .describe(
-        "Whose pods are on berth's own bridge as long as `cni_config_dir` has no file: `all`; those of `berth run` alone (`people`), so that the kubelet waits for a plugin; or nobody's.",
+        "Whose pods are on berth's own bridge as long as `cni_config_dir` has no file: those of `berth run` alone (`people`), so that the kubelet waits for a plugin; `all`; or nobody's.",
       ),
     bridge: interfaceNameOrNone()
       .default('')

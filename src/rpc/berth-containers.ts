@@ -13,9 +13,11 @@ import {
   ContainerState as BerthState,
   type BerthServer,
   type Container as BerthContainer,
+  type PublishedPort,
 } from '../cri/generated/berth/v1/berth';
 import { signalName, signalNumber } from '../oci/signals';
 import type { BerthParts } from './berth-service';
+import { portsOf } from './berth-network';
 import { dockerContainer, type ProcessView } from './docker-view';
 import { unary } from './handler';
 import { jsonText } from './json';
@@ -149,7 +151,13 @@ function berthContainer(containers: Containers, container: Container): BerthCont
     mounts: config.mounts.map(({ hostPath }) => containers.volumes.nameOf(hostPath) ?? hostPath),
     network: networkOf(containers, container),
     restarts: record.restarts ?? 0,
+    ports: publishedBy(containers, container),
   };
+}
+
+function publishedBy({ sandboxes }: Containers, { record }: Container): PublishedPort[] {
+  const pod = record.owner === 'person' && record.state === 'running' ? sandboxes.find(record.sandboxId) : undefined;
+  return pod ? portsOf(pod) : [];
 }
 
 function stateOf(containers: Containers, container: Container): BerthState {

@@ -63,7 +63,7 @@ function personsName(containers: Containers, { record }: Sandbox, otherwise: str
 }
 
 /** None once the pod has given its network back. */
-function portsOf({ record, config }: Sandbox): PublishedPort[] {
+export function portsOf({ record, config }: Sandbox): PublishedPort[] {
   if (!record.network) return [];
   return config.portMappings
     .filter(({ hostPort }) => hostPort > 0)

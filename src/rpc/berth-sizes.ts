@@ -21,7 +21,7 @@ export function sizesRpc({ log, containers }: BerthParts) {
 }
 
 /** Counted now: a person may wait for it. */
-export async function sizesOf(containers: Containers, some: readonly Container[]): Promise<ContainerSize[]> {
+async function sizesOf(containers: Containers, some: readonly Container[]): Promise<ContainerSize[]> {
   const trees = some.flatMap(({ record }) => {
     const { dir, upper } = containers.paths(record.id);
     return [upper, join(dir, 'volumes')];

@@ -34,6 +34,7 @@ const web: Container = {
   mounts: [],
   network: 'none',
   restarts: 0,
+  ports: [],
 };
 
 const job: Container = {
@@ -75,6 +76,17 @@ describe('berth ps', () => {
     ]);
     await berth(daemon, ['ps']);
     assert.deepEqual(asked, [true, false]);
+  });
+
+  it('has a column of ports where one is published', async () => {
+    const ports = [{ hostIp: '', hostPort: 8080, containerPort: 80, protocol: 'tcp' }];
+    await using daemon = await FakeDaemon.start({
+      listContainers: (_, reply) => reply(null, { containers: [{ ...web, ports }, job] }),
+    });
+    const [header, first, second] = (await berth(daemon, ['ps'])).stdout.split('\n');
+    assert.match(header ?? '', / STATUS +PORTS +NAMES$/);
+    assert.match(first ?? '', / 0\.0\.0\.0:8080->80\/tcp +web$/);
+    assert.match(second ?? '', / ago +job$/);
   });
 
   it('-q has ids only; --no-trunc whole ones; json every field', async () => {

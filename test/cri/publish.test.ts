@@ -13,7 +13,7 @@ describe('published ports of berth run', function () {
   before(async () => {
     node = await TestNode.start({
       ownNetwork: true,
-      config: '[network]\ncni_config_dir = "/run/no-network-configuration"\n',
+      config: '[network]\ncni_config_dir = "/run/no-network-configuration"\nembedded = "all"\n',
     });
     host = { pid: node.daemon.holderPid };
     const config = { ExposedPorts: { '80/tcp': {}, '53/udp': {} }, Cmd: ['sleep', '1000'] };

@@ -32,6 +32,8 @@ export async function runMachine(machine: Machine, onLine: (line: string) => voi
     end ??= how;
     qemu.kill('SIGKILL');
   };
+  const stop = () => finish({ silence: 'it was interrupted' });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, stop);
   const timer = setTimeout(() => {
     finish({ silence: `it has not ended within ${Math.round(machine.timeLimitMs / 60_000)} minutes` });
   }, machine.timeLimitMs);
@@ -49,23 +51,16 @@ export async function runMachine(machine: Machine, onLine: (line: string) => voi
 }
 
 function options({ base, disks, consoleLog }: Machine): string[] {
-  const drives = [
-    // Written to a file that is gone already.
-    ['root', `file=${base.root},format=raw,snapshot=on`],
-    ...disks.map((file, i) => [`disk${i}`, `file=${file},format=raw,readonly=on`]),
-  ];
+  // Written to a file that is gone already. The only NVMe disk: in which order several get their names is not said.
+  const root = ['-drive', `if=none,id=root,file=${base.root},format=raw,snapshot=on`];
+  const others = disks.flatMap(file => ['-drive', `if=virtio,file=${file},format=raw,readonly=on`]);
   const kernel =
     'root=/dev/nvme0n1 rw console=ttyS0 systemd.unified_cgroup_hierarchy=1 panic=-1 mitigations=off no_timer_check audit=0 hugepages=16';
   return [
     ...['-M', 'q35', '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none'],
     ...['-accel', accel, '-cpu', 'max', '-smp', CPUS, '-m', MEMORY],
     ...['-kernel', base.kernel, '-append', kernel],
-    ...drives.flatMap(([id, file]) => [
-      '-drive',
-      `if=none,id=${id},${file}`,
-      '-device',
-      `nvme,drive=${id},serial=${id}`,
-    ]),
+    ...[...root, '-device', 'nvme,drive=root,serial=root', ...others],
     ...['-serial', `file:${consoleLog}`],
     ...[
       '-chardev',

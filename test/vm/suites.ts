@@ -1,15 +1,15 @@
 /**
- * What runs in the guest as a part of `make test`: what cgroups and systemd make different, and the life of pods and
- * containers, in about six minutes where nothing else runs.
+ * What runs in the guest as a part of `make test`: what cgroups and systemd make different, in about six
+ * minutes where nothing else runs.
  */
 export const defaultFiles: readonly string[] = [
   'test/vm/controllers.test.ts',
   'test/vm/service.test.ts',
+  'test/vm/systemd.test.ts',
   'test/host/cgroups.test.ts',
   'test/cri/cgroup-v2.test.ts',
   'test/cri/resources.test.ts',
   'test/cri/update.test.ts',
   'test/cri/oom.test.ts',
   'test/cri/devices.test.ts',
-  'test/cri/lifecycle.test.ts',
 ];

@@ -53,7 +53,7 @@ describe('loadConfig', () => {
         cniConfigDir: '/etc/cni/net.d',
         cniBinDirs: ['/opt/cni/bin', '/usr/lib/cni'],
         cniTimeoutSeconds: 60,
-        embedded: 'all',
+        embedded: 'people',
         bridge: '',
         ranges: [],
         masquerade: true,
