@@ -12,4 +12,6 @@ export const defaultFiles: readonly string[] = [
   'test/cri/update.test.ts',
   'test/cri/oom.test.ts',
   'test/cri/devices.test.ts',
+  'test/cri/stats.test.ts',
+  'test/cri/pod-metrics.test.ts',
 ];

@@ -65,7 +65,7 @@ describe('containers, with a real daemon', () => {
     }
     const { code, stderr } = await daemon.berth('inspect', '--type', 'container', 'unknown');
     assert.equal(code, 1);
-    assert.match(stderr, /^berth: no container is called "unknown"\n$/);
+    assert.match(stderr, /^berth: no container is called "unknown"; did you mean known\?\n$/);
   });
 
   it('are unknown to the kubelet', async () => {
