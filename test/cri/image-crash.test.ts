@@ -62,7 +62,8 @@ describe('a daemon that dies', function () {
   };
 
   /** The image is here as it should be, and nothing else is. */
-  const assertWhole = async (client: CriClient, tags: string[]) => {
+  /** Manifest and config are kept, and of what comes in an archive the layers as they came. */
+  const assertWhole = async (client: CriClient, tags: string[], blobs = 2) => {
     const { images } = await client.call('ListImages');
     assert.deepEqual(
       images.map(({ id, repoTags }) => ({ id, repoTags })),
@@ -74,7 +75,7 @@ describe('a daemon that dies', function () {
     assert.deepEqual([...files.keys()].sort(), ['bulk', 'second']);
     assert.ok(files.get('bulk')?.equals(bulk));
     assert.deepEqual([below('content/partial'), below('content/ingest'), below('incoming')], [[], [], []]);
-    assert.equal(below('content/blobs/sha256').length, 2);
+    assert.equal(below('content/blobs/sha256').length, blobs);
     const check = await run('check');
     assert.equal(check.code, 0, check.stdout);
   };
@@ -159,7 +160,9 @@ describe('a daemon that dies', function () {
       const loaded = await run('load', '-q', '-i', file);
       assert.equal(loaded.code, 0, loaded.stderr);
       using client = new CriClient(daemon.socket);
-      await assertWhole(client, ['localhost/app:1']);
+      // A layer that has its name is not taken from the archive again, and so its blob is not kept, either.
+      const unkept = point === 'layer.renamed' ? 1 : 0;
+      await assertWhole(client, ['localhost/app:1'], 2 + layers.length - unkept);
       await client.call('RemoveImage', { image: { image: 'localhost/app:1' } });
       await assertNothing();
       await daemon.stop();
