@@ -8,10 +8,5 @@ export const defaultFiles: readonly string[] = [
   'test/vm/systemd.test.ts',
   'test/host/cgroups.test.ts',
   'test/cri/cgroup-v2.test.ts',
-  'test/cri/resources.test.ts',
-  'test/cri/update.test.ts',
-  'test/cri/oom.test.ts',
   'test/cri/devices.test.ts',
-  'test/cri/stats.test.ts',
-  'test/cri/pod-metrics.test.ts',
 ];
