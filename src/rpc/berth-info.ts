@@ -9,7 +9,7 @@ import { unary } from './handler';
 import { jsonText } from './json';
 
 /** What Info tells beside what can be counted. */
-export type InfoConfig = Pick<Config, 'root' | 'state' | 'runtime'>;
+export type InfoConfig = Pick<Config, 'root' | 'state'>;
 
 export function infoRpc(parts: BerthParts) {
   return {
@@ -34,7 +34,7 @@ function info({ version, containers, images, sandboxes, config }: BerthParts): o
     Images: images.list().length,
     Driver: 'overlay',
     Runtimes: ['berth', ...containers.runtimes.list().map(({ name }) => name)],
-    CgroupDriver: config.runtime.cgroupDriver,
+    CgroupDriver: containers.cgroups.driver,
     CgroupVersion: containers.cgroups.unified ? '2' : '1',
     KernelVersion: release(),
     OperatingSystem: systemName(),

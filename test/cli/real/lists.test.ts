@@ -149,6 +149,8 @@ describe('lists, views and prunes, with a real daemon', function () {
     await daemon.ok('run', '-d', '--name', 'podded', image, 'sleep', '1000');
     assert.match(await daemon.ok('info'), new RegExp(`^Containers: 1\n Running: 1\n[^]*^Name: ${hostname()}$`, 'm'));
     assert.equal(await daemon.ok('info', '-f', '{{.ContainersRunning}}/{{.Containers}}'), '1/1\n');
+    // The one that is at work, whatever the configuration leaves open.
+    assert.match(await daemon.ok('info', '-f', '{{.CgroupDriver}}'), /^(cgroupfs|systemd)\n$/);
     assert.equal(await daemon.ok('pods', '-q'), '');
     assert.match(await daemon.ok('pods', '-a'), /^POD ID +CREATED +STATE [^]* Ready +podded +berth /);
     assert.equal(await daemon.ok('inspectp', '-f', '{{.state}} {{len .containers}}', 'berth/podded'), 'ready 1\n');
