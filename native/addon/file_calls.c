@@ -55,8 +55,12 @@ static int remove_directory(struct removal *r, int parent, const char *name, uns
     struct stat about;
     if (depth >= MAX_DEPTH) {
         char moved[32];
-        snprintf(moved, sizeof moved, ".deep-%d-%u", (int)getpid(), r->moved++);
-        return renameat(parent, name, r->top, moved);
+        int failed;
+        do { /* one of the turn before may be there still */
+            snprintf(moved, sizeof moved, ".deep-%d-%u", (int)getpid(), r->moved++);
+            failed = renameat(parent, name, r->top, moved);
+        } while (failed && (errno == ENOTEMPTY || errno == EEXIST));
+        return failed;
     }
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)

@@ -107,6 +107,14 @@ describe('many calls on files at once', () => {
       assert.deepEqual(readdirSync(dir), []);
     });
 
+    it('removes many deep trees beside each other, in more turns than one', async () => {
+      const chain = 'for (1..70) { mkdir "dir"; chdir "dir" or die }';
+      const script = `mkdir "tree"; for $n (1..60) { chdir $ARGV[0] or die; mkdir "tree/$n"; chdir "tree/$n"; ${chain} }`;
+      execFileSync('perl', ['-e', script, dir], { cwd: dir });
+      await removeTree(at('tree'));
+      assert.deepEqual(readdirSync(dir), []);
+    });
+
     it('removes a single file or link, and is content when there is nothing', async () => {
       writeFileSync(at('file'), '');
       symlinkSync('/', at('link'));
