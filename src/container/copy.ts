@@ -216,7 +216,8 @@ async function start(ctx: Context, place: Place, op: CopyOp, sink?: TarSink): Pr
     stdin: op.op === 'COPY_IN',
     signal: ctx.signal,
     onOutput: (stream, chunk) => {
-      if (stream === 'stdout') return sink?.(chunk);
+      // A copy: its taker keeps it until it is written, and its memory is used again before that.
+      if (stream === 'stdout') return sink?.(Buffer.from(chunk));
       complaint = (complaint + chunk.toString('utf8')).slice(0, COMPLAINT_BYTES);
       return undefined;
     },

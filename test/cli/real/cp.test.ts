@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
 import {
   existsSync,
   lstatSync,
@@ -109,7 +110,8 @@ describe('berth cp, with a real daemon', function () {
     await daemon.ok('run', '-d', '--name', 'box', image, 'sleep', '100');
     const deep = `${'d'.repeat(90)}/${'e'.repeat(90)}/${'f'.repeat(90)}`;
     mkdirSync(here('site', deep), { recursive: true });
-    writeFileSync(here('site', deep, 'leaf'), Buffer.alloc(300_000, 'x'));
+    const leaf = randomBytes(5_000_000);
+    writeFileSync(here('site', deep, 'leaf'), leaf);
     for (const format of ['gnu', 'pax']) {
       const tar = execFileSync('tar', [`--format=${format}`, '-C', here(), '-c', 'site'], { maxBuffer: 1e8 });
       const running = daemon.start('cp', '-', 'box:/srv');
@@ -120,13 +122,17 @@ describe('berth cp, with a real daemon', function () {
       const taken = daemon.start('cp', '-', `box:/${format}`);
       taken.child.stdin.end(tar);
       assert.deepEqual(await taken.ended, { code: 0, stdout: '', stderr: '' });
-      assert.equal(await daemon.ok('exec', 'box', 'sh', '-c', `wc -c < /${format}/site/${deep}/leaf`), '300000\n');
+      assert.equal(await daemon.ok('exec', 'box', 'sh', '-c', `sha256sum < /${format}/site/${deep}/leaf`), sumOf(leaf));
     }
     const giving = daemon.start('cp', 'box:/pax/site', '-');
     assert.equal((await giving.ended).code, 0);
     mkdirSync(here('out'));
     execFileSync('tar', ['-C', here('out'), '-x'], { input: giving.stdout });
-    assert.equal(readFileSync(here('out/site', deep, 'leaf')).length, 300_000);
+    assert.ok(readFileSync(here('out/site', deep, 'leaf')).equals(leaf));
+    // Both at once in the daemon: what one process writes, another takes.
+    await daemon.ok('cp', here('site'), 'box:/both');
+    await daemon.ok('cp', 'box:/both', here('back'));
+    assert.ok(readFileSync(here('back', deep, 'leaf')).equals(leaf));
     const junk = daemon.start('cp', '-', 'box:/tmp');
     junk.child.stdin.end('this is no tar'.repeat(100));
     assert.match((await junk.ended).stderr, /it is no tar archive/);
@@ -178,3 +184,8 @@ describe('berth cp, with a real daemon', function () {
     await fails(/no container is called "nobody"/, 'nobody:/x', here());
   });
 });
+
+/** As sha256sum writes it of its input. */
+function sumOf(bytes: Buffer): string {
+  return `${createHash('sha256').update(bytes).digest('hex')}  -\n`;
+}
