@@ -38,6 +38,13 @@ describe('life of pods and containers', function () {
     await refused(client.call('PodSandboxStatus', { podSandboxId: pod }), 'NOT_FOUND', pod);
   });
 
+  it('runs an image that has the same layer twice, with what is in its uppermost place', async () => {
+    const shown = [{ path: 'twice', data: 'shown' }];
+    const image = await node().pull('twice', busyboxImage({ extraLayers: [shown, [{ path: '.wh.twice' }], shown] }));
+    const { stdout, status } = await node().run(['cat', '/twice'], { image });
+    assert.deepEqual([status.exitCode, stdout], [0, 'shown']);
+  });
+
   it('says Completed for exit code 0', async () => {
     const { status } = await node().run(['true']);
     assert.equal(status.exitCode, 0);

@@ -228,11 +228,15 @@ export class Layers {
     }
   }
 
-  /** The lower directories of an overlay, top first, at least one; `layers` from the base up. */
+  /**
+   * The lower directories of an overlay, top first, at least one; `layers` from the base up. A layer that comes again, as
+   * builders make empty ones, is one directory, which overlayfs takes once: its uppermost place hides and shows all that
+   * the lower ones do.
+   */
   lowerDirs(layers: readonly Layer[]): string[] {
     const from = layers.findLastIndex(layer => layer.opaqueRoot);
     const dirs = layers.slice(Math.max(from, 0)).map(layer => layer.dir);
-    return dirs.length > 0 ? dirs.reverse() : [join(this.root, empty)];
+    return dirs.length > 0 ? [...new Set(dirs.reverse())] : [join(this.root, empty)];
   }
 
   /** What layers take on the disk; `all` includes those that are on their way out. */
