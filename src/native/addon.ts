@@ -33,7 +33,7 @@ export interface Addon {
    */
   attachDeviceProgram(cgroupDirectory: string, instructions: Buffer): Promise<void>;
   /**
-   * Numbers out of the same files of many directories, read by a thread that keeps them open while they are asked for
+   * Numbers out of the same files of many directories, read by threads that keep them open while they are asked for
    * (the last minute). Both lists are joined by NUL. `layout` has for each file: what comes before the row in its path,
    * what comes after it, one to sixteen keys, and an empty part. A key is `#` for the number that the file begins with,
    * `word` for the one after that word at the beginning of a line, `word field` for that of `field=` in such a line.
