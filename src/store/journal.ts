@@ -87,7 +87,10 @@ export class Journal {
   }
 
   private failure(reason: string, cause?: unknown): BerthError {
-    return new BerthError('resource_exhausted', `write to the journal ${this.path}: ${reason}`, { cause });
+    return new BerthError('resource_exhausted', `write to the journal ${this.path}: ${reason}`, {
+      cause,
+      hint: 'free some space on its file system',
+    });
   }
 }
 

@@ -303,13 +303,13 @@ class QuickTable<Record extends Versioned> implements Table<Record> {
   get(key: string): Record | undefined {
     const pending = this.behind.of(this.name);
     if (!pending.has(key)) return this.kept.get(key);
-    const value = pending.get(key);
+    const value = pending.get(key)?.value;
     return value && this.kept.decoded(key, value);
   }
 
   list(): Record[] {
     const entries = this.kept.entries();
-    for (const [key, value] of this.behind.of(this.name)) {
+    for (const [key, { value }] of this.behind.of(this.name)) {
       if (value) entries.set(key, this.kept.decoded(key, value));
       else entries.delete(key);
     }

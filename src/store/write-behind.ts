@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from '../base/errors';
+import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Journal, JournalEntry } from './journal';
 
@@ -17,7 +17,7 @@ const RETRY_MS = 1000;
  * those before it are in, so that who asks hears of it.
  */
 export class WriteBehind {
-  private readonly pending = new Map<string, Map<string, Buffer | undefined>>();
+  private readonly pending = new Map<string, Map<string, JournalEntry>>();
   private readonly underWay = new Set<Promise<void>>();
   private isFailing = false;
   private isClosed = false;
@@ -29,11 +29,17 @@ export class WriteBehind {
     private readonly log: Logger,
   ) {}
 
-  /** Resolves when a kill cannot lose the write any more. */
+  /** Resolves when a kill cannot lose the write any more. `unavailable` once this is closed. */
   async write(entry: JournalEntry): Promise<void> {
+    this.assertOpen();
     if (this.isFailing) await this.catchUp();
     if (this.journal.bytes > MAX_JOURNAL_BYTES) await this.settled();
-    this.journal.append(entry);
+    this.assertOpen();
+    try {
+      this.journal.append(entry);
+    } catch (error) {
+      return this.writeThrough(entry, error);
+    }
     this.enter(entry);
   }
 
@@ -43,25 +49,39 @@ export class WriteBehind {
   }
 
   /** What is on its way of a table, by key. */
-  of(table: string): ReadonlyMap<string, Buffer | undefined> {
+  of(table: string): ReadonlyMap<string, JournalEntry> {
     return this.pending.get(table) ?? NOTHING;
   }
 
-  /** Resolves when all that was written is committed, or cannot be now. */
+  /** Resolves when all that was written before the call is committed, or cannot be now. */
   async settled(): Promise<void> {
-    while (this.underWay.size > 0) await Promise.all(this.underWay);
+    await Promise.all(this.underWay);
   }
 
+  /** Nothing is taken any more; resolves when what was is committed, or waits in the journal for the next start. */
   async close(): Promise<void> {
     this.isClosed = true;
+    await this.catchingUp?.catch(() => undefined);
     await this.settled();
     this.journal.close();
   }
 
+  private assertOpen(): void {
+    if (this.isClosed)
+      throw new BerthError('unavailable', 'the daemon is ending', { hint: 'try again once it is back' });
+  }
+
+  /** The journal has no room: the store itself must take it, and nothing older may stay that a restart would bring back. */
+  private async writeThrough(entry: JournalEntry, why: unknown): Promise<void> {
+    await this.settled();
+    if (this.journal.bytes > 0) throw why;
+    await this.commit(entry);
+  }
+
   private enter(entry: JournalEntry): void {
-    const table = this.pending.get(entry.table) ?? new Map<string, Buffer | undefined>();
+    const table = this.pending.get(entry.table) ?? new Map<string, JournalEntry>();
     this.pending.set(entry.table, table);
-    table.set(entry.key, entry.value);
+    table.set(entry.key, entry);
     const work = this.commit(entry).then(
       () => this.leave(entry),
       (error: unknown) => this.failed(error),
@@ -74,9 +94,9 @@ export class WriteBehind {
   }
 
   /** A later write of the same record may be on its way: then that one still answers. */
-  private leave({ table, key, value }: JournalEntry): void {
-    const entries = this.pending.get(table);
-    if (entries?.has(key) && entries.get(key) === value) entries.delete(key);
+  private leave(entry: JournalEntry): void {
+    const entries = this.pending.get(entry.table);
+    if (entries?.get(entry.key) === entry) entries.delete(entry.key);
   }
 
   private failed(error: unknown): void {
@@ -101,21 +121,26 @@ export class WriteBehind {
 
   private async giveAgain(): Promise<void> {
     await this.settled();
-    for (const [table, entries] of this.pending) {
-      for (const [key, value] of entries) {
-        await this.commit({ table, key, value });
-        this.leave({ table, key, value });
+    // Until none is left: others may have been on their way when the first one failed.
+    for (let left = this.entries(); left.length > 0; left = this.entries()) {
+      for (const entry of left) {
+        await this.commit(entry);
+        this.leave(entry);
       }
+      await this.settled();
     }
     this.isFailing = false;
     this.log.info('the store takes records again');
     this.rest();
   }
 
+  private entries(): JournalEntry[] {
+    return [...this.pending.values()].flatMap(entries => [...entries.values()]);
+  }
+
   private rest(): void {
-    const isEmpty = this.underWay.size === 0 && [...this.pending.values()].every(({ size }) => size === 0);
-    if (isEmpty) this.journal.clear();
+    if (this.underWay.size === 0 && this.entries().length === 0) this.journal.clear();
   }
 }
 
-const NOTHING: ReadonlyMap<string, Buffer | undefined> = new Map();
+const NOTHING: ReadonlyMap<string, JournalEntry> = new Map();

@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  appendFileSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLogger } from '../../../src/base/log';
@@ -161,7 +171,7 @@ describe('writes behind a journal', () => {
     it('hold what was promised, and promise no more', async () => {
       await behind.write(entry('a', 'first'));
       await behind.settled();
-      assert.equal(behind.of('things').get('a')?.toString(), 'first');
+      assert.equal(behind.of('things').get('a')?.value?.toString(), 'first');
       await assert.rejects(behind.write(entry('a', 'second')), /no space left/);
       await assert.rejects(behind.write(entry('b', 'third')), /no space left/);
       assert.deepEqual([...behind.of('things').keys()], ['a']);
@@ -184,6 +194,21 @@ describe('writes behind a journal', () => {
       assert.equal(behind.of('things').size, 0);
     });
 
+    it('are all tried again, those too that failed beside the first', async function () {
+      this.timeout(20_000);
+      await Promise.all(['a', 'b', 'c'].map(key => behind.write(entry(key, 'value'))));
+      await behind.settled();
+      assert.deepEqual([...behind.of('things').keys()], ['a', 'b', 'c']);
+      isFull = false;
+      await behind.write(entry('d', 'value'));
+      await behind.settled();
+      assert.deepEqual(
+        taken.map(([key]) => key),
+        ['a', 'b', 'c', 'd'],
+      );
+      assert.equal(statSync(journalPath()).size, 'berth journal 1 id\n'.length);
+    });
+
     it('are tried again by themselves', async function () {
       this.timeout(20_000);
       await behind.write(entry('a', 'first'));
@@ -191,6 +216,60 @@ describe('writes behind a journal', () => {
       isFull = false;
       while (taken.length === 0) await new Promise(resolve => setTimeout(resolve, 20));
       assert.deepEqual(taken, [['a', 'first']]);
+    });
+  });
+
+  describe('by a daemon that ends', () => {
+    it('are refused once it has closed the journal, whose descriptor is somebody else’s by then', async () => {
+      const { journal } = Journal.open(journalPath(), 'id', silentLogger);
+      const behind = new WriteBehind(journal, () => Promise.resolve(), silentLogger);
+      await behind.write(entry('a', 'first'));
+      await behind.close();
+      await assert.rejects(behind.write(entry('b', 'second')), {
+        kind: 'unavailable',
+        message: /the daemon is ending/,
+      });
+    });
+  });
+
+  describe('where the journal has no room', () => {
+    let small: string;
+    beforeEach(() => {
+      small = join(dir, 'small');
+      mkdirSync(small);
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'none', small]);
+    });
+    afterEach(() => execFileSync('umount', [small]));
+
+    it('go to the store itself, which has room; the journal stays whole', async () => {
+      const path = join(small, 'journal');
+      const { journal } = Journal.open(path, 'id', silentLogger);
+      const taken: string[] = [];
+      const commit = async ({ key }: JournalEntry) => {
+        await Promise.resolve();
+        taken.push(key);
+      };
+      const behind = new WriteBehind(journal, commit, silentLogger);
+      const large = { ...entry('large'), value: Buffer.alloc(100_000) };
+      await behind.write(large);
+      await behind.write(entry('small', 'x'));
+      await behind.settled();
+      await behind.close();
+      assert.deepEqual(taken, ['large', 'small']);
+      assert.deepEqual(readFileSync(path, 'utf8'), 'berth journal 1 id\n');
+    });
+
+    it('are refused while it holds something older that the store has not', async () => {
+      const { journal } = Journal.open(join(small, 'journal'), 'id', silentLogger);
+      const behind = new WriteBehind(journal, () => Promise.reject(new Error('no space left on device')), silentLogger);
+      const first = behind.write(entry('a', 'first'));
+      const large = { ...entry('a'), value: Buffer.alloc(100_000) };
+      await assert.rejects(behind.write(large), /write to the journal .*: .*; free some space on its file system/);
+      await first;
+      await behind.close();
+      const { journal: again, entries } = Journal.open(join(small, 'journal'), 'id', silentLogger);
+      again.close();
+      assert.deepEqual(entries, [entry('a', 'first')]);
     });
   });
 });
