@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { KeyedLock } from '../../base/keyed-lock';
 import { addressBytes, addressText, familyOf, subnetText, type Family, type Subnet } from '../addresses';
 import { be16Bytes, type Request } from '../netlink/message';
@@ -83,8 +84,11 @@ export class BridgeTable {
   constructor(
     private readonly netlink: Netlink,
     private readonly bridge: string,
+    /** Whose table it is: one daemon of a host never writes another one's. */
+    owner: string,
   ) {
-    this.table = { family: 'inet', name: `berth_${bridge}` };
+    const mark = createHash('sha256').update(owner).digest('hex').slice(0, 6);
+    this.table = { family: 'inet', name: `berth_${bridge}_${mark}` };
   }
 
   /** True when the rules are for this content; whether they are still there only the kernel knows. */
