@@ -95,6 +95,18 @@ describe("the network of pods, by berth's own bridge", function () {
       return (found?.elem ?? []).map(element => ({ set: found?.name ?? '', text: JSON.stringify(element) }));
     });
   };
+  /** While `work` runs, a place sends what is for 127.0.0.1 to the host, from its own address. */
+  const withHostAsLoopback = async (place: Place, gateway: string, own: string, work: () => Promise<void>) => {
+    runIn(place, 'sysctl', '-qw', 'net.ipv4.conf.eth0.route_localnet=1');
+    runIn(place, 'ip', 'addr', 'del', '127.0.0.1/8', 'dev', 'lo');
+    runIn(place, 'ip', 'route', 'add', '127.0.0.1', 'via', gateway, 'dev', 'eth0', 'src', own);
+    try {
+      await work();
+    } finally {
+      runIn(place, 'ip', 'route', 'del', '127.0.0.1');
+      runIn(place, 'ip', 'addr', 'add', '127.0.0.1/8', 'dev', 'lo');
+    }
+  };
   /** Interfaces go with their namespace, a moment after the answer. */
   const assertNothingLeft = async () => {
     await node.removeAll();
@@ -170,6 +182,10 @@ describe("the network of pods, by berth's own bridge", function () {
     await serve(open, 'tcp', 80, 'open');
     assert.match(await ask(host, 'tcp', '127.0.0.1', 8080), /^local /);
     assert.equal(await ask(world.place, 'tcp', '192.0.2.1', 8080), 'open 192.0.2.2');
+    // As a hostile neighbour would.
+    await withHostAsLoopback(world.place, '192.0.2.1', '192.0.2.2', async () =>
+      assert.match(await ask(world.place, 'tcp', '127.0.0.1', 8080, { withinMs: 2000 }), /^FAILED/),
+    );
   });
 
   it('publishes ports of SCTP by the same tables', async () => {
@@ -197,10 +213,9 @@ describe("the network of pods, by berth's own bridge", function () {
     servers.push(await Server.start(host, 'udp', '127.0.0.1', 7000, 'secret'));
     assert.match(runIn(host, 'sysctl', '-n', 'net.ipv4.conf.berth0.route_localnet'), /^1/);
     // As a hostile pod would: 127.0.0.1 by way of its gateway.
-    runIn(pinOf(pod), 'sysctl', '-qw', 'net.ipv4.conf.eth0.route_localnet=1');
-    runIn(pinOf(pod), 'ip', 'addr', 'del', '127.0.0.1/8', 'dev', 'lo');
-    runIn(pinOf(pod), 'ip', 'route', 'add', '127.0.0.1', 'via', '10.88.0.1', 'dev', 'eth0', 'src', await ipOf(pod));
-    assert.match(await ask(pinOf(pod), 'udp', '127.0.0.1', 7000, { withinMs: 2000 }), /^FAILED/);
+    await withHostAsLoopback(pinOf(pod), '10.88.0.1', await ipOf(pod), async () =>
+      assert.match(await ask(pinOf(pod), 'udp', '127.0.0.1', 7000, { withinMs: 2000 }), /^FAILED/),
+    );
   });
 
   it('refuses a host port that another pod has, and says which', async () => {
