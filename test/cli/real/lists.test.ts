@@ -147,7 +147,7 @@ describe('lists, views and prunes, with a real daemon', function () {
     const df = await daemon.ok('system', 'df');
     assert.match(df, /^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +1 +1 .*\nContainers +3 +1 .*\nVolumes +1 +1 /);
     assert.match(await daemon.ok('system', 'df', '-v'), /web[^]*shared/);
-    for (const what of ['container', 'volume', 'system']) {
+    for (const what of ['container', 'image', 'volume', 'system']) {
       const asked = await daemon.berth(what, 'prune');
       assert.equal(asked.code, 1);
       assert.match(asked.stderr, /nobody can be asked whether to go on: stdin is not a terminal; say it with -f/);
