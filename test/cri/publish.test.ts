@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { berth, type Ended } from '../cli/berth';
 import { busyboxImage } from '../support/image-builder';
@@ -71,6 +72,23 @@ describe('published ports of berth run', function () {
     const [one, two] = [await ports('one'), await ports('two')];
     assert.deepEqual(
       [...one, ...two].map(line => line.replace(/\d+$/, 'N')),
+  it('are the container’s again after a reboot, also when the first try to bring its pod back went wrong', async () => {
+    await ok('run', '-d', '--name', 'web', '-p', '8080:80', node.box, 'sh', '-c', serving.replace('mkdir', 'mkdir -p'));
+    await ok('stop', '-t', '0', 'web');
+    const [pod] = JSON.parse(await ok('inspectp', 'berth/web')) as { id: string }[];
+    const pin = join(node.daemon.state, 'sandboxes', pod?.id ?? '', 'ns/net');
+    node.client.close();
+    await node.daemon.kill();
+    execFileSync('nsenter', [`--mount=/proc/${host.pid}/ns/mnt`, 'umount', pin]);
+    await node.daemon.run([], { BERTH_CRASH_AT: 'bridge.plugged' });
+    assert.notEqual((await cli('start', 'web')).code, 0);
+    assert.equal(await node.daemon.ended(), 'SIGKILL');
+    await node.daemon.run();
+    await node.reconnect();
+    await ok('start', 'web');
+    assert.equal(fetched(8080), 'hello\n');
+  });
+
       ['53/udp -> 0.0.0.0:N', '80/tcp -> 0.0.0.0:N', '53/udp -> 0.0.0.0:N', '80/tcp -> 0.0.0.0:N'],
     );
     assert.equal(new Set([...one, ...two].map(line => /\d+$/.exec(line)?.[0])).size, 4);
