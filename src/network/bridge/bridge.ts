@@ -133,7 +133,9 @@ export class Bridges {
       const alias = `${this.aliasOf(bridge)} ${port.podId}`;
       await this.netlink.route([
         addPair({ name, master, mtu, peer: { name: port.ifname, mac, namespaceFd } }),
-        changeLink(name, { isUp: true, alias, hairpin, withoutLinkLocal: true }),
+        // By itself: a kernel that was started with ipv6.disable=1 refuses the whole message.
+        changeLink(name, { withoutLinkLocal: true }, ['EAFNOSUPPORT']),
+        changeLink(name, { isUp: true, alias, hairpin }),
         // Only for who needs it: the host's own connections to published ports come from 127.0.0.1.
         ...(portMappings.length > 0 ? [changeLink(bridge, { routeLocalnet: true })] : []),
       ]);
