@@ -419,8 +419,10 @@ describe("the network of pods, by berth's own bridge", function () {
   it('leaves pods that were there their addresses and ports over a restart, and gives no address twice', async () => {
     const pod = await node.pod({ portMappings: [tcp(8080, 80)] });
     await serve(pod, 'tcp', 80, 'pod');
+    runIn(host, 'sysctl', '-qw', 'net.ipv6.conf.berth0.accept_ra=1');
     await node.restart();
     assert.notEqual(await ipOf(await node.pod()), await ipOf(pod));
+    assert.match(runIn(host, 'sysctl', '-n', 'net.ipv6.conf.berth0.accept_ra'), /^0/);
     await assert.rejects(node.pod({ portMappings: [tcp(8080, 80)] }), /host port 8080\/tcp is in use/);
     assert.equal(await ask(world.place, 'tcp', '192.0.2.1', 8080), 'pod 192.0.2.2');
   });
