@@ -516,7 +516,9 @@ describe("the network of pods, by berth's own bridge", function () {
     await configure('embedded = "people"'); // the default
     try {
       const { status } = await node.client.call('Status', {});
-      assert.equal(status.conditions.find(({ type }) => type === 'NetworkReady')?.status, false);
+      const ready = status.conditions.find(({ type }) => type === 'NetworkReady');
+      assert.equal(ready?.status, false);
+      assert.match(ready.message, /holds no network configuration; .* network\.embedded = "all"\)$/);
       assert.equal(await ipOf(await node.pod()), '');
     } finally {
       await node.removeAll();
