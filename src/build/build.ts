@@ -5,6 +5,7 @@ import type { Chunks } from '../image/incoming';
 import type { OnProgress } from '../image/images';
 import { describePlatform } from '../image/platform';
 import type { BuiltLayer, Workshop } from '../image/workshop';
+import type { Inputs } from './cache';
 import { documentOf, emptyDocument, type ImageDocument } from './document';
 import { DockerfileError } from './dockerfile/error';
 import { parseDockerfile, parseTrigger, type Command, type Dockerfile } from './dockerfile/parse';
@@ -261,7 +262,8 @@ class Build {
         this.context ? this.context() : Promise.reject(new BerthError('internal', 'there is no context')),
       sourceOf: name => this.sourceOf(command, name),
       output: (stream, data) => step.output(stream, data),
-      cached: async (inputs, make) => {
+      cached: async (named, make) => {
+        const inputs = this.withEpoch(named);
         const id = stepName(state.name, command);
         const found = this.usesCache(state)
           ? await this.parts.cache.find(this.workshop, id, inputs)
@@ -279,6 +281,12 @@ class Build {
       step.failed();
       throw this.explained(error, command);
     }
+  }
+
+  /** No file of a layer is younger than the epoch. */
+  private withEpoch(inputs: Inputs): Inputs {
+    const { epochSeconds } = this.options;
+    return epochSeconds === undefined ? inputs : { ...inputs, SOURCE_DATE_EPOCH: String(epochSeconds) };
   }
 
   private usesCache({ name }: StageState): boolean {
