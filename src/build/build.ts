@@ -147,15 +147,11 @@ class Build {
         await this.workshop.fileSystem(this.ctx, layers, epochSeconds, output.send);
         return {};
       case 'image':
-        return { image: await this.workshop.finish(this.ctx, document, layers, tags) };
+        return builtOf(await this.workshop.finish(this.ctx, document, layers, tags));
       case 'archive': {
-        const image = await this.workshop.finish(this.ctx, document, layers, []);
-        try {
-          await images.saveBuilt(this.ctx, image.id, tags, output.send, event => this.reporter.pull(event));
-        } finally {
-          if ((images.find(image.id)?.tags.length ?? 0) === 0) await images.remove(image.id);
-        }
-        return { image };
+        const image = await this.workshop.finish(this.ctx, document, layers, undefined);
+        await images.saveBuilt(this.ctx, image, tags, output.send, event => this.reporter.pull(event));
+        return builtOf(image);
       }
     }
   }
@@ -327,4 +323,8 @@ class Build {
       `platform ${asked}: this node builds for ${describePlatform(own)} alone`,
     );
   }
+}
+
+function builtOf({ id, digest }: { readonly id: Digest; readonly digest: Digest }): Built {
+  return { image: { id, manifestDigest: digest } };
 }

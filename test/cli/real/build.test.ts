@@ -148,13 +148,28 @@ describe('berth build, with a real daemon', function () {
       busybox: readFileSync('/bin/busybox'),
       Dockerfile: 'FROM scratch\nCOPY --chmod=755 busybox /bin/cat\nCOPY <<E /new\nnew\nE\n',
     });
-    const { code, stderr } = await build('-t', 'archived:1', '-o', `type=oci,dest=${daemon.path('image.tar')}`);
+    const archive = daemon.path('image.tar');
+    const archived = ['-t', 'archived:1', '-o', `type=oci,dest=${archive}`];
+    const { code, stderr } = await build(...archived);
     assert.equal(code, 0, stderr);
     assert.equal(await daemon.ok('images', '-q'), before);
-    assert.match(await daemon.ok('load', '-q', '-i', daemon.path('image.tar')), /^Loaded image: archived:1$/m);
+    assert.match(await daemon.ok('check'), /all is sound/);
+    assert.match(await daemon.ok('load', '-q', '-i', archive), /^Loaded image: archived:1$/m);
     assert.equal(await daemon.ok('run', '--rm', 'archived:1', 'cat', '/new'), 'new\n');
     await daemon.ok('rmi', 'archived:1');
     rmSync(out, { recursive: true });
+    // The same image, which somebody has without a name.
+    const unnamed = (await build('-q')).stdout.trim();
+    assert.equal((await build(...archived)).code, 0);
+    assert.equal(await daemon.ok('run', '--rm', unnamed, 'cat', '/new'), 'new\n');
+    await daemon.ok('rmi', unnamed);
+    // One that is not built leaves the archive of before.
+    const kept = readFileSync(archive);
+    write({ Dockerfile: 'FROM scratch\nCOPY none /\n' });
+    assert.equal((await build(...archived)).code, 1);
+    assert.ok(kept.equals(readFileSync(archive)));
+    const nowhere = await build('-o', 'type=oci,dest=/none/image.tar');
+    assert.match(nowhere.stderr, /^berth: write \/none\/image\.tar: /, 'before anything is built');
   });
 
   it('makes an image of what a container has changed', async () => {
