@@ -17,6 +17,10 @@ const inGuest = 'test/vm/';
 const tallyFile = join(repoRoot, 'build/test-tally');
 /** A run that has printed its tally and does not end has left something open. */
 const graceMs = 10_000;
+/** Of a failure, once more beside the tally: what failed and the first lines of why. */
+const REPEATED_LINES = 6;
+/** What failed in all of the runs. Who reads only the end of a long output has to see it. */
+const failures: string[][] = [];
 
 interface Outcome {
   code: number;
@@ -32,6 +36,8 @@ async function main(): Promise<void> {
     guest: await guestTests(),
   };
   console.log();
+  for (const failure of failures.filter(lines => lines[0]?.startsWith('✗')))
+    console.log(failure.slice(0, REPEATED_LINES).join('\n'));
   for (const [name, tally] of Object.entries(tallies)) {
     if (tally.passed + tally.failed + tally.skipped > 0) console.log(`${name}: ${formatTally(tally)}`);
   }
@@ -94,7 +100,11 @@ async function run(command: string, args: string[], endsWithTally = true): Promi
   let timer: NodeJS.Timeout | undefined;
   createInterface({ input: child.stdout }).on('line', line => {
     const parsed = parseTally(line);
-    if (parsed === undefined) return console.log(line);
+    if (parsed === undefined) {
+      noteFailure(line);
+      return console.log(line);
+    }
+    failures.push([]);
     tally = sum([tally ?? { passed: 0, failed: 0, skipped: 0 }, parsed]);
     clearTimeout(timer);
     if (!endsWithTally) return;
@@ -111,6 +121,12 @@ async function run(command: string, args: string[], endsWithTally = true): Promi
   });
   clearTimeout(timer);
   return { code, tally };
+}
+
+/** Takes the reporter's blocks, the last thing that it says: a line that begins with ✗, then what is indented below. */
+function noteFailure(line: string): void {
+  if (line.startsWith('✗')) failures.push([line]);
+  else if (line.startsWith('    ')) failures.at(-1)?.push(line);
 }
 
 void main();
