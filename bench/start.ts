@@ -210,7 +210,7 @@ async function reportLag(scratch: Scratch, berth: Daemon, image: string, file: s
 async function lagOf({ pid }: Daemon, file: string): Promise<Lag> {
   rmSync(file, { force: true });
   process.kill(pid, 'SIGUSR2');
-  for (const until = Date.now() + LAG_WITHIN_MS; Date.now() < until; ) {
+  for (const until = Date.now() + LAG_WITHIN_MS; Date.now() < until;) {
     const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
     if (text.endsWith('}')) return JSON.parse(text) as Lag;
     await sleep(2);
