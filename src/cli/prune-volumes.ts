@@ -10,19 +10,24 @@ export function define(command: Command, daemon: () => Daemon): void {
   command
     .usage('[OPTIONS]')
     .option('-f, --force', 'do not ask', false)
-    .option('-a, --all', 'changes nothing: all have names', false)
+    .option('-a, --all', 'also those that somebody gave a name', false)
     .addHelpText('after', '\nExample: berth volume prune -f')
-    .action(async ({ force }: { force: boolean }) => {
-      await confirm(force, 'This removes all volumes that no container has.');
-      await print(`Total reclaimed space: ${humanSize(await pruneVolumes(daemon()))}\n`);
+    .action(async ({ all, force }: { all: boolean; force: boolean }) => {
+      await confirm(force, `This removes all volumes that no container has${all ? '' : ' and nobody gave a name'}.`);
+      await print(`Total reclaimed space: ${humanSize(await pruneVolumes(daemon(), all))}\n`);
     });
 }
 
-/** Removes volumes that no container has, and prints which; the bytes that were freed. */
-export async function pruneVolumes(daemon: Daemon): Promise<bigint> {
+/**
+ * Removes volumes that no container has, and prints which; the bytes that were freed. A name says that the content is
+ * wanted, also while no container has it: those with names go only where `all` asks for it.
+ */
+export async function pruneVolumes(daemon: Daemon, all: boolean): Promise<bigint> {
   const { volumes } = await daemon.ask(ContainersService.listVolumes, { sizes: false });
+  const unused = volumes.filter(({ containers }) => containers.length === 0);
+  const some = unused.filter(({ anonymous }) => all || anonymous);
   let freed = 0n;
-  for (const { name } of volumes.filter(({ containers }) => containers.length === 0)) {
+  for (const { name } of some) {
     try {
       const { freedBytes } = await daemon.ask(ContainersService.removeVolume, { name });
       freed += freedBytes;
@@ -31,5 +36,8 @@ export async function pruneVolumes(daemon: Daemon): Promise<bigint> {
       complain(error); // a container has it by now
     }
   }
+  const kept = unused.length - some.length;
+  if (kept > 0)
+    await print(`Unused volumes with names that are kept: ${kept}; berth volume prune -a removes them, too\n`);
   return freed;
 }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BerthError, isAbsent } from '../base/errors';
+import { randomHexId } from '../base/ids';
 import { KeyedLock } from '../base/keyed-lock';
 
 /** A directory of the node that containers share by its name, and that outlives them. */
@@ -11,6 +12,15 @@ export interface Volume {
   path: string;
   createdAtNs: bigint;
   labels: Readonly<Record<string, string>>;
+  /** Nobody gave it its name. */
+  isAnonymous: boolean;
+}
+
+/** `volume.json`. */
+interface VolumeFile {
+  createdAtNs: string;
+  labels: Record<string, string>;
+  isAnonymous?: true;
 }
 
 /** As docker has it. */
@@ -27,16 +37,21 @@ export class Volumes {
   constructor(private readonly dir: string) {}
 
   /** The volume, which is made when it is not there. */
-  async provide(name: string, labels: Readonly<Record<string, string>> = {}): Promise<Volume> {
+  async provide(name: string, labels: Record<string, string> = {}): Promise<Volume> {
     assertName(name);
-    return this.locks.run(name, async () => (await this.find(name)) ?? this.make(name, labels));
+    return this.locks.run(name, async () => (await this.find(name)) ?? this.make(name, { labels }));
+  }
+
+  /** A new volume with a name that is made up. */
+  async provideAnonymous(labels: Record<string, string>): Promise<Volume> {
+    return this.make(randomHexId(), { labels, isAnonymous: true });
   }
 
   async find(name: string): Promise<Volume | undefined> {
     try {
       const text = await readFile(join(this.dir, name, 'volume.json'), 'utf8');
-      const { createdAtNs, labels } = JSON.parse(text) as { createdAtNs: string; labels: Record<string, string> };
-      return { name, path: this.pathOf(name), createdAtNs: BigInt(createdAtNs), labels };
+      const { createdAtNs, labels, isAnonymous = false } = JSON.parse(text) as VolumeFile;
+      return { name, path: this.pathOf(name), createdAtNs: BigInt(createdAtNs), labels, isAnonymous };
     } catch (error) {
       if (isAbsent(error)) return undefined;
       throw error;
@@ -83,14 +98,18 @@ export class Volumes {
     return this.nameOf(path) !== undefined && (await readdir(path)).length === 0;
   }
 
-  private async make(name: string, labels: Readonly<Record<string, string>>): Promise<Volume> {
+  private async make(
+    name: string,
+    { labels, isAnonymous }: Pick<VolumeFile, 'labels' | 'isAnonymous'>,
+  ): Promise<Volume> {
     const createdAtNs = BigInt(Date.now()) * 1_000_000n;
     const fresh = join(this.dir, `.new-${randomUUID()}`);
     await mkdir(join(fresh, 'data'), { recursive: true, mode: 0o755 });
-    await writeFile(join(fresh, 'volume.json'), JSON.stringify({ createdAtNs: String(createdAtNs), labels }));
+    const file: VolumeFile = { createdAtNs: String(createdAtNs), labels, ...(isAnonymous ? { isAnonymous } : {}) };
+    await writeFile(join(fresh, 'volume.json'), JSON.stringify(file));
     // Whole or not at all: a name that is there has both.
     await rename(fresh, join(this.dir, name));
-    return { name, path: this.pathOf(name), createdAtNs, labels };
+    return { name, path: this.pathOf(name), createdAtNs, labels, isAnonymous: isAnonymous ?? false };
   }
 
   private pathOf(name: string): string {

@@ -1,5 +1,4 @@
 import { BerthError } from '../base/errors';
-import { randomHexId } from '../base/ids';
 import type { Containers } from '../container/containers';
 import type { Volume } from '../container/volumes';
 import type { ContainersServer, Volume as BerthVolume } from '../cri/generated/berth/v1/containers';
@@ -14,7 +13,7 @@ export function volumeRpcs({ log, containers }: BerthParts) {
   const { volumes } = containers;
   return {
     createVolume: unary(log, 'CreateVolume', async ({ name, labels }) =>
-      berthVolume(containers, await volumes.provide(name || randomHexId(), labels)),
+      berthVolume(containers, await (name === '' ? volumes.provideAnonymous(labels) : volumes.provide(name, labels))),
     ),
     listVolumes: unary(log, 'ListVolumes', async ({ sizes }) => {
       const all = await volumes.list();
@@ -31,9 +30,9 @@ export function volumeRpcs({ log, containers }: BerthParts) {
 }
 
 function berthVolume(containers: Containers, volume: Volume, sizeBytes = SIZE_UNKNOWN): BerthVolume {
-  const { name, path, createdAtNs, labels } = volume;
+  const { name, path, createdAtNs, labels, isAnonymous } = volume;
   const users = usersOf(containers, path).map(({ record }) => record.id);
-  return { name, path, createdAtNs, labels: { ...labels }, containers: users, sizeBytes };
+  return { name, path, createdAtNs, labels: { ...labels }, containers: users, sizeBytes, anonymous: isAnonymous };
 }
 
 function usersOf(containers: Containers, path: string) {

@@ -167,7 +167,7 @@ describe('berth build, with a real daemon', function () {
     const dockerfile = `FROM ${base}\nRUN echo kept > /kept\n`;
     await built(dockerfile);
     await daemon.ok('rmi', 'image');
-    await daemon.ok('image', 'prune');
+    await daemon.ok('image', 'prune', '-f');
     assert.equal(cachedSteps(await built(dockerfile)), 1);
     await daemon.ok('rmi', 'image');
     assert.match(await daemon.ok('builder', 'prune'), /^Forgotten results: [1-9]/);

@@ -120,8 +120,26 @@ describe('lists, views and prunes, with a real daemon', function () {
     assert.match((await daemon.berth('volume', 'rm', 'mine')).stderr, /no volume is called "mine"/);
     assert.equal(await daemon.ok('volume', 'rm', '-f', 'mine'), 'mine\n');
     await daemon.ok('volume', 'create', 'left');
-    assert.match(await daemon.ok('volume', 'prune', '-f'), /^Deleted volume: left$/m);
+    assert.match(await daemon.ok('volume', 'prune', '-f', '-a'), /^Deleted volume: left$/m);
     assert.equal(await daemon.ok('volume', 'ls', '-q'), '');
+  });
+
+  it('prunes keep volumes that somebody gave a name, unless they are told to take all', async () => {
+    await daemon.ok('volume', 'create', 'named');
+    const first = (await daemon.ok('volume', 'create')).trim();
+    const kept = /^Unused volumes with names that are kept: 1; berth volume prune -a removes them, too$/m;
+    const volumes = await daemon.ok('volume', 'prune', '-f');
+    assert.match(volumes, new RegExp(`^Deleted volume: ${first}$`, 'm'));
+    assert.match(volumes, kept);
+    const second = (await daemon.ok('volume', 'create')).trim();
+    const system = await daemon.ok('system', 'prune', '-f', '--volumes');
+    assert.match(system, new RegExp(`^Deleted volume: ${second}$`, 'm'));
+    assert.match(system, kept);
+    assert.equal(await daemon.ok('volume', 'ls', '-q'), 'named\n');
+    const filtered = await daemon.berth('system', 'prune', '-f', '--volumes', '--filter', 'until=1h');
+    assert.equal(filtered.code, 1);
+    assert.match(filtered.stderr, /--filter does not choose among volumes, and excludes --volumes/);
+    assert.match(await daemon.ok('volume', 'prune', '-f', '-a'), /^Deleted volume: named$/m);
   });
 
   it('system df counts, and prunes remove what nobody uses and nothing else', async () => {
@@ -129,9 +147,11 @@ describe('lists, views and prunes, with a real daemon', function () {
     const df = await daemon.ok('system', 'df');
     assert.match(df, /^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +1 +1 .*\nContainers +3 +1 .*\nVolumes +1 +1 /);
     assert.match(await daemon.ok('system', 'df', '-v'), /web[^]*shared/);
-    const asked = await daemon.berth('container', 'prune');
-    assert.equal(asked.code, 1);
-    assert.match(asked.stderr, /nobody can be asked whether to go on: stdin is not a terminal; say it with -f/);
+    for (const what of ['container', 'image', 'volume', 'system']) {
+      const asked = await daemon.berth(what, 'prune');
+      assert.equal(asked.code, 1);
+      assert.match(asked.stderr, /nobody can be asked whether to go on: stdin is not a terminal; say it with -f/);
+    }
     assert.match(
       await daemon.ok('container', 'prune', '-f', '--filter', 'label=tier=back'),
       /^Deleted container: .*\nTotal reclaimed/,
@@ -142,7 +162,7 @@ describe('lists, views and prunes, with a real daemon', function () {
     assert.deepEqual(await names('-a'), ['web']);
     assert.match(await daemon.ok('images', '-q'), /./);
     await daemon.ok('rm', '-f', 'web');
-    assert.match(await daemon.ok('system', 'prune', '-f', '--volumes'), /^Deleted volume: shared$/m);
+    assert.match(await daemon.ok('volume', 'prune', '-f', '-a'), /^Deleted volume: shared$/m);
   });
 
   it('info, pods and inspectp tell of the node and of pods', async () => {
