@@ -5,12 +5,14 @@ import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import type { Content } from './content/content';
 import { chainIdOf, digestOf, parseDigest, type Digest } from './digest';
-import { mediaTypes, parseImageConfig, parseManifest, type Descriptor } from './documents';
+import { mediaTypes, parseImageConfig, type Descriptor } from './documents';
 import { writeManifest } from './archive';
 import { downloadFile } from './download';
 import { spool, type Chunks } from './incoming';
+import { manifestOf } from './manifest-of';
 import type { Platform } from './platform';
 import type { FetchedImage } from './pull';
+import type { ImageRecord } from './record';
 import type { Transport } from './registry/transport';
 import { layerKey, type Layer, type Layers } from './snapshot/layers';
 import { unpackArchive } from './unpack/archive';
@@ -84,13 +86,10 @@ export class Workshop {
   }
 
   /** What an image is made of. Its layers must be sound: see `Images.ready`. */
-  async base(id: Digest, content: readonly { readonly digest: Digest }[]): Promise<BaseImage> {
-    const config = await this.parts.content.read(id);
-    for (const { digest } of content) {
-      const bytes = digest === id || !config ? undefined : await this.parts.content.read(digest);
-      if (!bytes || bytes[0] !== 0x7b || !bytes.includes(id)) continue;
-      const manifest = parseManifest(bytes, undefined, `the manifest ${digest}`, { allowForeignLayers: true });
-      if (manifest.kind !== 'manifest' || !config) continue;
+  async base(id: Digest, content: ImageRecord['content']): Promise<BaseImage> {
+    const found = await manifestOf(this.parts.content, id, content);
+    if (found) {
+      const { manifest, config } = found;
       const { diffIds } = parseImageConfig(config, manifest.layers.length, this.parts.platform, `the config ${id}`);
       const layers = manifest.layers.map((descriptor, i) => ({ descriptor, layer: this.layerOf(id, diffIds, i) }));
       for (const { layer, descriptor } of layers) this.keep(layer.key, descriptor.digest);

@@ -147,13 +147,12 @@ export class DefaultNetwork {
     return { bridge, range: await this.choose(taken), mtu };
   }
 
-  /** Its own, or the first that nobody has. */
+  /** Its own, whatever number that has, or the first that nobody has. */
   private chooseBridge(links: readonly Link[]): string {
-    for (let number = 0; ; number++) {
-      const name = bridgeName(number);
-      const link = links.find(one => one.name === name);
-      if (!link || link.alias === bridgeAlias(this.owner, name)) return name;
-    }
+    const own = links.find(({ name, alias }) => /^berth\d+$/.test(name) && alias === bridgeAlias(this.owner, name));
+    if (own) return own.name;
+    const names = new Set(links.map(({ name }) => name));
+    for (let number = 0; ; number++) if (!names.has(bridgeName(number))) return bridgeName(number);
   }
 
   /** The one of last time, if it is free still: a host may have been moved to another network. */

@@ -69,6 +69,21 @@ export class Bridges {
     await this.limit(config, name);
   }
 
+  /** The bridge with its addresses, made or completed where it was not yet by this daemon; its index. Refuses another one's. */
+  async ensure(config: BridgeConfig): Promise<number> {
+    const { bridge } = config;
+    const key = JSON.stringify([config.mtu, config.isGateway, gatewaysOf(config)]);
+    const known = this.ready.get(bridge);
+    if (known?.key === key) return known.index;
+    return this.locks.run(bridge, async () => {
+      const done = this.ready.get(bridge);
+      if (done?.key === key) return done.index;
+      const index = await this.setUp(config);
+      this.ready.set(bridge, { key, index });
+      return index;
+    });
+  }
+
   /**
    * Disconnects a pod at once. Its interfaces go with its namespace, which nobody waits for: removing one takes the
    * kernel 20 ms. One that is still there later, since somebody holds the namespace, is removed then.
@@ -80,8 +95,8 @@ export class Bridges {
     this.lingering.add(name);
   }
 
-  /** Removes what pods that are gone have left at any bridge. */
-  async collect(isThere: (podId: string) => boolean): Promise<void> {
+  /** Removes what pods that are gone have left at any bridge; the bridges of this daemon's that are there. */
+  async collect(isThere: (podId: string) => boolean): Promise<string[]> {
     const links = linksIn(await this.netlink.route([getLink()]));
     const left = links.filter(({ alias }) => {
       const podId = this.podIn(alias);
@@ -89,6 +104,7 @@ export class Bridges {
     });
     for (const { name } of left) this.log.warn('removing the network interface of a pod that is gone', { link: name });
     await this.netlink.route(left.map(({ name }) => deleteLink(name)));
+    return links.filter(({ name, alias }) => alias === this.aliasOf(name)).map(({ name }) => name);
   }
 
   /** Removes bridges that have no pods any more. One that a person had made before stays. */
@@ -155,21 +171,6 @@ export class Bridges {
     const link = await this.find(name);
     if (!link) throw new BerthError('internal', `network interface ${name} went as it was made`);
     await this.netlink.route([limitRate(link.index, ingressRate, burstBytes(ingressRate, ingressBurst))]);
-  }
-
-  /** The bridge with its addresses, made or completed where it was not yet by this daemon; its index. */
-  private async ensure(config: BridgeConfig): Promise<number> {
-    const { bridge } = config;
-    const key = JSON.stringify([config.mtu, config.isGateway, gatewaysOf(config)]);
-    const known = this.ready.get(bridge);
-    if (known?.key === key) return known.index;
-    return this.locks.run(bridge, async () => {
-      const done = this.ready.get(bridge);
-      if (done?.key === key) return done.index;
-      const index = await this.setUp(config);
-      this.ready.set(bridge, { key, index });
-      return index;
-    });
   }
 
   private async setUp(config: BridgeConfig): Promise<number> {
