@@ -73,7 +73,11 @@ export class Workshop {
     private readonly parts: WorkshopParts,
     readonly dir: string,
     private readonly pin: (name: string) => void,
-    private readonly name: (tags: readonly string[], image: FetchedImage, others: readonly Layer[]) => Promise<void>,
+    private readonly record: (
+      tags: readonly string[] | undefined,
+      image: FetchedImage,
+      others: readonly Layer[],
+    ) => Promise<void>,
   ) {}
 
   get platform(): Platform {
@@ -249,13 +253,16 @@ export class Workshop {
     await unpackArchive({ path, sizeBytes }, dir, what, ctx.signal);
   }
 
-  /** Makes an image of a config and layers, on disk when it resolves, and gives it the tags, which are in full. */
+  /**
+   * Makes an image of a config and layers, on disk when it resolves, and gives it the tags, which are in full. Without
+   * `tags` it is no image of the store: it goes with the workshop, and its layers stay as the cache needs them.
+   */
   async finish(
     ctx: Context,
     document: object,
     layers: readonly BuiltLayer[],
-    tags: readonly string[],
-  ): Promise<{ id: Digest; manifestDigest: Digest }> {
+    tags: readonly string[] | undefined,
+  ): Promise<FetchedImage> {
     const config = Buffer.from(JSON.stringify(document));
     const { digest, documents } = writeManifest(
       config,
@@ -285,8 +292,8 @@ export class Workshop {
         ...kept.flat().map(({ digest: blob, sizeBytes }) => ({ digest: blob, sizeBytes })),
       ],
     };
-    await this.name(tags, image, [...this.made]);
-    return { id, manifestDigest: digest };
+    await this.record(tags, image, [...this.made]);
+    return image;
   }
 
   private keep(...names: string[]): void {
