@@ -2,7 +2,7 @@ import { BerthError, messageOf } from '../../base/errors';
 import { crashPoint } from '../../base/crash-points';
 import type { Logger } from '../../base/log';
 import { together } from '../../base/rollback';
-import { subnetText, type Subnet } from '../addresses';
+import { familyOf, subnetText, type Subnet } from '../addresses';
 import type { Attachment, BuiltInPlugin, CniCommand } from '../cni/plugin';
 import type { CniResult } from '../cni/result';
 import { probeKind } from '../netlink/link';
@@ -96,23 +96,23 @@ export class BerthBridge implements BuiltInPlugin {
       isThere && table.hasRules(content()) ? table.publish(pod, content) : table.write(content),
       allowForwarding(this.netlink, bridge, this.options.log),
     ]);
-    await this.forget(config.portMappings);
+    await this.forget(pod);
   }
 
   private async remove({ containerId: podId }: Attachment): Promise<undefined> {
     this.prune();
     this.leaving.add(podId);
     const pod = this.options.pods().find(({ id }) => id === podId);
-    const mappings = pod?.config.portMappings ?? [];
+    const published = pod && publishedPod(pod.config.portMappings, pod.leases);
     await together([
       this.bridges.disconnect(podId).then(() => crashPoint('bridge.unplugged')),
-      pod && mappings.length > 0
+      pod && published && published.portMappings.length > 0
         ? this.table(pod.config.bridge)
-            .withdraw(publishedPod(mappings, pod.leases))
+            .withdraw(published)
             .then(() => crashPoint('bridge.withdrawn'))
         : Promise.resolve(),
     ]);
-    await this.forget(mappings);
+    if (published) await this.forget(published);
     return undefined;
   }
 
@@ -191,9 +191,9 @@ export class BerthBridge implements BuiltInPlugin {
   }
 
   /** Flows of UDP go where they went before, whatever the rules say now. */
-  private async forget(mappings: readonly PortMapping[]): Promise<void> {
-    const ports = mappings.filter(({ protocol }) => protocol === 'udp').map(({ hostPort }) => hostPort);
-    await forgetFlows(this.netlink, ports, this.options.log);
+  private async forget({ portMappings, addresses }: PublishedPod): Promise<void> {
+    const ports = portMappings.filter(({ protocol }) => protocol === 'udp').map(({ hostPort }) => hostPort);
+    await forgetFlows(this.netlink, ports, addresses.map(familyOf), this.options.log);
   }
 }
 
