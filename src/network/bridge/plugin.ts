@@ -11,7 +11,7 @@ import { chainIn, getChain, probe } from '../netlink/nftables';
 import { Bridges, linkName, macText } from './bridge';
 import { BERTH_BRIDGE, readBridgeConfig, type BridgeConfig, type PortMapping } from './config';
 import { forgetFlows } from './flows';
-import { allowForwarding } from './host-firewall';
+import { HostFirewall } from './host-firewall';
 import type { Lease } from './lease';
 import { BridgeTable, type PublishedPod, type TableContent } from './table';
 
@@ -38,6 +38,7 @@ export interface BerthBridgeOptions {
 export class BerthBridge implements BuiltInPlugin {
   private readonly netlink: Netlink;
   private readonly bridges: Bridges;
+  private readonly firewall: HostFirewall;
   private readonly tables = new Map<string, BridgeTable>();
   /** Pods whose ports have been withdrawn, and whose records do not say so yet. */
   private readonly leaving = new Set<string>();
@@ -46,6 +47,7 @@ export class BerthBridge implements BuiltInPlugin {
   constructor(private readonly options: BerthBridgeOptions) {
     this.netlink = new Netlink(options.netlink);
     this.bridges = new Bridges(this.netlink, options.owner, options.log);
+    this.firewall = new HostFirewall(this.netlink, options.owner, options.log);
   }
 
   async run(
@@ -94,7 +96,7 @@ export class BerthBridge implements BuiltInPlugin {
     const isThere = await this.isThere(table);
     await together([
       isThere && table.hasRules(content()) ? table.publish(pod, content) : table.write(content),
-      allowForwarding(this.netlink, bridge, this.options.log),
+      this.firewall.allow(bridge),
     ]);
     await this.forget(pod);
   }
@@ -143,23 +145,21 @@ export class BerthBridge implements BuiltInPlugin {
     const table = this.table(bridge);
     const isInUse = this.options.pods().some(({ config }) => config.bridge === bridge);
     if (!isInUse && !(await this.isThere(table))) return;
-    await together([
-      table.write(() => this.content(bridge)),
-      ...(isInUse ? [allowForwarding(this.netlink, bridge, this.options.log)] : []),
-    ]);
+    await together([table.write(() => this.content(bridge)), ...(isInUse ? [this.firewall.allow(bridge)] : [])]);
   }
 
   private async isThere({ table }: BridgeTable): Promise<boolean> {
     return chainIn(await this.netlink.netfilter([getChain(table, 'outbound')])) !== undefined;
   }
 
-  /** Takes bridges without pods away, with their tables. */
+  /** Takes bridges without pods away, with their tables and what the host's firewall has for them. */
   async close(): Promise<void> {
     const inUse = new Set(this.options.pods().map(({ config }) => config.bridge));
     const idle = [...this.tables].filter(([bridge]) => !inUse.has(bridge));
     try {
       for (const [, table] of idle) await table.remove();
       await this.bridges.remove(idle.map(([bridge]) => bridge));
+      for (const [bridge] of idle) await this.firewall.withdraw(bridge);
     } catch (error) {
       this.options.log.warn(`a bridge that no pod needs stays: ${messageOf(error)}`);
     }

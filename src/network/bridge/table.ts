@@ -88,8 +88,7 @@ export class BridgeTable {
     /** Whose table it is: one daemon of a host never writes another one's. */
     owner: string,
   ) {
-    const mark = createHash('sha256').update(owner).digest('hex').slice(0, 6);
-    this.table = { family: 'inet', name: `berth_${bridge}_${mark}` };
+    this.table = { family: 'inet', name: tableName(owner, bridge) };
   }
 
   /** True when the rules are for this content; whether they are still there only the kernel knows. */
@@ -179,6 +178,11 @@ export class BridgeTable {
       }),
     ];
   }
+}
+
+/** What a daemon's table for a bridge is called: rules have no owner but by such names. */
+export function tableName(owner: string, bridge: string): string {
+  return `berth_${bridge}_${createHash('sha256').update(owner).digest('hex').slice(0, 6)}`;
 }
 
 function keyOf(subnets: TableContent['subnets']): string {
