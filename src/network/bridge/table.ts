@@ -263,7 +263,11 @@ function hairpinLookup(family: Family, id: (set: SetName) => number): Buffer[] {
 
 function bySet(pods: readonly PublishedPod[]): [SetName, Element[]][] {
   const sets = new Map<SetName, Element[]>();
-  for (const [set, element] of pods.flatMap(elementsOf)) sets.set(set, [...(sets.get(set) ?? []), element]);
+  for (const [set, element] of pods.flatMap(elementsOf)) {
+    const elements = sets.get(set);
+    if (elements) elements.push(element);
+    else sets.set(set, [element]);
+  }
   return [...sets];
 }
 
