@@ -101,6 +101,7 @@ async function make(
 ): Promise<Container> {
   const ctx = Context.of(log, { steps });
   const options = optionsOf(request);
+  using _kept = containers.volumes.hold(request.mounts.map(({ volume }) => volume));
   try {
     const ids = freeIds(sandboxes, options.usernsMode);
     const sandbox = await undo.step(

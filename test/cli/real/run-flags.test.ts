@@ -193,6 +193,8 @@ describe('the flags of run, with a real daemon', function () {
       await said(['-v', 'sites:/data:ro'], 'cat /data/passwd; touch /data/x 2>&1 || true'),
       /more\ntouch: .*Read-only/,
     );
+    const both = await Promise.all([1, 2].map(() => said(['-v', 'both:/etc'], 'ls /etc/passwd')));
+    assert.deepEqual(both, ['/etc/passwd\n', '/etc/passwd\n']);
     await refused(/cannot be a volume's name/, '-v', 'x:/data');
   });
 });
