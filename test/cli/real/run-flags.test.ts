@@ -185,6 +185,7 @@ describe('the flags of run, with a real daemon', function () {
     );
     await refused(/--platform plan9\/mips: this node runs linux\//, '--platform', 'plan9/mips');
     await refused(/--rm and --restart always exclude each other/, '--restart', 'always');
+    await refused(/--stop-timeout "-1" is not a number of seconds/, '--stop-timeout', '-1');
   });
 
   it('volumes have what the image has, keep what was written, and are shared', async () => {
