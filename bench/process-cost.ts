@@ -18,7 +18,7 @@ export function watchCost(pid: number): () => Cost {
   let peakBytes = 0;
   const sample = () => (peakBytes = Math.max(peakBytes, residentBytes(pid)));
   sample();
-  const timer = setInterval(sample, sampleMs);
+  const timer = setInterval(sample, sampleMs).unref();
   return () => {
     clearInterval(timer);
     sample();

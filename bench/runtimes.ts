@@ -34,6 +34,8 @@ export interface Daemon {
 }
 
 const DEADLINE_MS = 30_000;
+/** Then a daemon that was asked to end is killed. */
+const END_WITHIN_MS = 20_000;
 /** What the kubelet and crictl take. */
 const CRI_MESSAGE_BYTES = 16 * 1024 * 1024;
 
@@ -113,7 +115,9 @@ async function daemon(
     images.close();
     const exited = child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined;
     child.kill(signal);
+    const late = setTimeout(() => child.kill('SIGKILL'), END_WITHIN_MS);
     await exited;
+    clearTimeout(late);
   };
   const stop = () => end('SIGTERM');
   try {

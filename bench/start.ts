@@ -12,6 +12,7 @@ import { call, containerConfig, peers, podConfig, pull, pushTask } from './pod';
 import { startBerth, type Daemon, type Runtime } from './runtimes';
 import { inScratch, roundsOr, type Scratch } from './scratch';
 
+const LAG_WITHIN_MS = 10_000;
 const PARALLEL = 8;
 const MANY = { pods: 100, atOnce: 4 };
 
@@ -209,11 +210,12 @@ async function reportLag(scratch: Scratch, berth: Daemon, image: string, file: s
 async function lagOf({ pid }: Daemon, file: string): Promise<Lag> {
   rmSync(file, { force: true });
   process.kill(pid, 'SIGUSR2');
-  for (;;) {
+  for (const until = Date.now() + LAG_WITHIN_MS; Date.now() < until;) {
     const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
     if (text.endsWith('}')) return JSON.parse(text) as Lag;
     await sleep(2);
   }
+  throw new Error(`the daemon ${pid} has not told its lag within ${LAG_WITHIN_MS / 1000} s`);
 }
 
 async function reportMany(scratch: Scratch, runtime: Runtime, image: string, pods: number): Promise<void> {

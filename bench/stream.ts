@@ -63,9 +63,12 @@ inScratch(async scratch => {
     });
     report(candidates, rounds, timings, cpu);
   } finally {
-    for (const runtime of new Set(candidates.map(candidate => candidate.runtime))) await removeAll(runtime);
-    for (const daemon of daemons) await daemon.stop();
-    await registry.stop();
+    try {
+      for (const runtime of new Set(candidates.map(candidate => candidate.runtime))) await removeAll(runtime);
+    } finally {
+      for (const daemon of daemons) await daemon.stop();
+      await registry.stop();
+    }
   }
 }).catch((error: unknown) => {
   console.error(error);
@@ -143,6 +146,7 @@ async function toLog(runtime: Runtime, pod: Pod, logs: string, image: string): P
   const path = join(logs, config.logPath);
   const containerId = await startContainer(runtime, pod, config);
   await endOf(path);
+  await call(runtime.runtime.stopContainer.bind(runtime.runtime), { containerId, timeout: 10n });
   await call(runtime.runtime.removeContainer.bind(runtime.runtime), { containerId });
   rmSync(path);
 }

@@ -113,7 +113,7 @@ static void announce(uint32_t type, uint64_t value)
 
 /* ---- stdio ---- */
 
-#define RELAY_WITHIN_MS 3000
+#define RELAY_WITHIN_MS 3000 /* after that it is its new parent that reaps it */
 
 /* Whether the daemon's descriptor is the relay's, and the command gets another. */
 static int is_carried(int mode, int i)
@@ -184,7 +184,7 @@ static void leave_stdio(void)
             close(stdio.command[i]);
 }
 
-/* The command has ended: so will the relay, once all is carried. */
+/* The command has ended: so will the relay, once all is carried. Whoever reads slowly has it for longer than this process. */
 static void end_relay(void)
 {
     char orphaned = RELAY_ORPHANED;
@@ -199,8 +199,6 @@ static void end_relay(void)
     struct pollfd relay = {.fd = stdio.relay_pidfd, .events = POLLIN};
     if (poll(&relay, 1, RELAY_WITHIN_MS) > 0)
         reap(stdio.relay_pidfd, &exit_code, &sig);
-    else /* somebody holds its pipe's lock: it ends when that one does */
-        sys_pidfd_send_signal(stdio.relay_pidfd, SIGKILL);
 }
 
 /* ---- the command ---- */

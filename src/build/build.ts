@@ -5,6 +5,7 @@ import type { Chunks } from '../image/incoming';
 import type { OnProgress } from '../image/images';
 import { describePlatform } from '../image/platform';
 import type { BuiltLayer, Workshop } from '../image/workshop';
+import type { Inputs } from './cache';
 import { documentOf, emptyDocument, type ImageDocument } from './document';
 import { DockerfileError } from './dockerfile/error';
 import { parseDockerfile, parseTrigger, type Command, type Dockerfile } from './dockerfile/parse';
@@ -146,15 +147,11 @@ class Build {
         await this.workshop.fileSystem(this.ctx, layers, epochSeconds, output.send);
         return {};
       case 'image':
-        return { image: await this.workshop.finish(this.ctx, document, layers, tags) };
+        return builtOf(await this.workshop.finish(this.ctx, document, layers, tags));
       case 'archive': {
-        const image = await this.workshop.finish(this.ctx, document, layers, []);
-        try {
-          await images.saveBuilt(this.ctx, image.id, tags, output.send, event => this.reporter.pull(event));
-        } finally {
-          if ((images.find(image.id)?.tags.length ?? 0) === 0) await images.remove(image.id);
-        }
-        return { image };
+        const image = await this.workshop.finish(this.ctx, document, layers, undefined);
+        await images.saveBuilt(this.ctx, image, tags, output.send, event => this.reporter.pull(event));
+        return builtOf(image);
       }
     }
   }
@@ -261,7 +258,8 @@ class Build {
         this.context ? this.context() : Promise.reject(new BerthError('internal', 'there is no context')),
       sourceOf: name => this.sourceOf(command, name),
       output: (stream, data) => step.output(stream, data),
-      cached: async (inputs, make) => {
+      cached: async (named, make) => {
+        const inputs = this.withEpoch(named);
         const id = stepName(state.name, command);
         const found = this.usesCache(state)
           ? await this.parts.cache.find(this.workshop, id, inputs)
@@ -279,6 +277,12 @@ class Build {
       step.failed();
       throw this.explained(error, command);
     }
+  }
+
+  /** No file of a layer is younger than the epoch. */
+  private withEpoch(inputs: Inputs): Inputs {
+    const { epochSeconds } = this.options;
+    return epochSeconds === undefined ? inputs : { ...inputs, SOURCE_DATE_EPOCH: String(epochSeconds) };
   }
 
   private usesCache({ name }: StageState): boolean {
@@ -319,4 +323,8 @@ class Build {
       `platform ${asked}: this node builds for ${describePlatform(own)} alone`,
     );
   }
+}
+
+function builtOf({ id, digest }: { readonly id: Digest; readonly digest: Digest }): Built {
+  return { image: { id, manifestDigest: digest } };
 }

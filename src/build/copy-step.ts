@@ -23,10 +23,11 @@ interface Part {
 export async function copyStep(
   tools: StepTools,
   stage: StageState,
-  command: CopyCommand,
+  written: CopyCommand,
 ): Promise<BuiltLayer | undefined> {
   const { workshop, ctx, options } = tools;
   const { scope } = stage;
+  const command = withFlagsExpanded(written, stage);
   const { flags } = command;
   const sources = command.sources.map(text => scope.expand(text, command));
   const asked = scope.expand(command.destination, command);
@@ -36,7 +37,8 @@ export async function copyStep(
   const target = await targetOf(tools, stage, command, asked, count, below);
   const inputs = {
     ...{ kind: command.kind, below: belowOf(below), 'the destination': target.path + (target.isDirectory ? '/' : '') },
-    ...{ '--chown': flags.chown ?? '', '--chmod': flags.chmod ?? '', '--parents': String(flags.parents) },
+    ...{ '--chown': JSON.stringify(target.owner ?? ''), '--chmod': String(target.mode ?? '') },
+    ...{ '--parents': String(flags.parents), '--unpack': String(flags.unpack ?? '') },
     ...Object.fromEntries(parts.map(({ digest }, i) => [nameOfPart(command, sources, i), digest])),
   };
   return tools.cached(inputs, async () => {
@@ -44,6 +46,16 @@ export async function copyStep(
     for (const part of parts) copies.push(...(await part.copies(target)));
     return workshop.copy(ctx, copies, { below, epochSeconds: options.epochSeconds });
   });
+}
+
+/** What its flags say with the variables that the stage has now. */
+function withFlagsExpanded(command: CopyCommand, { scope }: StageState): CopyCommand {
+  const { chown, chmod, checksum, exclude } = command.flags;
+  const given = Object.entries({ chown, chmod, checksum }).flatMap(([name, text]) =>
+    text === undefined ? [] : [[name, scope.expand(text, command)] as const],
+  );
+  const flags = { ...Object.fromEntries(given), exclude: exclude.map(text => scope.expand(text, command)) };
+  return { ...command, flags: { ...command.flags, ...flags } };
 }
 
 /** What a layer stands on, for the cache. */
@@ -72,20 +84,24 @@ async function partsOf(
     const source = flags.from === undefined ? { dir: await tools.context() } : await tools.sourceOf(flags.from);
     const found = await findFiles(workshop, ctx, source, local, flags.exclude, command);
     const unpacks = kind === 'ADD' && flags.unpack !== false;
-    parts.push(unpacks ? archivesOr(tools, source, found) : plainPart(source, found, flags.from !== undefined));
+    parts.push(
+      unpacks
+        ? archivesOr(tools, source, found)
+        : plainPart(source, found, { keepsOwners: flags.from !== undefined, parents: flags.parents }),
+    );
   }
   for (const url of remote) parts.push(await remotePart(tools, command, url));
   if (heredocs.length > 0) {
     const source = { dir: await writeHeredocs(tools, stage, command) };
     const names = heredocs.map(({ name }) => name);
-    parts.push(plainPart(source, await findFiles(workshop, ctx, source, names, [], command), false));
+    parts.push(plainPart(source, await findFiles(workshop, ctx, source, names, [], command), {}));
   }
   return parts;
 }
 
-function plainPart(source: Source, found: readonly Found[], keepsOwners: boolean): Part {
+function plainPart(source: Source, found: readonly Found[], { keepsOwners = false, parents = false }): Part {
   return {
-    digest: digestFiles(found, keepsOwners),
+    digest: digestFiles(found, keepsOwners, parents),
     count: found.length,
     copies: async target => [{ source, ops: copyOps(found, { ...target, keepsOwners }) }],
   };
@@ -122,10 +138,10 @@ async function remotePart(tools: StepTools, command: CopyCommand, url: string): 
   const source = { dir };
   if (isTree) {
     const kept = await findFiles(tools.workshop, tools.ctx, source, ['/'], command.flags.exclude, command);
-    return { ...plainPart(source, kept, false), count: 1 };
+    return { ...plainPart(source, kept, {}), count: 1 };
   }
   const files = await findFiles(tools.workshop, tools.ctx, source, ['/*'], [], command);
-  return command.flags.unpack === true ? archivesOr(tools, source, files) : plainPart(source, files, false);
+  return command.flags.unpack === true ? archivesOr(tools, source, files) : plainPart(source, files, {});
 }
 
 async function writeHeredocs(tools: StepTools, { scope }: StageState, command: CopyCommand): Promise<string> {
@@ -143,7 +159,7 @@ async function writeHeredocs(tools: StepTools, { scope }: StageState, command: C
 /** Where it goes: a path with a slash at its end, or `.`, is a directory, and so is what several things go to. */
 async function targetOf(
   { workshop, ctx }: StepTools,
-  { document, scope }: StageState,
+  { document }: StageState,
   command: CopyCommand,
   asked: string,
   count: number,
@@ -160,8 +176,7 @@ async function targetOf(
     ? undefined
     : (await workshop.scan(ctx, { layers: below }, { paths: [path], shallow: true })).get(path);
   const isDirectory = saysDirectory || flags.parents || there?.[0]?.type === 'directory';
-  const chown = flags.chown === undefined ? undefined : scope.expand(flags.chown, command);
-  const chmod = flags.chmod === undefined ? undefined : scope.expand(flags.chmod, command);
+  const { chown, chmod } = flags;
   return {
     ...{ path, isDirectory, parents: flags.parents },
     owner: chown === undefined ? undefined : ownerOf(chown),

@@ -43,10 +43,10 @@ export async function findFiles(
   });
 }
 
-/** What decides about the copy: all but times. */
-export function digestFiles(found: readonly Found[], withOwners: boolean): string {
-  const lines = found.flatMap(({ path, entries }) => [
-    posix.basename(path),
+/** What decides about the copy: all but times; owners and the ways to files, where these are kept. */
+export function digestFiles(found: readonly Found[], withOwners: boolean, withWays = false): string {
+  const lines = found.flatMap(({ path, pivot, entries }) => [
+    JSON.stringify(withWays ? path.slice(pivot.length) : posix.basename(path)),
     ...entries.map(({ type, name, mode, uid, gid, xattrs, sha256 = '', target = '', device }) =>
       JSON.stringify([type, name, mode, ...(withOwners ? [uid, gid] : []), xattrs, sha256, target, device]),
     ),

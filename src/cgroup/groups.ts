@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { BerthError, isAbsent, messageOf } from '../base/errors';
+import { BerthError, isAbsent, kindOf, messageOf } from '../base/errors';
 import { hasDeviceControl, limitDevices, type DeviceRule } from './devices';
 import { fileCallError, fileCalls } from '../native/file-calls';
 import { readIfThere, readWord } from './files';
@@ -242,12 +242,12 @@ export class Cgroups {
   /** Kills what is left in the cgroup and removes it, and its parent `removeParent` when that is empty then. */
   async remove(path: string, removeParent?: string): Promise<void> {
     const whole = scopeOf(path)?.path ?? path;
-    try {
-      if (this.units && directories(this.hierarchies, whole).some(dir => existsSync(dir))) {
-        await this.endUnit(this.units, path, whole);
-      }
-    } finally {
-      await removeCgroup(this.hierarchies, whole);
+    const failures: unknown[] = [];
+    await this.endUnit(path, whole).catch((error: unknown) => failures.push(error));
+    await removeCgroup(this.hierarchies, whole).catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) {
+      const [cause] = failures;
+      throw new BerthError(kindOf(cause), failures.map(messageOf).join('; '), { cause });
     }
     // A slice stays for the next pod: systemd would not know that it is gone.
     if (removeParent === undefined || sliceOf(removeParent) !== undefined) return;
@@ -260,7 +260,9 @@ export class Cgroups {
   }
 
   /** Before its cgroup goes, so that systemd hears of the end from itself. */
-  private async endUnit(units: Units, path: string, whole: string): Promise<void> {
+  private async endUnit(path: string, whole: string): Promise<void> {
+    const { units } = this;
+    if (!units || !directories(this.hierarchies, whole).some(dir => existsSync(dir))) return;
     await killAll(this.hierarchies, whole);
     if (await this.emptied(whole, AbortSignal.timeout(EMPTY_WITHIN_MS))) await units.stop(path);
   }

@@ -4,7 +4,7 @@ import type { Logger } from '../base/log';
 import { Cgroups, type CgroupDriverName } from './groups';
 import { readHierarchies } from './hierarchies';
 import { addresses } from './systemd/session';
-import { Systemd } from './systemd/systemd';
+import { isOutOfReach, Systemd } from './systemd/systemd';
 import { Units } from './systemd/units';
 
 /** Whether systemd is the host's init, as sd_booted(3) tells it. */
@@ -23,7 +23,7 @@ export async function openCgroups(driver: CgroupDriverName, log: Logger): Promis
   try {
     log.info(`cgroups are made by systemd ${await systemd.version()}`);
   } catch (error) {
-    if (!(error instanceof BerthError) || error.kind !== 'unavailable') throw error;
+    if (!isOutOfReach(error)) throw error;
     if (!hasSystemd()) throw notTheInit(error);
     log.warn(`no container can be made until systemd answers: ${messageOf(error)}`);
   }

@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream, mkdirSync } from 'node:fs';
-import type { Writable } from 'node:stream';
+import { mkdir } from 'node:fs/promises';
 import { BerthError, messageOf } from '../base/errors';
 import { BuildOutput_Type as OutputType } from '../cri/generated/berth/v1/build';
+import { NewFile } from './new-file';
+import { write } from './output';
 
 /** What a build makes, and where it goes. */
 export interface BuildOutput {
@@ -48,61 +49,79 @@ export function parseOutput(text: string | undefined): BuildOutput {
   return { type, destination, isDirectory: name === 'local' };
 }
 
-/** Takes what the daemon sends. */
-export interface OutputSink {
+/** Takes what the daemon sends; what has not come to its end is thrown away. */
+export interface OutputSink extends AsyncDisposable {
   write(bytes: Buffer): Promise<void>;
   /** Resolves when all has arrived. */
   end(): Promise<void>;
 }
 
-export function openOutput({ type, destination, isDirectory }: BuildOutput): OutputSink {
-  if (destination === '' || type === OutputType.IMAGE || type === OutputType.NONE)
-    return { write: async () => undefined, end: async () => undefined };
+/** Throws for a place where nothing can be written. */
+export async function openOutput({ type, destination, isDirectory }: BuildOutput): Promise<OutputSink> {
+  if (destination === '' || type === OutputType.IMAGE || type === OutputType.NONE) return sinkOf(async () => undefined);
   if (isDirectory) return intoDirectory(destination);
-  if (destination === '-' && process.stdout.isTTY)
-    throw new BerthError('invalid_argument', 'the output is a tar, and stdout is a terminal', {
-      hint: 'name a file: dest=…',
-    });
-  return destination === '-'
-    ? { ...toStream(process.stdout), end: async () => undefined }
-    : toStream(createWriteStream(destination));
+  if (destination !== '-') return NewFile.open(destination);
+  if (!process.stdout.isTTY) return sinkOf(bytes => write(process.stdout, bytes));
+  throw new BerthError('invalid_argument', 'the output is a tar, and stdout is a terminal', {
+    hint: 'name a file: dest=…',
+  });
 }
 
-function toStream(stream: Writable): OutputSink {
-  const failed = new Promise<never>((_, reject) => {
-    stream.once('error', error => {
-      reject(new BerthError('failed_precondition', `write the output: ${messageOf(error)}`, { cause: error }));
-    });
-  });
-  failed.catch(() => undefined); // told by whoever writes next
-  return {
-    write: async bytes => {
-      if (!stream.write(bytes)) await Promise.race([failed, once(stream, 'drain')]);
-    },
-    end: async () => {
-      await Promise.race([failed, new Promise<void>(resolve => stream.end(() => resolve()))]);
-    },
-  };
+function sinkOf(write: OutputSink['write']): OutputSink {
+  const nothing = async () => undefined;
+  return { write, end: nothing, [Symbol.asyncDispose]: nothing };
 }
 
 /** The files of the image below a directory, as they are in the image where this user may make them so. */
-function intoDirectory(directory: string): OutputSink {
-  mkdirSync(directory, { recursive: true });
-  const child = spawn('tar', ['-xpf', '-', '-C', directory, '--numeric-owner'], {
-    stdio: ['pipe', 'ignore', 'inherit'],
-  });
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
-  ended.catch(() => undefined); // heard at the end
-  const sink = toStream(child.stdin);
+async function intoDirectory(directory: string): Promise<OutputSink> {
+  await mkdir(directory, { recursive: true });
+  let tar: TarProcess | undefined; // with the first bytes: of none it would complain
   return {
-    write: bytes => sink.write(bytes),
-    end: async () => {
-      await sink.end();
-      const code = await ended;
-      if (code !== 0) throw new BerthError('failed_precondition', `tar could not write all files to ${directory}`);
-    },
+    write: bytes => (tar ??= new TarProcess(directory)).write(bytes),
+    end: async () => tar?.end(),
+    [Symbol.asyncDispose]: async () => tar?.stop(),
   };
+}
+
+class TarProcess {
+  private readonly child;
+  private readonly ended: Promise<number | null>;
+  private readonly failed: Promise<never>;
+
+  constructor(private readonly directory: string) {
+    this.child = spawn('tar', ['-xpf', '-', '-C', directory, '--numeric-owner'], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+    });
+    const { child } = this;
+    this.ended = new Promise((resolve, reject) => child.once('error', reject).once('close', resolve));
+    this.failed = new Promise((_, reject) => child.stdin.once('error', reject));
+    for (const each of [this.ended, this.failed]) each.catch(() => undefined); // heard by whoever writes next
+  }
+
+  async write(bytes: Buffer): Promise<void> {
+    const { child, failed, ended } = this;
+    await this.told(async () => {
+      if (!child.stdin.write(bytes)) await Promise.race([failed, ended, once(child.stdin, 'drain')]);
+    });
+  }
+
+  async end(): Promise<void> {
+    this.child.stdin.end();
+    const code = await this.told(() => this.ended);
+    if (code !== 0) throw new BerthError('failed_precondition', `tar could not write all files to ${this.directory}`);
+  }
+
+  /** Nothing when it has ended. */
+  stop(): void {
+    this.child.kill();
+  }
+
+  private async told<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const why = `write to ${this.directory} with tar: ${messageOf(error)}`;
+      throw new BerthError('failed_precondition', why, { cause: error });
+    }
+  }
 }

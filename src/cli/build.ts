@@ -72,12 +72,14 @@ export function define(command: Command, daemon: () => Daemon): void {
 async function build(daemon: Daemon, path: string, flags: Flags): Promise<void> {
   const input = await readBuildInput(path, flags.file);
   const output = parseOutput(flags.output);
-  const talk: Conversation<BuildRequest, BuildResponse> = daemon.converse(BuilderService.build);
-  const sent = sendContext(talk, { start: { ...startOf(flags, input), output: { type: output.type } } }, input);
-  const broken = sent.then(() => new Promise<never>(() => undefined));
+  // What is wrong here is said before anything is built.
+  const start = { ...startOf(flags, input), output: { type: output.type } };
   const display = buildDisplay(process.stderr, flags.quiet ? 'quiet' : kindOf(flags.progress));
   const pulls = progressDisplay(process.stderr, flags.quiet || flags.progress === 'plain');
-  const to = openOutput(output);
+  await using to = await openOutput(output);
+  const talk: Conversation<BuildRequest, BuildResponse> = daemon.converse(BuilderService.build);
+  const sent = sendContext(talk, { start }, input);
+  const broken = sent.then(() => new Promise<never>(() => undefined));
   const { imageId, references } = await Promise.race([broken, show(talk, display, pulls, to)]);
   await to.end();
   if (flags.iidfile !== undefined) writeFileSync(flags.iidfile, imageId);

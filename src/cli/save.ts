@@ -1,11 +1,11 @@
-import { randomBytes } from 'node:crypto';
-import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { BerthError, messageOf } from '../base/errors';
+import { BerthError } from '../base/errors';
 import { BerthService, type SaveRequest, type SaveResponse } from '../cri/generated/berth/v1/berth';
 import type { Daemon } from './client';
 import { progressDisplay, type ProgressDisplay } from './format/progress';
+import { NewFile } from './new-file';
 import { write } from './output';
 
 interface Flags {
@@ -49,32 +49,10 @@ async function isDirectory(path: string): Promise<boolean> {
   );
 }
 
-/** The file has its name once it is whole: a save that fails leaves what was there before. */
 async function saveToFile(replies: AsyncIterable<SaveResponse>, path: string, display: ProgressDisplay): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}`);
-  let file: FileHandle | undefined;
-  try {
-    await drain(replies, display, async data => {
-      file ??= await opened(temporary, path);
-      await file.writeFile(data);
-    });
-    await file?.sync();
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    if (error instanceof BerthError) throw error;
-    throw new BerthError('internal', `write ${path}: ${messageOf(error)}`, { cause: error });
-  } finally {
-    await file?.close();
-  }
-}
-
-async function opened(temporary: string, path: string): Promise<FileHandle> {
-  try {
-    return await open(temporary, 'wx', 0o644);
-  } catch (error) {
-    throw new BerthError('failed_precondition', `write ${path}: ${messageOf(error)}`, { cause: error });
-  }
+  await using file = await NewFile.open(path);
+  await drain(replies, display, data => file.write(data));
+  await file.end();
 }
 
 async function drain(

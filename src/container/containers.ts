@@ -91,6 +91,8 @@ export interface Container {
   health?: Health;
   /** A restart policy is about to start it again. */
   isRestarting?: boolean;
+  /** A restart policy's start that is under way: it ends soon, and never rejects. A stop waits for it. */
+  returning?: Promise<void>;
   /** The work after its last exit: its cgroup goes. */
   ending?: Promise<void>;
   /** What the OOM killer had ended when somebody's stop killed the container. */

@@ -58,16 +58,14 @@ export class Connection {
   private constructor(
     private readonly socket: Socket,
     private readonly address: string,
-    private readonly onSignal: (signal: Message, on: Connection) => void,
+    private readonly onSignal: (signal: Message) => void,
   ) {}
 
   /** Connects and authenticates. Throws `ConnectionLost` for a socket that is not there or does not answer within the time. */
-  static async open(
-    socketPath: string,
-    onSignal: (signal: Message, on: Connection) => void,
-    timeoutMs: number,
-  ): Promise<Connection> {
+  static async open(socketPath: string, onSignal: (signal: Message) => void, timeoutMs: number): Promise<Connection> {
     const socket = createConnection(socketPath);
+    // Between the handshake's listeners and the connection's own, an error would end the process; `destroyed` tells of it.
+    socket.on('error', () => undefined);
     try {
       const rest = await authenticate(socket, AbortSignal.timeout(timeoutMs));
       const connection = new Connection(socket, socketPath, onSignal);
@@ -120,6 +118,8 @@ export class Connection {
     this.socket.on('close', () => this.lose('the other side has closed it'));
     this.socket.on('data', chunk => this.take(chunk));
     this.socket.unref();
+    const { destroyed, errored } = this.socket;
+    if (destroyed) return this.lose(errored ? messageOf(errored) : 'the other side has closed it', errored);
     if (rest.length > 0) this.take(rest);
   }
 
@@ -137,7 +137,7 @@ export class Connection {
 
   private dispatch(message: Message): void {
     const { type, body, replySerial = 0, errorName = '' } = message;
-    if (type === 'signal') return this.onSignal(message, this);
+    if (type === 'signal') return this.onSignal(message);
     if (type === 'call') return this.refuse(message);
     this.settle(replySerial, pending => {
       if (type === 'reply') return pending.resolve(body);

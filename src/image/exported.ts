@@ -6,8 +6,9 @@ import { BerthError } from '../base/errors';
 import { streamOf } from './blob-stream';
 import type { Content } from './content/content';
 import { algorithmOf, hexOf, type Digest } from './digest';
-import { mediaTypes, parseManifest, type Descriptor } from './documents';
+import { mediaTypes, type Descriptor } from './documents';
 import { fullDisk } from './incoming';
+import { manifestOf } from './manifest-of';
 import type { LayerProgress, OnProgress } from './pull';
 import type { ImageRecord } from './record';
 import type { ImageSource } from './source';
@@ -42,13 +43,9 @@ export interface Exported {
 /** The manifest whose config is the image; an index is left out, since the images of other platforms are not here. */
 export async function documentsOf(content: Content, saved: Saved, verb: 'save' | 'push'): Promise<Exported> {
   const { record } = saved;
-  const config = await content.read(record.id);
-  for (const { digest } of record.content) {
-    if (digest === record.id || !config) continue;
-    const bytes = await content.read(digest);
-    if (!bytes || !isManifestOf(bytes, record.id)) continue;
-    const manifest = parseManifest(bytes, undefined, `the manifest ${digest}`);
-    if (manifest.kind !== 'manifest') continue;
+  const found = await manifestOf(content, record.id, record.content);
+  if (found) {
+    const { digest, bytes, manifest, config } = found;
     const mediaType =
       manifest.config.mediaType === mediaTypes.ociConfig ? mediaTypes.ociManifest : mediaTypes.dockerManifest;
     return {
@@ -61,11 +58,6 @@ export async function documentsOf(content: Content, saved: Saved, verb: 'save' |
   throw new BerthError('data_loss', `${verb} ${nameOf(saved)}: its manifest or its config is not in the store`, {
     hint: `bring the image again, then ${verb} it`,
   });
-}
-
-/** A quick look before the whole is checked: of what an image keeps, layers are large and no documents. */
-function isManifestOf(bytes: Buffer, id: Digest): boolean {
-  return bytes[0] === 0x7b && bytes.includes('"layers"') && bytes.includes(id);
 }
 
 /** The layers, each open until all is written: nothing can take them away meanwhile. */

@@ -344,15 +344,19 @@ export class Images {
 
   /** Lends what building needs. What is made with it, or found by it, stays as long as `work` is under way. */
   async build<T>(work: (workshop: Workshop) => Promise<T>): Promise<T> {
-    return this.pins.during(pin =>
-      this.incoming.during(dir =>
-        work(
-          new Workshop({ ...this.parts, transport: this.transport }, dir, pin, (tags, image, others) =>
-            this.nameBuilt(tags, image, others),
+    try {
+      return await this.pins.during(pin =>
+        this.incoming.during(dir =>
+          work(
+            new Workshop({ ...this.parts, transport: this.transport }, dir, pin, (tags, image, others) =>
+              this.recordBuilt(tags, image, others),
+            ),
           ),
         ),
-      ),
-    );
+      );
+    } finally {
+      await this.tidy(undefined); // the documents of an image that got no record
+    }
   }
 
   /** What a base image is made of, once all of its layers are sound. */
@@ -382,11 +386,16 @@ export class Images {
     });
   }
 
-  /** A person's image: the kubelet does not collect it. */
-  private async nameBuilt(tags: readonly string[], image: FetchedImage, others: readonly Layer[]): Promise<void> {
+  /** A person's image, which the kubelet does not collect; without `tags` only what it is made of is recorded. */
+  private async recordBuilt(
+    tags: readonly string[] | undefined,
+    image: FetchedImage,
+    others: readonly Layer[],
+  ): Promise<void> {
     await this.options.store.transaction(() => {
-      this.moveTags(image.id, tags);
       this.layers.record([...image.layers, ...others]);
+      if (tags === undefined) return;
+      this.moveTags(image.id, tags);
       const record = merged(this.records.get(image.id), image, { tags, digests: [], runtimeHandler: '' });
       void this.records.put(record.id, { ...record, pinned: true });
     });
@@ -407,16 +416,15 @@ export class Images {
     await this.saveAs(ctx, this.saved(names), to, onProgress);
   }
 
-  /** Writes an image under these tags, in full, whatever it is called here, as an archive. */
+  /** Writes what a workshop has made as an archive, under these tags, in full; it needs no record and gets none. */
   async saveBuilt(
     ctx: Context,
-    id: Digest,
+    image: FetchedImage,
     tags: readonly string[],
     send: (bytes: Buffer) => Promise<void>,
     onProgress: OnProgress,
   ): Promise<void> {
-    const record = this.records.get(id);
-    if (!record) throw new BerthError('not_found', `there is no image ${id}`);
+    const record = merged(undefined, image, { tags, digests: [], runtimeHandler: '' });
     await this.saveAs(ctx, [{ record, tags }], { send }, onProgress);
   }
 

@@ -5,12 +5,14 @@ import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import type { Content } from './content/content';
 import { chainIdOf, digestOf, parseDigest, type Digest } from './digest';
-import { mediaTypes, parseImageConfig, parseManifest, type Descriptor } from './documents';
+import { mediaTypes, parseImageConfig, type Descriptor } from './documents';
 import { writeManifest } from './archive';
 import { downloadFile } from './download';
 import { spool, type Chunks } from './incoming';
+import { manifestOf } from './manifest-of';
 import type { Platform } from './platform';
 import type { FetchedImage } from './pull';
+import type { ImageRecord } from './record';
 import type { Transport } from './registry/transport';
 import { layerKey, type Layer, type Layers } from './snapshot/layers';
 import { unpackArchive } from './unpack/archive';
@@ -71,7 +73,11 @@ export class Workshop {
     private readonly parts: WorkshopParts,
     readonly dir: string,
     private readonly pin: (name: string) => void,
-    private readonly name: (tags: readonly string[], image: FetchedImage, others: readonly Layer[]) => Promise<void>,
+    private readonly record: (
+      tags: readonly string[] | undefined,
+      image: FetchedImage,
+      others: readonly Layer[],
+    ) => Promise<void>,
   ) {}
 
   get platform(): Platform {
@@ -84,13 +90,10 @@ export class Workshop {
   }
 
   /** What an image is made of. Its layers must be sound: see `Images.ready`. */
-  async base(id: Digest, content: readonly { readonly digest: Digest }[]): Promise<BaseImage> {
-    const config = await this.parts.content.read(id);
-    for (const { digest } of content) {
-      const bytes = digest === id || !config ? undefined : await this.parts.content.read(digest);
-      if (!bytes || bytes[0] !== 0x7b || !bytes.includes(id)) continue;
-      const manifest = parseManifest(bytes, undefined, `the manifest ${digest}`, { allowForeignLayers: true });
-      if (manifest.kind !== 'manifest' || !config) continue;
+  async base(id: Digest, content: ImageRecord['content']): Promise<BaseImage> {
+    const found = await manifestOf(this.parts.content, id, content);
+    if (found) {
+      const { manifest, config } = found;
       const { diffIds } = parseImageConfig(config, manifest.layers.length, this.parts.platform, `the config ${id}`);
       const layers = manifest.layers.map((descriptor, i) => ({ descriptor, layer: this.layerOf(id, diffIds, i) }));
       for (const { layer, descriptor } of layers) this.keep(layer.key, descriptor.digest);
@@ -250,13 +253,16 @@ export class Workshop {
     await unpackArchive({ path, sizeBytes }, dir, what, ctx.signal);
   }
 
-  /** Makes an image of a config and layers, on disk when it resolves, and gives it the tags, which are in full. */
+  /**
+   * Makes an image of a config and layers, on disk when it resolves, and gives it the tags, which are in full. Without
+   * `tags` it is no image of the store: it goes with the workshop, and its layers stay as the cache needs them.
+   */
   async finish(
     ctx: Context,
     document: object,
     layers: readonly BuiltLayer[],
-    tags: readonly string[],
-  ): Promise<{ id: Digest; manifestDigest: Digest }> {
+    tags: readonly string[] | undefined,
+  ): Promise<FetchedImage> {
     const config = Buffer.from(JSON.stringify(document));
     const { digest, documents } = writeManifest(
       config,
@@ -286,8 +292,8 @@ export class Workshop {
         ...kept.flat().map(({ digest: blob, sizeBytes }) => ({ digest: blob, sizeBytes })),
       ],
     };
-    await this.name(tags, image, [...this.made]);
-    return { id, manifestDigest: digest };
+    await this.record(tags, image, [...this.made]);
+    return image;
   }
 
   private keep(...names: string[]): void {

@@ -1,4 +1,4 @@
-import type { Context } from '../base/context';
+import { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { Container, Containers, ContainerState } from '../container/containers';
 import { containerByName } from '../container/find';
@@ -38,8 +38,8 @@ export function containerRpcs({ log, containers }: BerthParts) {
     kill: unary(log, 'Kill', async ({ container, signal }) => {
       const found = named(container);
       const number = signalOf(signal);
+      kill(containers, found, number);
       if (number === SIGKILL || number === found.record.stopSignal) await noteStopped(containers, found, true);
-      kill(containers, found, signal);
       await letGo(containers, found);
       return {};
     }),
@@ -91,15 +91,14 @@ async function startForPerson(containers: Containers, ctx: Context, container: C
   // The kubelet's second start is one whose answer was lost; a person's is a mistake.
   if (state === 'running')
     throw new BerthError('failed_precondition', `container ${nameOf(container)} is running already`);
-  await noteStopped(containers, container, false);
   if (state === 'exited') await relaunchContainer(containers, container);
+  await noteStopped(containers, container, false);
   await startContainer(containers, ctx, container);
 }
 
-function kill(containers: Containers, container: Container, signal: string): void {
-  const number = signalOf(signal);
+function kill(containers: Containers, container: Container, signal: number): void {
   const { state } = container.record;
-  if (state === 'running' && signalContainer(containers, container, number)) return;
+  if (state === 'running' && signalContainer(containers, container, signal)) return;
   const is = state === 'running' ? 'exited' : state;
   throw new BerthError('failed_precondition', `container ${nameOf(container)} is ${is}: signals are for running ones`);
 }
@@ -113,17 +112,25 @@ export async function stopForPerson(
 ): Promise<void> {
   const patience = stopSeconds(timeoutSeconds ?? container.options.stopTimeoutSeconds ?? DEFAULT_STOP_SECONDS);
   await noteStopped(containers, container, true);
+  const { returning } = container;
+  await returning;
   if (container.record.state !== 'running') return;
+  // Nobody else would end what a policy has started meanwhile: then a caller that goes away does not break it off.
+  const stopping = returning ? Context.of(ctx.log) : ctx;
   await letGo(containers, container);
-  await stopContainer(containers, ctx, container, patience);
+  await stopContainer(containers, stopping, container, patience);
   tell(containers, container, 'stop');
 }
 
-/** What a person does to it: a restart policy goes by that. */
+/**
+ * What a person does to it: a restart policy goes by that. A start is noted once the container is ready: by then the
+ * policy has heard of the last run's end, which still was a person's.
+ */
 export async function noteStopped(containers: Containers, container: Container, isStopped: boolean): Promise<void> {
   const { options, record } = container;
-  if (!options.restart || (record.isStopped === isStopped && isStopped)) return;
-  await containers.update(container, { isStopped, ...(isStopped ? {} : { restarts: 0 }) });
+  if (options.restart && !(record.isStopped && isStopped))
+    await containers.update(container, { isStopped, ...(isStopped ? {} : { restarts: 0 }) });
+  delete container.isRestarting;
 }
 
 function stopSeconds(seconds: bigint): number {

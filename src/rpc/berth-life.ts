@@ -51,8 +51,8 @@ async function restart(
     });
   }
   await stopForPerson(containers, ctx, container, timeoutSeconds);
-  await noteStopped(containers, container, false);
   await relaunchContainer(containers, container);
+  await noteStopped(containers, container, false);
   await startContainer(containers, ctx, container);
   tell(containers, container, 'restart');
 }

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { crashPoints } from '../../src/base/crash-points';
 import { snapshot, type Snapshot } from '../support/leaks';
 import { TestNode } from '../support/node';
-import { ask, Elsewhere, runIn, Server } from '../support/traffic';
+import { ask, Elsewhere, runIn, Server, type Place } from '../support/traffic';
 
 /** One element of the bridge's table, as nft shows it. */
 interface NftElement {
@@ -83,14 +84,28 @@ describe("the network of pods, by berth's own bridge", function () {
       .split('\n')
       .map(line => /^\d+: ([^:@]+)/.exec(line)?.[1] ?? '');
   const podLinks = () => links().filter(name => /^berth[0-9a-f]{10}$/.test(name));
+  const tableOf = (bridge: string) =>
+    `berth_${bridge}_${createHash('sha256').update(node.daemon.root).digest('hex').slice(0, 6)}`;
   const elements = (bridge = 'berth0'): NftElement[] => {
-    const all = JSON.parse(runIn(host, 'nft', '-j', 'list', 'table', 'inet', `berth_${bridge}`)) as {
+    const all = JSON.parse(runIn(host, 'nft', '-j', 'list', 'table', 'inet', tableOf(bridge))) as {
       nftables: { set?: { name: string; elem?: unknown[] }; map?: { name: string; elem?: unknown[] } }[];
     };
     return all.nftables.flatMap(({ set, map }) => {
       const found = set ?? map;
       return (found?.elem ?? []).map(element => ({ set: found?.name ?? '', text: JSON.stringify(element) }));
     });
+  };
+  /** While `work` runs, a place sends what is for 127.0.0.1 to the host, from its own address. */
+  const withHostAsLoopback = async (place: Place, gateway: string, own: string, work: () => Promise<void>) => {
+    runIn(place, 'sysctl', '-qw', 'net.ipv4.conf.eth0.route_localnet=1');
+    runIn(place, 'ip', 'addr', 'del', '127.0.0.1/8', 'dev', 'lo');
+    runIn(place, 'ip', 'route', 'add', '127.0.0.1', 'via', gateway, 'dev', 'eth0', 'src', own);
+    try {
+      await work();
+    } finally {
+      runIn(place, 'ip', 'route', 'del', '127.0.0.1');
+      runIn(place, 'ip', 'addr', 'add', '127.0.0.1/8', 'dev', 'lo');
+    }
   };
   /** Interfaces go with their namespace, a moment after the answer. */
   const assertNothingLeft = async () => {
@@ -167,6 +182,10 @@ describe("the network of pods, by berth's own bridge", function () {
     await serve(open, 'tcp', 80, 'open');
     assert.match(await ask(host, 'tcp', '127.0.0.1', 8080), /^local /);
     assert.equal(await ask(world.place, 'tcp', '192.0.2.1', 8080), 'open 192.0.2.2');
+    // As a hostile neighbour would.
+    await withHostAsLoopback(world.place, '192.0.2.1', '192.0.2.2', async () =>
+      assert.match(await ask(world.place, 'tcp', '127.0.0.1', 8080, { withinMs: 2000 }), /^FAILED/),
+    );
   });
 
   it('publishes ports of SCTP by the same tables', async () => {
@@ -194,10 +213,9 @@ describe("the network of pods, by berth's own bridge", function () {
     servers.push(await Server.start(host, 'udp', '127.0.0.1', 7000, 'secret'));
     assert.match(runIn(host, 'sysctl', '-n', 'net.ipv4.conf.berth0.route_localnet'), /^1/);
     // As a hostile pod would: 127.0.0.1 by way of its gateway.
-    runIn(pinOf(pod), 'sysctl', '-qw', 'net.ipv4.conf.eth0.route_localnet=1');
-    runIn(pinOf(pod), 'ip', 'addr', 'del', '127.0.0.1/8', 'dev', 'lo');
-    runIn(pinOf(pod), 'ip', 'route', 'add', '127.0.0.1', 'via', '10.88.0.1', 'dev', 'eth0', 'src', await ipOf(pod));
-    assert.match(await ask(pinOf(pod), 'udp', '127.0.0.1', 7000, { withinMs: 2000 }), /^FAILED/);
+    await withHostAsLoopback(pinOf(pod), '10.88.0.1', await ipOf(pod), async () =>
+      assert.match(await ask(pinOf(pod), 'udp', '127.0.0.1', 7000, { withinMs: 2000 }), /^FAILED/),
+    );
   });
 
   it('refuses a host port that another pod has, and says which', async () => {
@@ -234,6 +252,19 @@ describe("the network of pods, by berth's own bridge", function () {
     runIn(host, 'nft', 'flush', 'ruleset');
     await node.pod();
     assert.equal(await ask(world.place, 'tcp', '192.0.2.1', 8080), 'old 192.0.2.2');
+    // Without a pod that is new, when a daemon starts.
+    runIn(host, 'nft', 'flush', 'ruleset');
+    runIn(host, 'iptables', '-P', 'FORWARD', 'DROP');
+    try {
+      await node.restart();
+      const answer = () => ask(world.place, 'tcp', '192.0.2.1', 8080, { withinMs: 2000 });
+      let said = await answer();
+      for (const until = Date.now() + 60_000; said !== 'old 192.0.2.2' && Date.now() < until;) said = await answer();
+      assert.equal(said, 'old 192.0.2.2');
+    } finally {
+      runIn(host, 'iptables', '-P', 'FORWARD', 'ACCEPT');
+      runIn(host, 'iptables', '-F', 'FORWARD');
+    }
   });
 
   it('makes the bridge again when somebody has removed it', async () => {
@@ -351,11 +382,47 @@ describe("the network of pods, by berth's own bridge", function () {
     }
   });
 
+  it('stays whole beside another daemon of the host, as that starts, is refused a pod, has one, and ends', async () => {
+    const pod = await node.pod({ portMappings: [tcp(8080, 80)] });
+    await serve(pod, 'tcp', 80, 'pod');
+    const assertWhole = async () => assert.equal(await ask(world.place, 'tcp', '192.0.2.1', 8080), 'pod 192.0.2.2');
+    const other = await TestNode.start({ ownNetwork: node.daemon, config: config('bridge = "berth0"') });
+    try {
+      await assertWhole();
+      await assert.rejects(other.pod(), /the bridge berth0 is another berth daemon's/);
+      await assertWhole();
+      writeFileSync(other.daemon.configFile, config(''));
+      await other.restart();
+      const theirs = await other.pod({ portMappings: [tcp(8081, 81)] });
+      servers.push(
+        await Server.start(
+          { path: `/proc/${other.daemon.holderPid}/root${other.daemon.state}/sandboxes/${theirs}/ns/net` },
+          'tcp',
+          '0.0.0.0',
+          81,
+          'theirs',
+        ),
+      );
+      assert.equal(await ask(world.place, 'tcp', '192.0.2.1', 8081), 'theirs 192.0.2.2');
+      assert.ok(links().includes('berth1'));
+      await assertWhole();
+      for (const server of servers.splice(1)) await server.stop();
+      await other.removeAll();
+      await other.daemon.stop();
+      assert.ok(!links().includes('berth1'));
+      await assertWhole();
+    } finally {
+      await other.stop();
+    }
+  });
+
   it('leaves pods that were there their addresses and ports over a restart, and gives no address twice', async () => {
     const pod = await node.pod({ portMappings: [tcp(8080, 80)] });
     await serve(pod, 'tcp', 80, 'pod');
+    runIn(host, 'sysctl', '-qw', 'net.ipv6.conf.berth0.accept_ra=1');
     await node.restart();
     assert.notEqual(await ipOf(await node.pod()), await ipOf(pod));
+    assert.match(runIn(host, 'sysctl', '-n', 'net.ipv6.conf.berth0.accept_ra'), /^0/);
     await assert.rejects(node.pod({ portMappings: [tcp(8080, 80)] }), /host port 8080\/tcp is in use/);
     assert.equal(await ask(world.place, 'tcp', '192.0.2.1', 8080), 'pod 192.0.2.2');
   });
@@ -406,7 +473,7 @@ describe("the network of pods, by berth's own bridge", function () {
     runIn(host, 'ip', 'link', 'add', 'berthdeadbeef00', 'type', 'bridge');
     const alias = `berth ${node.daemon.root} berth0 deadbeef`;
     runIn(host, 'ip', 'link', 'set', 'berthdeadbeef00', 'alias', alias);
-    runIn(host, 'nft', 'add element inet berth_berth0 ports4 { tcp . 4711 : 10.88.9.9 . 1 }');
+    runIn(host, 'nft', `add element inet ${tableOf('berth0')} ports4 { tcp . 4711 : 10.88.9.9 . 1 }`);
     await node.restart();
     for (const until = Date.now() + 60_000; podLinks().length + elements().length > 0 && Date.now() < until;)
       await sleep(50);
@@ -449,7 +516,9 @@ describe("the network of pods, by berth's own bridge", function () {
     await configure('embedded = "people"'); // the default
     try {
       const { status } = await node.client.call('Status', {});
-      assert.equal(status.conditions.find(({ type }) => type === 'NetworkReady')?.status, false);
+      const ready = status.conditions.find(({ type }) => type === 'NetworkReady');
+      assert.equal(ready?.status, false);
+      assert.match(ready.message, /holds no network configuration; .* network\.embedded = "all"\)$/);
       assert.equal(await ipOf(await node.pod()), '');
     } finally {
       await node.removeAll();

@@ -82,11 +82,17 @@ describe('Exec', function () {
         assert.equal(remote.stdout, `${createHash('sha256').update(input).digest('hex')}  -\n`);
       });
 
-      it('brings much output whole, through a client that stops reading for a while', async () => {
-        const id = await container();
-        const remote = await exec(transport, id, ['sh', '-c', 'head -c 20000000 /dev/zero; echo end']);
-        remote.pause();
-        await new Promise(resolve => setTimeout(resolve, 300));
+      it('brings much output whole, also what a client reads long after the command has ended', async () => {
+        const name = `slowly-${transport}`;
+        const script = `head -c 20000000 /dev/zero; echo end # ${name}`;
+        const remote = await exec(transport, await container(), ['sh', '-c', script]);
+        await eventually('the command ends', async () => {
+          remote.resume();
+          await sleep(1);
+          remote.pause();
+          return !runs(name);
+        });
+        await sleep(4000); // longer than anything waits for what is left of the output
         remote.resume();
         assert.equal(await remote.status, SUCCESS);
         assert.equal(remote.stdout.length, 20_000_004);

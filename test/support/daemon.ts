@@ -31,8 +31,11 @@ const PROGRAM =
 export interface DaemonOptions {
   /** TOML text of its configuration file. */
   config?: string;
-  /** A network namespace of its own, with a loopback that is up: its pods' networks do not meet the machine's. */
-  ownNetwork?: boolean;
+  /**
+   * A network namespace of its own, with a loopback that is up: its pods' networks do not meet the machine's. Or that of
+   * another daemon, as on one host.
+   */
+  ownNetwork?: boolean | TestDaemon;
   /**
    * It is shown cgroup v2 alone; or, on a hybrid host, v2 without controllers, since crun 1.8 refuses a host where both
    * have some; else what the machine has.
@@ -243,14 +246,16 @@ class World {
     const isBare = cgroups === 'v1 and bare v2' && shown.some(({ type }) => type === 'cgroup');
     const bare = shown.filter(({ type }) => isBare && type === 'cgroup2').map(({ mountpoint }) => mountpoint);
     const bares = bare.map(at => `mount --bind /dev/null ${join(at, 'cgroup.controllers')}`);
-    const loopback = ownNetwork ? ['ip link set lo up'] : [];
+    const loopback = ownNetwork === true ? ['ip link set lo up'] : [];
+    const shared = typeof ownNetwork === 'boolean' ? [] : ['nsenter', `--net=/proc/${ownNetwork.holderPid}/ns/net`];
     // Private so far, as unshare(1) makes it: nothing of this is seen outside.
     // Its cgroups are a part of the tree, where systemd makes none: `auto` is cgroupfs there.
     const noSystemd = existsSync('/run/systemd') && systemd !== 'host' ? ['mount -t tmpfs none /run/systemd'] : [];
     const setUp = [...hidden, 'mount --make-rshared /', ...binds, ...bares, ...noSystemd, ...loopback];
     const script = ['set -e', ...setUp, 'echo ready', 'exec cat'].join('\n');
     // It ends with its standard input, so also when the tests are killed.
-    const holder = spawn('unshare', [ownNetwork ? '-mn' : '-m', 'sh', '-c', script], {
+    const [program = '', ...args] = [...shared, 'unshare', ownNetwork === true ? '-mn' : '-m', 'sh', '-c', script];
+    const holder = spawn(program, args, {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     const closed = once(holder, 'close').then(() => {

@@ -22,6 +22,9 @@ class Refusal extends Error {
   }
 }
 
+const BUS = 'org.freedesktop.DBus';
+const SYSTEMD = 'org.freedesktop.systemd1';
+
 /** The hierarchies of v1 that systemd puts processes into. */
 const V1_OF_SYSTEMD = /^(cpu|cpuacct|cpu,cpuacct|memory|pids|devices|blkio|systemd)$/;
 const LOOK_EVERY_MS = 10;
@@ -48,11 +51,17 @@ export class FakeSystemd {
     nextResult: '',
     /** The next call of this member is refused. */
     refuses: '',
+    /** Somebody else on the bus tells that he is systemd, and that a job has failed; systemd does not say how it ended. */
+    isImitated: false,
+    /** No call is answered. */
+    isSilent: false,
   };
   private readonly sockets = new Set<Socket>();
   private server: Server | undefined;
   private kept: (() => void)[] = [];
   private jobs = 0;
+  /** Its name on the bus is `:1.` and this. */
+  private life = 0;
   private serial = 0;
   private readonly timer = setInterval(() => this.endEmptyScopes(), LOOK_EVERY_MS).unref();
 
@@ -91,11 +100,12 @@ export class FakeSystemd {
 
   /** As after daemon-reexec: another owner of its name, which knows of all units and of nobody who listens. */
   reexecute(): void {
-    this.signal('org.freedesktop.DBus', '/org/freedesktop/DBus', 'NameOwnerChanged', 'sss', [
-      'org.freedesktop.systemd1',
-      ':1.0',
-      ':1.1',
-    ]);
+    this.life++;
+    this.tellOwner(BUS, this.owner);
+  }
+
+  private get owner(): string {
+    return `:1.${this.life}`;
   }
 
   async stop(): Promise<void> {
@@ -128,6 +138,7 @@ export class FakeSystemd {
   private take(socket: Socket, message: Message): void {
     const { member = '', serial, interface: of } = message;
     this.calls.push(member);
+    if (this.faults.isSilent) return;
     const reply = (answer: Partial<Message>) =>
       this.answer(() =>
         socket.write(
@@ -146,7 +157,7 @@ export class FakeSystemd {
         this.faults.refuses = '';
         throw new Refusal('org.freedesktop.DBus.Error.InvalidArgs', `${member} is refused`);
       }
-      if (of === 'org.freedesktop.DBus') return reply(member === 'Hello' ? { signature: 's', body: [':1.7'] } : {});
+      if (of === BUS) return reply(this.handleForBus(member));
       const [answer, afterwards] = this.handle(message);
       if (afterwards && this.faults.cutsNextJob) {
         this.faults.cutsNextJob = false;
@@ -170,6 +181,11 @@ export class FakeSystemd {
     for (const go of this.kept.splice(0)) go();
   }
 
+  private handleForBus(member: string): Partial<Message> {
+    if (member === 'Hello') return { signature: 's', body: [':1.700'] };
+    return member === 'GetNameOwner' ? { signature: 's', body: [this.owner] } : {};
+  }
+
   private handle({ member = '', body, path = '' }: Message): [answer: Partial<Message>, afterwards?: () => void] {
     switch (member) {
       case 'StartTransientUnit': {
@@ -186,11 +202,6 @@ export class FakeSystemd {
         const [name, , properties] = body as [string, boolean, [string, Variant][]];
         const unit = this.found(name);
         for (const [key, value] of properties) unit.properties.set(key, value);
-        return [{}];
-      }
-      case 'ResetFailedUnit': {
-        const [name] = body as [string];
-        if (this.found(name).state === 'failed') this.units.delete(name);
         return [{}];
       }
       case 'Get': {
@@ -222,6 +233,7 @@ export class FakeSystemd {
     this.faults.nextResult = '';
     if (result !== 'done') {
       unit.state = 'failed';
+      if (properties.get('CollectMode')?.value === 'inactive-or-failed') this.units.delete(name);
       return result;
     }
     for (const root of this.roots) {
@@ -235,22 +247,27 @@ export class FakeSystemd {
     const job = `/org/freedesktop/systemd1/job/${++this.jobs}`;
     const removed = () => {
       if (this.faults.losesSignals) return;
-      const [of, path] = ['org.freedesktop.systemd1.Manager', '/org/freedesktop/systemd1'];
-      this.signal(of, path, 'JobRemoved', 'uoss', [this.jobs, job, unit, result]);
+      if (this.faults.isImitated) {
+        this.tellOwner(':1.666', ':1.666');
+        return this.tellRemoved(':1.666', [this.jobs, job, unit, 'failed']);
+      }
+      this.tellRemoved(this.owner, [this.jobs, job, unit, result]);
     };
     return [{ signature: 'o', body: [job] }, removed];
   }
 
-  private signal(of: string, path: string, member: string, signature: string, body: Value[]): void {
-    const bytes = encodeMessage({
-      type: 'signal',
-      serial: ++this.serial,
-      path,
-      interface: of,
-      member,
-      signature,
-      body,
-    });
+  private tellOwner(sender: string, owner: string): void {
+    const body = [SYSTEMD, ':1.0', owner];
+    this.signal({ sender, path: '/org/freedesktop/DBus', interface: BUS, member: 'NameOwnerChanged' }, 'sss', body);
+  }
+
+  private tellRemoved(sender: string, body: Value[]): void {
+    const of = { path: '/org/freedesktop/systemd1', interface: `${SYSTEMD}.Manager`, member: 'JobRemoved' };
+    this.signal({ sender, ...of }, 'uoss', body);
+  }
+
+  private signal(header: Partial<Message>, signature: string, body: Value[]): void {
+    const bytes = encodeMessage({ type: 'signal', serial: ++this.serial, ...header, signature, body });
     for (const socket of this.sockets) socket.write(bytes);
   }
 

@@ -1,13 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BerthError, messageOf } from '../../base/errors';
+import { SingleFlight } from '../../base/single-flight';
 import { ConnectionLost, RemoteError } from '../../dbus/connection';
 import type { Value } from '../../dbus/values';
 import { unitObject } from './names';
 import type { Property } from './properties';
 import { Session, textOf, type Address } from './session';
 
-/** Below the limit of a CreateContainer, so that it can say what it waited for. */
+/** Below the limit of a CreateContainer, so that it can say what it waited for. systemd answers nobody while it reloads. */
 const JOB_WITHIN_MS = 60_000;
+/** A connection that is being made serves all who come meanwhile, whatever time they have. */
+const CONNECTED_WITHIN_MS = 60_000;
 /** A job of which nothing was heard for so long may have ended unheard, while systemd was reloaded or started anew. */
 const LOOK_AFTER_MS = 5_000;
 const RETRY_AFTER_MS = 50;
@@ -38,10 +41,13 @@ interface Waiter {
 /**
  * systemd over D-Bus: makes, changes and ends transient units, any number at a time. The connection is made when it is
  * needed, and made again when it was lost: a restart of the bus or of systemd (daemon-reexec) is waited out, and what it
- * has kept unheard is looked up. Errors are `unavailable` when systemd is not reached, and name the unit.
+ * has kept unheard is looked up. Errors are `unavailable` when systemd is not reached, `deadline_exceeded` when it does
+ * not answer, and name the unit. Nothing takes longer than a minute.
  */
 export class Systemd {
-  private session: Promise<Session> | undefined;
+  private session: Session | undefined;
+  private readonly opening = new SingleFlight<Session>();
+  private isClosed = false;
   private readonly waiters = new Set<Waiter>();
 
   constructor(
@@ -51,7 +57,8 @@ export class Systemd {
 
   /** Its version, as a number. Throws `failed_precondition` for one that is too old. */
   async version(): Promise<number> {
-    const text = await this.withSession(session => session.version());
+    const until = Date.now() + JOB_WITHIN_MS;
+    const text = await this.withSession(until, session => session.version(until));
     const version = Number(/\d+/.exec(text)?.[0] ?? 0);
     if (version >= OLDEST_SYSTEMD) return version;
     throw new BerthError('failed_precondition', `systemd ${text} is older than ${OLDEST_SYSTEMD}, which berth needs`, {
@@ -61,13 +68,13 @@ export class Systemd {
 
   /** Makes a unit and waits until it is active; one that is active already is fine. */
   async start(unit: string, properties: readonly Property[]): Promise<void> {
-    await this.job(unit, 'StartTransientUnit', 'ssa(sv)a(sa(sv))', [unit, 'replace', properties, []], 'active');
+    const body = [unit, 'replace', properties, []];
+    await this.job(unit, 'StartTransientUnit', 'ssa(sv)a(sa(sv))', body, 'active', JOB_WITHIN_MS);
   }
 
   /** Ends a unit with all that runs in it, and waits until it has; one that is not there is fine. */
-  async stop(unit: string): Promise<void> {
-    await this.job(unit, 'StopUnit', 'ss', [unit, 'replace'], 'inactive');
-    await this.resetFailed(unit);
+  async stop(unit: string, withinMs = JOB_WITHIN_MS): Promise<void> {
+    await this.job(unit, 'StopUnit', 'ss', [unit, 'replace'], 'inactive', withinMs);
   }
 
   /** Changes properties of a unit until it ends; systemd keeps them over its reloads. */
@@ -75,7 +82,8 @@ export class Systemd {
     if (properties.length === 0) return;
     try {
       const until = Date.now() + JOB_WITHIN_MS;
-      await this.retried(until, session => session.call('SetUnitProperties', 'sba(sv)', [unit, true, properties]));
+      const body = [unit, true, properties];
+      await this.retried(until, session => session.call('SetUnitProperties', 'sba(sv)', body, until));
     } catch (error) {
       throw explained(`change ${properties.map(([name]) => name).join(', ')} of ${unit}`, error);
     }
@@ -87,26 +95,14 @@ export class Systemd {
     const until = Date.now() + JOB_WITHIN_MS;
     return Promise.all(
       names.map(async (name): Promise<Property> => {
-        return [name, await this.retried(until, session => session.property(unitObject(unit), of, name))];
+        return [name, await this.retried(until, session => session.property(unitObject(unit), of, name, until))];
       }),
     );
   }
 
   close(): void {
-    void this.session?.then(
-      session => session.close(),
-      () => undefined,
-    );
-    this.session = undefined;
-  }
-
-  /** A failed unit is kept for people to look at; one that nobody will look at would be there for good. */
-  private async resetFailed(unit: string): Promise<void> {
-    try {
-      await this.withSession(session => session.call('ResetFailedUnit', 's', [unit]));
-    } catch {
-      // It is not there, as it should be; or systemd is not, and then it is not kept either.
-    }
+    this.isClosed = true;
+    this.session?.close();
   }
 
   /**
@@ -119,17 +115,17 @@ export class Systemd {
     signature: string,
     body: readonly Value[],
     wanted: 'active' | 'inactive',
+    withinMs: number,
   ): Promise<void> {
-    const until = Date.now() + JOB_WITHIN_MS;
+    const until = Date.now() + withinMs;
     const what = `${wanted === 'active' ? 'start' : 'stop'} ${unit}`;
     const waiter: Waiter = { unit, results: new Map(), wake: () => undefined };
     this.waiters.add(waiter);
     try {
-      const job = await this.ask(until, unit, wanted, session => session.call(method, signature, body));
+      const job = await this.ask(until, unit, wanted, session => session.call(method, signature, body, until));
       if (job !== undefined) await this.ended(until, waiter, job, wanted);
     } catch (error) {
       if (wanted === 'inactive' && isRemote(error, 'NoSuchUnit')) return;
-      if (wanted === 'active') await this.resetFailed(unit);
       throw explained(what, error);
     } finally {
       this.waiters.delete(waiter);
@@ -146,7 +142,7 @@ export class Systemd {
     let isAgain = false;
     try {
       const [job] = await this.retried(until, async session => {
-        if (isAgain && isReached(await stateOf(session, unit), wanted)) return [undefined as never];
+        if (isAgain && isReached(await stateOf(session, unit, until), wanted)) return [undefined as never];
         isAgain = true;
         return call(session);
       });
@@ -163,14 +159,13 @@ export class Systemd {
     for (;;) {
       const result = waiter.results.get(job);
       if (result === 'done') return;
-      if (result !== undefined) throw new BerthError('internal', `its job ended with "${result}"`);
+      if (result !== undefined) throw failed(waiter.unit, `its job ended with "${result}"`);
       const wasWoken = await this.woken(waiter, job === '' ? 0 : Math.min(this.lookAfterMs, until - Date.now()));
       if (wasWoken && waiter.results.has(job)) continue;
-      const state = await this.retried(until, session => stateOf(session, waiter.unit));
-      if (isReached(state, wanted)) return;
-      if (state === 'failed' || (state === 'inactive' && job === ''))
-        throw new BerthError('internal', `it is ${state}`);
       if (Date.now() > until) throw tooLate();
+      const state = await this.retried(until, session => stateOf(session, waiter.unit, until));
+      if (isReached(state, wanted)) return;
+      if (state === 'failed' || (state === 'inactive' && job === '')) throw failed(waiter.unit, `it is ${state}`);
       if (job === '') await sleep(RETRY_AFTER_MS);
     }
   }
@@ -187,7 +182,7 @@ export class Systemd {
   private async retried<T>(until: number, call: (session: Session) => Promise<T>): Promise<T> {
     for (let waitMs = RETRY_AFTER_MS; ; waitMs = Math.min(waitMs * 2, RETRY_AT_MOST_EVERY_MS)) {
       try {
-        return await this.withSession(call);
+        return await this.withSession(until, call);
       } catch (error) {
         if (!isForNow(error) || Date.now() + waitMs > until) throw error;
         await sleep(waitMs);
@@ -195,21 +190,27 @@ export class Systemd {
     }
   }
 
-  private async withSession<T>(call: (session: Session) => Promise<T>): Promise<T> {
-    let session = await this.session?.catch(() => undefined);
-    if (!session?.isOpen) session = await this.connect();
+  private async withSession<T>(until: number, call: (session: Session) => Promise<T>): Promise<T> {
+    const session = this.session?.isOpen ? this.session : await this.connected(until);
     return call(session);
   }
 
-  /** One connection for all who come meanwhile. */
-  private async connect(): Promise<Session> {
-    const present = this.session;
-    const opening = (async () => {
-      const session = await present?.catch(() => undefined);
-      return session?.isOpen ? session : Session.open(this.from, this);
-    })();
-    this.session = opening;
-    return opening;
+  /** One connection for all who come meanwhile, and its failure is everybody's; who has less time leaves sooner. */
+  private async connected(until: number): Promise<Session> {
+    const opening = this.opening.run('', async () => {
+      const session = await Session.open(this.from, this, Date.now() + CONNECTED_WITHIN_MS);
+      if (this.isClosed) session.close();
+      return (this.session = session);
+    });
+    const timer = new AbortController();
+    const late = sleep(Math.max(until - Date.now(), 0), undefined, { signal: timer.signal, ref: false }).then(() => {
+      throw tooLate();
+    });
+    try {
+      return await Promise.race([opening, late]);
+    } finally {
+      timer.abort();
+    }
   }
 
   /** For the session: a signal of systemd's. */
@@ -227,8 +228,8 @@ export class Systemd {
   }
 }
 
-async function stateOf(session: Session, unit: string): Promise<ActiveState> {
-  const state = textOf(await session.property(unitObject(unit), UNIT, 'ActiveState'));
+async function stateOf(session: Session, unit: string, until: number): Promise<ActiveState> {
+  const state = textOf(await session.property(unitObject(unit), UNIT, 'ActiveState', until));
   return state === 'active' || state === 'inactive' || state === 'failed' ? state : 'under way';
 }
 
@@ -247,8 +248,17 @@ function isForNow(error: unknown): boolean {
   return error instanceof BerthError && error.kind === 'unavailable';
 }
 
+/** Whether systemd cannot be asked now: nobody is there, or it does not answer in time. */
+export function isOutOfReach(error: unknown): boolean {
+  return error instanceof BerthError && (error.kind === 'unavailable' || error.kind === 'deadline_exceeded');
+}
+
+function failed(unit: string, why: string): BerthError {
+  return new BerthError('internal', why, { hint: `see what it says: journalctl -u ${unit}` });
+}
+
 function tooLate(): BerthError {
-  return new BerthError('deadline_exceeded', `systemd has not done it within ${JOB_WITHIN_MS / 1000} s`, {
+  return new BerthError('deadline_exceeded', 'systemd has not done it in time', {
     hint: 'see what it does: systemctl list-jobs',
   });
 }

@@ -8,10 +8,13 @@ import type { Limits } from '../limits';
 import { startHolder } from './holder';
 import { scopeOf, sliceOf, type ScopeParts } from './names';
 import { deviceProperties, limitProperties, type Property } from './properties';
-import type { Systemd } from './systemd';
+import { isOutOfReach, type Systemd } from './systemd';
 
 /** The holder, which a container's limit of processes does not count. */
 const BESIDE = 1n;
+
+/** What is in a unit has been killed by then: there is little left to wait for. */
+const STOP_WITHIN_MS = 5_000;
 
 /**
  * The units of systemd's that cgroups of berth's are in. The limits are given to systemd as well as written to the files,
@@ -21,6 +24,7 @@ export class Units {
   constructor(
     private readonly systemd: Systemd,
     private readonly hierarchies: Hierarchies,
+    private readonly stopWithinMs = STOP_WITHIN_MS,
   ) {}
 
   /**
@@ -99,9 +103,9 @@ export class Units {
     const unit = unitOf(path);
     if (unit === undefined) return;
     try {
-      await this.systemd.stop(unit);
+      await this.systemd.stop(unit, this.stopWithinMs);
     } catch (error) {
-      if (!(error instanceof BerthError) || error.kind !== 'unavailable') throw error;
+      if (!isOutOfReach(error)) throw error;
     }
   }
 

@@ -44,6 +44,8 @@ export interface RegistryOptions extends HostsOptions {
 }
 
 const attemptsMax = 4;
+/** What of 400 to 499 may be otherwise the next time. */
+const passing: ReadonlySet<number> = new Set([408, 416, 425, 429]);
 /** Where somebody else can be asked, too. */
 const attemptsWithOthers = 2;
 
@@ -111,7 +113,11 @@ export class RegistryClient {
 
   /** The sentence of an answer that is none of those wanted. */
   pushRefusal(endpoint: Endpoint, method: string, url: URL, answer: HttpAnswer): BerthError {
-    return this.refusal(endpoint, url, answer, method);
+    const { status } = answer;
+    if (status < 400 || status >= 500 || passing.has(status)) return this.refusal(endpoint, url, answer, method);
+    const hint =
+      status === 413 ? 'the registry, or a proxy before it, has a limit for what it takes at once' : undefined;
+    return this.refusal(endpoint, url, answer, method, { kind: 'failed_precondition', hint });
   }
 
   /** The manifest or index of a tag or digest, its digest checked if it was asked for by digest. */
@@ -403,7 +409,13 @@ export class RegistryClient {
     );
   }
 
-  private refusal(endpoint: Endpoint, url: URL, answer: HttpAnswer, method = 'GET'): BerthError {
+  private refusal(
+    endpoint: Endpoint,
+    url: URL,
+    answer: HttpAnswer,
+    method = 'GET',
+    otherwise: { kind: ErrorKind; hint: string | undefined } = { kind: 'unavailable', hint: undefined },
+  ): BerthError {
     const kinds: Partial<Record<number, ErrorKind>> = {
       401: 'unauthenticated',
       403: 'permission_denied',
@@ -414,8 +426,8 @@ export class RegistryClient {
     const isLogin = answer.status === 401 || answer.status === 403;
     const sent = this.authorizer.headerFor(endpoint) !== undefined;
     const hint =
-      answer.status === 404 ? 'check the name and tag' : isLogin ? this.loginHint(endpoint, sent) : undefined;
-    return new BerthError(kinds[answer.status] ?? 'unavailable', message, hint === undefined ? {} : { hint });
+      answer.status === 404 ? 'check the name and tag' : isLogin ? this.loginHint(endpoint, sent) : otherwise.hint;
+    return new BerthError(kinds[answer.status] ?? otherwise.kind, message, hint === undefined ? {} : { hint });
   }
 
   private loginHint(endpoint: Endpoint, sent: boolean): string {

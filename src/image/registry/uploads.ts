@@ -65,10 +65,12 @@ export class Uploads {
         return await this.finish(ctx, session, blob);
       } catch (error) {
         ctx.throwIfEnded();
-        if (attempt === UPLOAD_ATTEMPTS || kindOf(error) !== 'unavailable') throw error;
+        // Not found is what a registry says of an upload that it has forgotten, or that it has finished.
+        if (attempt === UPLOAD_ATTEMPTS || !['unavailable', 'not_found'].includes(kindOf(error))) throw error;
         ctx.log.debug(`the upload of ${blob.digest} broke off and goes on: ${String(error)}`);
         await sleep(this.retryDelayMs * 2 ** (attempt - 1), undefined, { signal: ctx.signal });
         const arrived = await this.arrived(ctx, session);
+        if (arrived === undefined && (await this.has(ctx, blob.digest))) return onBytes(blob.bytes);
         offset = arrived?.offset ?? 0;
         session = arrived?.session ?? (await this.begin(ctx));
         onBytes(offset);

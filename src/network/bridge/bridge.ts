@@ -69,6 +69,21 @@ export class Bridges {
     await this.limit(config, name);
   }
 
+  /** The bridge with its addresses, made or completed where it was not yet by this daemon; its index. Refuses another one's. */
+  async ensure(config: BridgeConfig): Promise<number> {
+    const { bridge } = config;
+    const key = JSON.stringify([config.mtu, config.isGateway, gatewaysOf(config)]);
+    const known = this.ready.get(bridge);
+    if (known?.key === key) return known.index;
+    return this.locks.run(bridge, async () => {
+      const done = this.ready.get(bridge);
+      if (done?.key === key) return done.index;
+      const index = await this.setUp(config);
+      this.ready.set(bridge, { key, index });
+      return index;
+    });
+  }
+
   /**
    * Disconnects a pod at once. Its interfaces go with its namespace, which nobody waits for: removing one takes the
    * kernel 20 ms. One that is still there later, since somebody holds the namespace, is removed then.
@@ -80,8 +95,8 @@ export class Bridges {
     this.lingering.add(name);
   }
 
-  /** Removes what pods that are gone have left at any bridge. */
-  async collect(isThere: (podId: string) => boolean): Promise<void> {
+  /** Removes what pods that are gone have left at any bridge; the bridges of this daemon's that are there. */
+  async collect(isThere: (podId: string) => boolean): Promise<string[]> {
     const links = linksIn(await this.netlink.route([getLink()]));
     const left = links.filter(({ alias }) => {
       const podId = this.podIn(alias);
@@ -89,6 +104,7 @@ export class Bridges {
     });
     for (const { name } of left) this.log.warn('removing the network interface of a pod that is gone', { link: name });
     await this.netlink.route(left.map(({ name }) => deleteLink(name)));
+    return links.filter(({ name, alias }) => alias === this.aliasOf(name)).map(({ name }) => name);
   }
 
   /** Removes bridges that have no pods any more. One that a person had made before stays. */
@@ -117,7 +133,9 @@ export class Bridges {
       const alias = `${this.aliasOf(bridge)} ${port.podId}`;
       await this.netlink.route([
         addPair({ name, master, mtu, peer: { name: port.ifname, mac, namespaceFd } }),
-        changeLink(name, { isUp: true, alias, hairpin, withoutLinkLocal: true }),
+        // By itself: a kernel that was started with ipv6.disable=1 refuses the whole message.
+        changeLink(name, { withoutLinkLocal: true }, ['EAFNOSUPPORT']),
+        changeLink(name, { isUp: true, alias, hairpin }),
         // Only for who needs it: the host's own connections to published ports come from 127.0.0.1.
         ...(portMappings.length > 0 ? [changeLink(bridge, { routeLocalnet: true })] : []),
       ]);
@@ -157,26 +175,13 @@ export class Bridges {
     await this.netlink.route([limitRate(link.index, ingressRate, burstBytes(ingressRate, ingressBurst))]);
   }
 
-  /** The bridge with its addresses, made or completed where it was not yet by this daemon; its index. */
-  private async ensure(config: BridgeConfig): Promise<number> {
-    const { bridge } = config;
-    const key = JSON.stringify([config.mtu, config.isGateway, gatewaysOf(config)]);
-    const known = this.ready.get(bridge);
-    if (known?.key === key) return known.index;
-    return this.locks.run(bridge, async () => {
-      const done = this.ready.get(bridge);
-      if (done?.key === key) return done.index;
-      const index = await this.setUp(config);
-      this.ready.set(bridge, { key, index });
-      return index;
-    });
-  }
-
   private async setUp(config: BridgeConfig): Promise<number> {
     const { bridge, isGateway } = config;
     const found = await this.find(bridge);
     if (found) this.assertOurs(found);
     const link = found ?? (await this.make(config));
+    // Before it is up: a router that is quicker would be heard.
+    await ignoreRouterAdvertisements(bridge);
     const gateways = isGateway ? gatewaysOf(config) : [];
     await this.netlink.route([
       changeLink(bridge, { isUp: true }),
@@ -191,7 +196,6 @@ export class Bridges {
     mac[0] = ((mac[0] ?? 0) & 0xfe) | 0x02; // one station's, and of nobody's making
     await this.netlink.route([addBridge(bridge, mac, mtu), changeLink(bridge, { alias: this.aliasOf(bridge) })]);
     crashPoint('bridge.made');
-    await ignoreRouterAdvertisements(bridge);
     const made = await this.find(bridge);
     if (!made) throw new BerthError('unavailable', `the bridge ${bridge} went as it was made`);
     this.log.info('made a bridge for pods', { bridge });

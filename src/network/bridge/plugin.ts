@@ -66,7 +66,7 @@ export class BerthBridge implements BuiltInPlugin {
 
   private async runNow(command: CniCommand, document: object, attachment?: Attachment): Promise<CniResult | undefined> {
     if (command === 'STATUS') return this.status(document);
-    if (command === 'GC') return this.collect(readBridgeConfig(document));
+    if (command === 'GC') return this.collect();
     if (!attachment) throw new BerthError('internal', `${command} without a pod`);
     // Whatever was wrong with the configuration by now: what was made has to go.
     if (command === 'DEL') return this.remove(attachment);
@@ -77,6 +77,8 @@ export class BerthBridge implements BuiltInPlugin {
   private async add(config: BridgeConfig, attachment: Attachment): Promise<CniResult> {
     const { containerId: podId, netns, ifname, leases = [] } = attachment;
     this.leaving.delete(podId); // a pod may come again
+    // Before there are rules for it: the bridge may be another daemon's.
+    await this.bridges.ensure(config);
     await together([
       this.bridges.connect(config, { podId, namespacePath: netns, ifname, leases }),
       this.publish(config, leases).then(() => crashPoint('bridge.published')),
@@ -89,7 +91,7 @@ export class BerthBridge implements BuiltInPlugin {
     const table = this.table(bridge);
     const pod = publishedPod(config.portMappings, leases);
     const content = () => this.content(bridge, config);
-    const isThere = chainIn(await this.netlink.netfilter([getChain(table.table, 'outbound')])) !== undefined;
+    const isThere = await this.isThere(table);
     await together([
       isThere && table.hasRules(content()) ? table.publish(pod, content) : table.write(content),
       allowForwarding(this.netlink, bridge, this.options.log),
@@ -129,13 +131,26 @@ export class BerthBridge implements BuiltInPlugin {
     return undefined;
   }
 
-  /** After a start: the kernel is brought to what the records say. */
-  private async collect({ bridge }: BridgeConfig): Promise<undefined> {
-    await this.bridges.collect(podId => this.options.pods().some(({ id }) => id === podId));
-    const isThere =
-      chainIn(await this.netlink.netfilter([getChain(this.table(bridge).table, 'outbound')])) !== undefined;
-    if (isThere) await this.table(bridge).write(() => this.content(bridge));
+  /** After a start: the kernel is brought to what the records say, at all bridges of this daemon's. */
+  private async collect(): Promise<undefined> {
+    const found = await this.bridges.collect(podId => this.options.pods().some(({ id }) => id === podId));
+    const bridges = new Set([...found, ...this.options.pods().map(({ config }) => config.bridge)]);
+    for (const bridge of bridges) await this.restore(bridge);
     return undefined;
+  }
+
+  private async restore(bridge: string): Promise<void> {
+    const table = this.table(bridge);
+    const isInUse = this.options.pods().some(({ config }) => config.bridge === bridge);
+    if (!isInUse && !(await this.isThere(table))) return;
+    await together([
+      table.write(() => this.content(bridge)),
+      ...(isInUse ? [allowForwarding(this.netlink, bridge, this.options.log)] : []),
+    ]);
+  }
+
+  private async isThere({ table }: BridgeTable): Promise<boolean> {
+    return chainIn(await this.netlink.netfilter([getChain(table, 'outbound')])) !== undefined;
   }
 
   /** Takes bridges without pods away, with their tables. */
@@ -164,7 +179,7 @@ export class BerthBridge implements BuiltInPlugin {
   }
 
   private table(bridge: string): BridgeTable {
-    const table = this.tables.get(bridge) ?? new BridgeTable(this.netlink, bridge);
+    const table = this.tables.get(bridge) ?? new BridgeTable(this.netlink, bridge, this.options.owner);
     this.tables.set(bridge, table);
     return table;
   }

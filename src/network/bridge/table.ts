@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { KeyedLock } from '../../base/keyed-lock';
 import { addressBytes, addressText, familyOf, subnetText, type Family, type Subnet } from '../addresses';
 import { be16Bytes, type Request } from '../netlink/message';
@@ -68,7 +69,8 @@ const PRIORITY = { raw: -300, dstnat: -100, srcnat: 100 };
  * A bridge's table of nftables: address translation only, so nobody else's rules are touched or overruled. Its rules
  * change with the network; pods come and go as elements of sets, one transaction each.
  *
- *   before    drops what pods send to the host's loopback, which a bridge with published ports would let in
+ *   before    drops what comes from elsewhere for the host's loopback, which published ports would let in: from pods by the
+ *             bridge's route_localnet, from neighbours since a port of 127.0.0.1 is translated before the kernel looks
  *   inbound   what comes for this host goes to `ports`
  *   local     the same for the host's own connections
  *   ports     published ports to pods
@@ -83,8 +85,11 @@ export class BridgeTable {
   constructor(
     private readonly netlink: Netlink,
     private readonly bridge: string,
+    /** Whose table it is: one daemon of a host never writes another one's. */
+    owner: string,
   ) {
-    this.table = { family: 'inet', name: `berth_${bridge}` };
+    const mark = createHash('sha256').update(owner).digest('hex').slice(0, 6);
+    this.table = { family: 'inet', name: `berth_${bridge}_${mark}` };
   }
 
   /** True when the rules are for this content; whether they are still there only the kernel knows. */
@@ -150,10 +155,10 @@ export class BridgeTable {
     const rule = (chain: string, ...expressions: Buffer[]) => addRule(this.table, chain, expressions);
     const ours = interfaceName(this.bridge);
     const to = [meta('oifname'), compare(ours)];
-    const from = [meta('iifname'), compare(ours)];
+    const fromElsewhere = [meta('iifname'), compare(interfaceName('lo'), 'not')];
     const loopback = (where: number) => inside(where, { family: 4, first: 127n << 24n, prefix: 8 });
     return [
-      rule('before', ...from, ...isFamily(4), ...loopback(HEADER[4].destination), verdict('drop')),
+      rule('before', ...fromElsewhere, ...isFamily(4), ...loopback(HEADER[4].destination), verdict('drop')),
       rule('inbound', ...isForThisHost(), verdict('jump', 'ports')),
       rule('local', ...isFamily(4), ...isForThisHost(), verdict('jump', 'ports')),
       // From ::1 nothing can leave the host: who tries that hears so at once, and tries 127.0.0.1.

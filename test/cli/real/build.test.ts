@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, utimesSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
+import { tar } from '../../support/image-builder';
 import type { Ended } from '../berth';
 import { writeFiles, type Files } from './context';
 import { RealDaemon } from './harness';
@@ -89,6 +90,28 @@ describe('berth build, with a real daemon', function () {
     assert.equal(await run('cat', '/b'), 'BC\n');
   });
 
+  it('carries a copy out again when an owner, a mode, unpacking, the way to it or the time of files is another', async () => {
+    write({ 'a/f': 'same', 'a.tar': tar([{ path: 'in', data: 'x' }]) });
+    // Each in a stage of its own: a step on another one is carried out anyway.
+    const stages = (unpack: string) => [
+      `FROM ${base} AS owned\nARG WHO\nCOPY --chown=$WHO ?/f /owned`,
+      `FROM ${base} AS moded\nARG MODE\nCOPY --chmod=$MODE ?/f /moded`,
+      `FROM ${base} AS aged\nCOPY ?/f /aged`,
+      `FROM ${base} AS touched\nRUN touch /touched`,
+      `FROM ${base} AS ways\nCOPY --parents [ab]/f /ways/`,
+      `FROM ${base} AS unpacked\nADD --unpack=${unpack} a.tar /unpacked/`,
+      `FROM ${base}`,
+      ...['owned', 'moded', 'aged', 'touched', 'ways', 'unpacked'].map(each => `COPY --from=${each} /${each} /${each}`),
+      `CMD stat -c %u:%g owned; stat -c %a moded; stat -c %Y aged touched; ls ways unpacked`,
+    ];
+    const args = (...values: string[]) => values.flatMap(value => ['--build-arg', value]);
+    await built(stages('true').join('\n'), ...args('WHO=1:2', 'MODE=600', 'SOURCE_DATE_EPOCH=1600000000'));
+    assert.equal(await run(), '1:2\n600\n1600000000\n1600000000\nunpacked:\nin\n\nways:\na\n');
+    renameSync(join(context, 'a'), join(context, 'b'));
+    await built(stages('false').join('\n'), ...args('WHO=3:2', 'MODE=640', 'SOURCE_DATE_EPOCH=1700000000'));
+    assert.equal(await run(), '3:2\n640\n1700000000\n1700000000\nunpacked:\na.tar\n\nways:\nb\n');
+  });
+
   it('leaves the cache alone where asked', async () => {
     const dockerfile = `FROM ${base} AS one\nRUN date > /a\nFROM one AS two\nRUN date > /b`;
     await built(dockerfile);
@@ -125,13 +148,28 @@ describe('berth build, with a real daemon', function () {
       busybox: readFileSync('/bin/busybox'),
       Dockerfile: 'FROM scratch\nCOPY --chmod=755 busybox /bin/cat\nCOPY <<E /new\nnew\nE\n',
     });
-    const { code, stderr } = await build('-t', 'archived:1', '-o', `type=oci,dest=${daemon.path('image.tar')}`);
+    const archive = daemon.path('image.tar');
+    const archived = ['-t', 'archived:1', '-o', `type=oci,dest=${archive}`];
+    const { code, stderr } = await build(...archived);
     assert.equal(code, 0, stderr);
     assert.equal(await daemon.ok('images', '-q'), before);
-    assert.match(await daemon.ok('load', '-q', '-i', daemon.path('image.tar')), /^Loaded image: archived:1$/m);
+    assert.match(await daemon.ok('check'), /all is sound/);
+    assert.match(await daemon.ok('load', '-q', '-i', archive), /^Loaded image: archived:1$/m);
     assert.equal(await daemon.ok('run', '--rm', 'archived:1', 'cat', '/new'), 'new\n');
     await daemon.ok('rmi', 'archived:1');
     rmSync(out, { recursive: true });
+    // The same image, which somebody has without a name.
+    const unnamed = (await build('-q')).stdout.trim();
+    assert.equal((await build(...archived)).code, 0);
+    assert.equal(await daemon.ok('run', '--rm', unnamed, 'cat', '/new'), 'new\n');
+    await daemon.ok('rmi', unnamed);
+    // One that is not built leaves the archive of before.
+    const kept = readFileSync(archive);
+    write({ Dockerfile: 'FROM scratch\nCOPY none /\n' });
+    assert.equal((await build(...archived)).code, 1);
+    assert.ok(kept.equals(readFileSync(archive)));
+    const nowhere = await build('-o', 'type=oci,dest=/none/image.tar');
+    assert.match(nowhere.stderr, /^berth: write \/none\/image\.tar: /, 'before anything is built');
   });
 
   it('makes an image of what a container has changed', async () => {

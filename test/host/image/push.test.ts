@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Context } from '../../../src/base/context';
 import { silentLogger } from '../../../src/base/log';
+import { digestOf } from '../../../src/image/digest';
 import { openImages, type Images, type PushProgress } from '../../../src/image/images';
 import { openStore, type Store } from '../../../src/store/store';
 import { buildImage } from '../../support/image-builder';
@@ -91,6 +92,8 @@ describe('a push', function () {
         given.pipe(answer);
       });
       onward.on('error', () => answer.destroy());
+      // Whoever is cut off is cut off on the other side, too.
+      asked.on('close', () => asked.complete || onward.destroy());
       asked.pipe(onward);
     });
 
@@ -122,11 +125,52 @@ describe('a push', function () {
 
   it('goes on where a broken connection has left off', async () => {
     await bring();
-    const patches: (string | undefined)[] = [];
+    const sessions = new Map<string, Buffer>();
+    const blobs = new Set<string>();
+    const ranges: (string | undefined)[] = [];
+    let cuts = 1;
+    const host = await serve((asked, answer) => {
+      const { method, headers } = asked;
+      const url = new URL(asked.url ?? '', 'http://registry');
+      const has = sessions.get(url.pathname);
+      const end = (status: number, more = {}) =>
+        asked.resume().on('end', () => answer.writeHead(status, { location: url.pathname, ...more }).end());
+      if (method === 'HEAD') return void end(blobs.has(url.pathname.replace(/^.*\//, '')) ? 200 : 404);
+      if (method === 'POST') {
+        const path = `/v2/cut/off/blobs/uploads/${sessions.size}`;
+        sessions.set(path, Buffer.alloc(0));
+        return void end(202, { location: path });
+      }
+      if (url.pathname.includes('/manifests/')) return void end(201);
+      if (has === undefined) return void end(404);
+      if (method === 'GET') return void end(204, { range: `0-${has.length - 1}` });
+      if (method === 'PUT') {
+        blobs.add(digestOf(has));
+        return void end(blobs.has(url.searchParams.get('digest') ?? '') ? 201 : 400);
+      }
+      const from = Number(headers['content-range']?.split('-')[0] ?? 0);
+      if (from !== has.length) return void end(416);
+      const isLarge = Number(headers['content-length']) > 1_000_000;
+      if (isLarge) ranges.push(headers['content-range']);
+      asked.on('data', (chunk: Buffer) => {
+        const all = Buffer.concat([sessions.get(url.pathname) ?? has, chunk]);
+        sessions.set(url.pathname, all);
+        if (isLarge && all.length > 1_000_000 && cuts-- > 0) asked.destroy();
+      });
+      asked.on('end', () => answer.writeHead(202, { location: url.pathname }).end());
+    });
+    await images.tag(image.id, `${host}/cut/off:1`);
+    assert.deepEqual((await phases(`${host}/cut/off:1`)).last, ['pushed', 'pushed', 'pushed']);
+    assert.equal(ranges[0], undefined);
+    assert.match(ranges[1] ?? '', /^[1-9]\d*-\d+$/);
+    assert.ok(image.layers.every(({ digest }) => blobs.has(digest)));
+  });
+
+  it('begins again where the registry does not know how far a broken connection had come', async () => {
+    await bring();
+    let cuts = 0;
     const host = await before(asked => {
-      if (asked.method !== 'PATCH' || Number(asked.headers['content-length']) < 1_000_000) return false;
-      patches.push(asked.headers['content-range']);
-      if (patches.length > 1) return false;
+      if (asked.method !== 'PATCH' || Number(asked.headers['content-length']) < 1_000_000 || cuts++ > 0) return false;
       let seen = 0;
       asked.on('data', (chunk: Buffer) => {
         seen += chunk.length;
@@ -136,8 +180,44 @@ describe('a push', function () {
     });
     await images.tag(image.id, `${host}/cut/off:1`);
     assert.deepEqual((await phases(`${host}/cut/off:1`)).last, ['pushed', 'pushed', 'pushed']);
-    assert.equal(patches.length, 2);
+    assert.equal(cuts, 2);
     assert.equal(await digestAt(registry.host, 'cut/off', '1'), image.manifest.digest);
+  });
+
+  it('asks what has become of an upload whose last answer was lost', async () => {
+    await bring();
+    let lost = 0;
+    const host = await before((asked, answer) => {
+      if (asked.method !== 'PUT' || !asked.url?.includes('/uploads/') || lost > 0) return false;
+      lost++;
+      const [to = '', port] = registry.host.split(':');
+      asked.pipe(
+        request({ host: to, port, method: 'PUT', path: asked.url, headers: asked.headers }, given => {
+          given.resume().on('end', () => answer.destroy());
+        }),
+      );
+      return true;
+    });
+    await images.tag(image.id, `${host}/lost:1`);
+    assert.deepEqual((await phases(`${host}/lost:1`)).last, ['pushed', 'pushed', 'pushed']);
+    assert.equal(lost, 1);
+  });
+
+  it('does not repeat what a registry will never take, and says why', async () => {
+    await bring();
+    let patches = 0;
+    const host = await before((asked, answer) => {
+      if (asked.method !== 'PATCH') return false;
+      patches++;
+      asked.resume().on('end', () => answer.writeHead(413).end());
+      return true;
+    });
+    await images.tag(image.id, `${host}/large:1`);
+    await assert.rejects(phases(`${host}/large:1`), {
+      kind: 'failed_precondition',
+      message: /PATCH .* answered 413.*proxy before it.*limit/,
+    });
+    assert.ok(patches <= image.layers.length);
   });
 
   it('is patient with a registry that is busy, and gives up with a sentence', async () => {
