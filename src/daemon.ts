@@ -213,6 +213,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   void collectNetworks(sandboxes, ctx);
   return {
     close: async () => {
+      addon().stopCounting();
       restarts.close();
       health.close();
       // A server waits for its calls, and who listens to events never ends by itself.

@@ -700,7 +700,7 @@ NAPI_MODULE_INIT()
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
         {"pipe", pipe_},    {"lock", lock},    {"attachDeviceProgram", attach_device_program},
         {"receive", receive}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
-        {"descriptorCounts", descriptor_counts},
+        {"stopCounting", stop_counting}, {"descriptorCounts", descriptor_counts},
         {"netlink", netlink},
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "batch.h"
+#include "network.h"
 #include "table.h"
 #include "tree.h"
 
@@ -7,9 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,6 +51,11 @@ ptrdiff_t read_whole(int fd, char *buffer, size_t room)
         have += (size_t)n;
         if (n == 0)
             break;
+    }
+    if (have == room - 1) {
+        /* Half of a number is a wrong number. */
+        const char *last = memrchr(buffer, '\n', have);
+        have = last ? (size_t)(last + 1 - buffer) : 0;
     }
     buffer[have] = '\0';
     return (ptrdiff_t)have;
@@ -204,16 +207,6 @@ static int append(struct call *call, size_t *room, const char *bytes, size_t cou
     return 0;
 }
 
-static int enter_network(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    int failed = setns(fd, CLONE_NEWNET);
-    close(fd);
-    return failed;
-}
-
 static void files_run(napi_env env, void *data)
 {
     (void)env;
@@ -243,19 +236,13 @@ static void *files_thread(void *data)
     return NULL;
 }
 
-/* setns(2) moves the thread that calls it: so that no thread of the pool is anywhere else afterwards, one that ends does it. */
 static void network_files_run(napi_env env, void *data)
 {
     (void)env;
     struct call *call = data;
-    pthread_t thread;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    call->failure = pthread_create(&thread, NULL, files_thread, call);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!call->failure)
-        pthread_join(thread, NULL);
+    int failure = run_in_own_thread(files_thread, call);
+    if (failure)
+        call->failure = failure;
 }
 
 napi_value read_files(napi_env env, napi_callback_info info)
@@ -305,6 +292,14 @@ static napi_value queue_pairs(napi_env env, napi_callback_info info, const char 
 napi_value tree_usage(napi_env env, napi_callback_info info)
 {
     return queue_pairs(env, info, "berth tree usage", tree_run);
+}
+
+napi_value stop_counting(napi_env env, napi_callback_info info)
+{
+    (void)env;
+    (void)info;
+    tree_stop();
+    return NULL;
 }
 
 /* ---- descriptorCounts(directories) -> Promise<Float64Array> ---- */

@@ -21,12 +21,13 @@ int get_parts(napi_env env, napi_value value, struct parts *parts);
 /* The part after `part`. */
 const char *next_part(const char *part);
 
-/* A file's bytes, cut off at `room`, of which one is for a NUL; -1 with errno. */
+/* A file's bytes, cut off at a line's end when they do not fit into `room`, of which one is for a NUL; -1 with errno. */
 ptrdiff_t read_whole(int fd, char *buffer, size_t room);
 
 napi_value read_table(napi_env env, napi_callback_info info);
 napi_value read_files(napi_env env, napi_callback_info info);
 napi_value tree_usage(napi_env env, napi_callback_info info);
+napi_value stop_counting(napi_env env, napi_callback_info info);
 napi_value descriptor_counts(napi_env env, napi_callback_info info);
 
 #endif

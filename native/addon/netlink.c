@@ -3,18 +3,14 @@
  * resolves with all that the kernel answered, messages one after the other. `namespace` is the path of a network namespace,
  * or "" for this process's own.
  *
- * A socket belongs to the namespace of the thread that makes it. No pool thread ever enters one: what it would leave behind
- * if it could not return is a daemon with a foot in a pod. A thread is made for it, and ends with the call.
+ * A socket belongs to the namespace of the thread that makes it.
  */
 #define _GNU_SOURCE
 #include "addon.h"
+#include "network.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/netlink.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -109,16 +105,9 @@ static void talk(struct netlink_call *c)
 static void *talk_inside(void *data)
 {
     struct netlink_call *c = data;
-    int fd = open(c->namespace, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        fail(c, "netlink: open the namespace");
-        return NULL;
-    }
-    int failed = setns(fd, CLONE_NEWNET);
-    if (failed)
+    if (enter_network(c->namespace))
         fail(c, "netlink: enter the namespace");
-    close(fd);
-    if (!failed)
+    else
         talk(c);
     return NULL;
 }
@@ -127,22 +116,15 @@ static void netlink_run(napi_env env, void *data)
 {
     (void)env;
     struct netlink_call *c = data;
-    sigset_t all, before;
-    pthread_t thread;
     if (!*c->namespace) {
         talk(c);
         return;
     }
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before); /* it inherits this: Node's handlers are for Node's threads */
-    int failure = pthread_create(&thread, NULL, talk_inside, c);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int failure = run_in_own_thread(talk_inside, c);
     if (failure) {
         errno = failure;
         fail(c, "netlink: start a thread");
-        return;
     }
-    pthread_join(thread, NULL);
 }
 
 static void netlink_free(struct netlink_call *c)

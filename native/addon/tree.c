@@ -4,12 +4,29 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define DIRECTORY_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME)
+
+/* A process that ends waits for its pool threads, and a tree of millions of files takes minutes. */
+static atomic_int is_stopped;
+
+void tree_stop(void)
+{
+    atomic_store(&is_stopped, 1);
+}
+
+static int stopped(void)
+{
+    if (!atomic_load_explicit(&is_stopped, memory_order_relaxed))
+        return 0;
+    errno = ECANCELED;
+    return -1;
+}
 
 /*
  * Directories are known by their file handles (name_to_handle_at(2)): a tree may be deeper than a path can be long and
@@ -140,7 +157,7 @@ static int count_entries(struct walk *walk, int directory)
         close(directory);
         return -1;
     }
-    for (struct dirent *entry; !failed && (entry = readdir(list));)
+    for (struct dirent *entry; !failed && !(failed = stopped()) && (entry = readdir(list));)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             failed = count_entry(walk, dirfd(list), entry->d_name);
     closedir(list);
@@ -178,7 +195,7 @@ int tree_measure(const char *directory, struct tree_usage *usage)
         int list = open(directory, DIRECTORY_FLAGS);
         failed = list < 0 ? -1 : count_entries(&walk, list);
     }
-    while (!failed && pop(&walk, &pending))
+    while (!failed && !(failed = stopped()) && pop(&walk, &pending))
         failed = count_pending(&walk, &pending);
     int failure = errno;
     close(walk.top);

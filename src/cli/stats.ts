@@ -37,8 +37,11 @@ export function define(command: Command, daemon: () => Daemon): void {
       const replies = daemon().open(StatsService.watchUsage, { containers, all });
       const screen =
         process.stdout.isTTY && flags.stream && flags.format === 'table' ? new Redrawn(process.stdout) : undefined;
+      let isFirst = true;
       for await (const { containers: usages } of replies) {
-        if (!flags.stream && usages.some(isTooEarly)) continue;
+        const isSkipped = isFirst && !flags.stream && usages.some(isTooEarly);
+        isFirst = false;
+        if (isSkipped) continue;
         const text = show(usages, flags);
         if (screen) screen.draw(text.trimEnd().split('\n'));
         else await print(text);
@@ -52,7 +55,7 @@ function parseFormat(text: string): Format {
   return parseTemplate(text, FIELDS);
 }
 
-/** The first reading of a container tells no rate yet; the next one comes within a second. */
+/** The first reading of a container tells no rate yet; the next one comes within a second, perhaps with other containers. */
 function isTooEarly({ running, cpuCores }: ContainerUsage): boolean {
   return running && cpuCores === undefined;
 }

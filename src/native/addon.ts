@@ -41,12 +41,14 @@ export interface Addon {
    */
   readTable(layout: string, rows: string): Promise<Float64Array>;
   /**
-   * Whole files, up to 64 KiB each, on a pool thread: their texts, each with a NUL behind it, empty where there is none.
+   * Whole files, their lines within the first 64 KiB, on a pool thread: their texts, each with a NUL behind it, empty where there is none.
    * Paths are joined by NUL; so are the network namespaces to read them in, one for each, or none at all.
    */
   readFiles(paths: string, networks: string): Promise<string>;
   /** Bytes on the disk and inodes of each of these trees (joined by NUL); NaN for one that cannot be read. On a pool thread. */
   treeUsage(directories: string): Promise<Float64Array>;
+  /** Every `treeUsage` under way, and any later one, ends at once, with NaN: a process that ends waits for its pool threads. */
+  stopCounting(): void;
   /** How many descriptors are in each of these `/proc/PID/fd` (joined by NUL), and how many of them are sockets; NaN, too. */
   descriptorCounts(directories: string): Promise<Float64Array>;
   /** Many small calls on files in one turn of a pool thread; see file-calls.ts. An errno for each, 0 for none. */
@@ -82,6 +84,12 @@ let loaded: Addon | undefined;
 
 /** The addon, loaded at first use. */
 export function addon(): Addon {
-  loaded ??= createRequire(__filename)(nativePath('berth.node')) as Addon;
+  loaded ??= load();
   return loaded;
+}
+
+function load(): Addon {
+  const it = createRequire(__filename)(nativePath('berth.node')) as Addon;
+  process.once('exit', () => it.stopCounting());
+  return it;
 }

@@ -31,15 +31,17 @@ export function statsService({ log, containers, readings, cgroups }: UsageParts)
         await ctx.race(sleep(EVERY_MS, undefined, { ref: false }));
       }
     }),
-    top: unary(log, 'Top', async ({ container }) => {
+    top: unary(log, 'Top', async ({ container }, ctx) => {
       const found = containerByName(containers, container);
       if (found.record.state !== 'running') {
         throw new BerthError('failed_precondition', `container ${nameOf(found)} is ${found.record.state}`, {
           hint: 'only in a running one are there processes',
         });
       }
-      const pids = cgroups.processes(found.record.cgroupPath).sort((a, b) => a - b);
-      return { processes: await lookAt(pids) };
+      const { cgroupPath } = found.record;
+      const pids = cgroups.processes(cgroupPath).sort((a, b) => a - b);
+      ctx.stage('look at its processes');
+      return { processes: await ctx.race(lookAt(pids, cgroups.isPaused(cgroupPath))) };
     }),
   } satisfies Partial<StatsServer>;
   return complete(StatsService, built);

@@ -8,25 +8,27 @@ const AT_A_TIME = 32;
 const TICK_NS = 10_000_000n;
 
 /**
- * What /proc tells of processes, those left out that have ended meanwhile. Read on
- * the pool: a command line is in the process's own memory, which may be slow to come.
+ * What /proc tells of processes, those left out that have ended meanwhile. A command line is in the process's own memory,
+ * whose lock one in state D may keep for good, together with the thread of the pool that asks for it: such a one has no
+ * command line, unless all are `paused` and so in state D for that alone, which keeps no lock.
  */
-export async function lookAt(pids: readonly number[]): Promise<Process[]> {
+export async function lookAt(pids: readonly number[], paused = false): Promise<Process[]> {
   const bootedAtNs = await bootTimeNs();
   const found: Process[] = [];
   for (let i = 0; i < pids.length; i += AT_A_TIME) {
-    const some = await Promise.all(pids.slice(i, i + AT_A_TIME).map(pid => lookAtOne(pid, bootedAtNs)));
+    const some = await Promise.all(pids.slice(i, i + AT_A_TIME).map(pid => lookAtOne(pid, paused, bootedAtNs)));
     found.push(...some.flatMap(process => process ?? []));
   }
   return found;
 }
 
-async function lookAtOne(pid: number, bootedAtNs: bigint): Promise<Process | undefined> {
+async function lookAtOne(pid: number, paused: boolean, bootedAtNs: bigint): Promise<Process | undefined> {
+  const read = async (file: string) => readFile(`/proc/${pid}/${file}`, 'utf8');
   try {
-    const [stat, status, commandLine] = await Promise.all(
-      ['stat', 'status', 'cmdline'].map(file => readFile(`/proc/${pid}/${file}`, 'utf8')),
-    );
-    return parseProcess(stat ?? '', status ?? '', commandLine ?? '', bootedAtNs);
+    const [stat, status] = await Promise.all([read('stat'), read('status')]);
+    const found = parseProcess(stat, status, '', bootedAtNs);
+    if (found.state === 'D' && !paused) return found;
+    return parseProcess(stat, status, await read('cmdline'), bootedAtNs);
   } catch {
     return undefined; // it has ended
   }

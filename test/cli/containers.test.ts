@@ -7,6 +7,7 @@ import {
   type LogEntry,
   type LogsRequest,
 } from '../../src/cri/generated/berth/v1/berth';
+import type { ContainerUsage } from '../../src/cri/generated/berth/v1/stats';
 import { berth, startBerth } from './berth';
 import { FakeDaemon, failure } from './fake-daemon';
 
@@ -229,5 +230,22 @@ describe('berth inspect', () => {
 
     const image = await berth(daemon, ['inspect', '--type', 'image', 'web']);
     assert.deepEqual(image, { code: 1, stdout: '[]\n', stderr: 'berth: no image is named so\n' });
+  });
+});
+
+describe('berth stats --no-stream', () => {
+  it('ends with the second reading, though containers come with each that have no rate yet', async () => {
+    const usage = (id: number): ContainerUsage => ({ id: String(id), name: `c${id}`, pod: '', running: true });
+    await using daemon = await FakeDaemon.start(
+      {},
+      {
+        watchUsage: call => {
+          for (let i = 1; i <= 3; i++) call.write({ containers: [usage(i)] });
+          call.end();
+        },
+      },
+    );
+    const { stdout, code } = await berth(daemon, ['stats', '--no-stream', '--format', '{{.Name}} {{.CPUPerc}}']);
+    assert.deepEqual([code, stdout], [0, 'c2 --\n']);
   });
 });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Metadata, Server, ServerCredentials, status, type StatusObject } from '@grpc/grpc-js';
 import { BerthService, type BerthServer } from '../../src/cri/generated/berth/v1/berth';
 import { ContainersService, type ContainersServer } from '../../src/cri/generated/berth/v1/containers';
+import { StatsService, type StatsServer } from '../../src/cri/generated/berth/v1/stats';
 
 /** A gRPC server on a unix socket that answers what a test gives it, and UNIMPLEMENTED for the rest. */
 export class FakeDaemon implements AsyncDisposable {
@@ -15,13 +16,14 @@ export class FakeDaemon implements AsyncDisposable {
     readonly socket: string,
   ) {}
 
-  static async start(handlers: Partial<BerthServer>): Promise<FakeDaemon> {
+  static async start(handlers: Partial<BerthServer>, stats: Partial<StatsServer> = {}): Promise<FakeDaemon> {
     const folder = mkdtempSync(join(tmpdir(), 'berth-cli-'));
     const socket = join(folder, 'berth.sock');
     const server = new Server();
     server.addService(BerthService, handlers as BerthServer);
     const volumes: Partial<ContainersServer> = { listVolumes: (_, reply) => reply(null, { volumes: [] }) };
     server.addService(ContainersService, volumes as ContainersServer);
+    server.addService(StatsService, stats as StatsServer);
     await new Promise<void>((resolve, reject) => {
       server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), error =>
         error ? reject(error) : resolve(),

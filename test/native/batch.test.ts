@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readHierarchies } from '../../src/cgroup/hierarchies';
 import { addon } from '../../src/native/addon';
+import { repoRoot } from '../support/repo';
 
 describe('files that are read many at a time', function () {
   this.timeout(60_000);
@@ -107,6 +108,16 @@ describe('files that are read many at a time', function () {
     assert.ok(maps.length > 4096 && maps.includes('[stack]'));
   });
 
+  it('are read as far as whole lines fit: the beginning of a number is another number', async () => {
+    const lines = Array.from({ length: 10_000 }, (_, i) => `${i + 100_000}\n`);
+    write('a', lines.join(''));
+    write('b', '1'.repeat(70_000));
+    const [a = '', b] = (await addon().readFiles([join(dir, 'a'), join(dir, 'b')].join('\0'), '')).split('\0');
+    const fitting = Math.floor(65_535 / 7);
+    assert.equal(a, lines.slice(0, fitting).join(''));
+    assert.equal(b, '');
+  });
+
   it('are read in other network namespaces, and no thread stays there', async () => {
     const own = readlinkSync('/proc/self/ns/net');
     const holder = spawn(
@@ -190,6 +201,19 @@ describe('the size of a tree', function () {
     assert.deepEqual([a, b, c, d, ...rest].slice(0, 6), [NaN, NaN, NaN, NaN, NaN, NaN]);
     assert.deepEqual(rest.slice(2), du(dir));
     assert.deepEqual(await sizeOf(''), []);
+  });
+
+  it('is no longer counted once the process ends, which would wait for it', () => {
+    // Its end is told, and does not come.
+    const script = `
+      const { addon } = require('./dist/src/native/addon.js');
+      const size = () => addon().treeUsage(${JSON.stringify(dir)}).then(cells => [...cells]);
+      size().then(async before => {
+        process.emit('exit', 0);
+        console.log(JSON.stringify([before, await size()]));
+      });`;
+    const said = execFileSync(process.execPath, ['-e', script], { encoding: 'utf8', cwd: repoRoot });
+    assert.deepEqual(JSON.parse(said), [du(dir), [null, null]]);
   });
 });
 

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { binarySize } from '../../../src/cli/format/binary-size';
 import { lookAt, parseProcess } from '../../../src/stats/processes';
 
@@ -34,6 +37,25 @@ describe('a process in /proc', () => {
     assert.deepEqual([own?.pid, own?.parentPid, others], [process.pid, process.ppid, []]);
     assert.ok(own && Math.abs(Number(own.startedAtNs) / 1e6 - (Date.now() - process.uptime() * 1000)) < 60_000);
   });
+
+  it('has no command line while it waits in state D, whose lock on its memory may be kept for good', async () => {
+    // Who makes a process with CLONE_VFORK waits so until that has ended.
+    const clone = { x64: 56, arm64: 220 }[process.arch as 'x64' | 'arm64'];
+    const script = `$| = 1; print "ready"; sleep 1000 if syscall(${clone}, 0x4000 | 17, 0, 0, 0, 0) == 0;`;
+    const perl = spawn('perl', ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+    const pid = perl.pid ?? assert.fail('no perl');
+    const closed = once(perl, 'close');
+    try {
+      await once(perl.stdout, 'data');
+      const look = async (paused: boolean) => (await lookAt([pid], paused))[0];
+      while ((await look(true))?.state !== 'D') await sleep(5);
+      assert.deepEqual((await look(false))?.command, ['[perl]']);
+      assert.equal((await look(true))?.command[1], '-e');
+    } finally {
+      process.kill(-pid, 'SIGKILL');
+      await closed;
+    }
+  }).timeout(60_000);
 });
 
 describe('an amount of memory', () => {
