@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import type { LogFormat, LogLevel } from '../base/log';
 
@@ -115,7 +116,7 @@ export const schema = table({
     ranges: listOf(subnet(), 'a list of subnets')
       .default([])
       .describe(
-        'The subnets of that network, one of IPv4, of IPv6 or both; without any, the pod CIDR that the kubelet tells, or else a private one that the host has no route to.',
+        'The subnets of that network, one of IPv4, of IPv6 or both; without any, the pod CIDR that the kubelet tells (with `all`), or else a private one that the host has no route to.',
       ),
     masquerade: flag().default(true).describe('What its pods send elsewhere comes from an address of the host.'),
     mtu: wholeNumber(0, 65535)
@@ -203,10 +204,13 @@ function interfaceNameOrNone() {
 
 function subnet() {
   const expected = 'an address with a prefix length, such as "10.88.0.0/16"';
-  return z
-    .string(expected)
-    .regex(/^[0-9a-f.:]+\/\d{1,3}$/i, expected)
-    .meta({ title: expected });
+  return z.string(expected).refine(isSubnet, expected).meta({ title: expected });
+}
+
+function isSubnet(text: string): boolean {
+  const [, address = '', bits = ''] = /^([0-9a-f.:]+)\/(\d{1,3})$/i.exec(text) ?? [];
+  const family = isIP(address);
+  return family !== 0 && Number(bits) <= (family === 4 ? 32 : 128);
 }
 
 function ipAddress() {

@@ -79,6 +79,7 @@ export class DefaultNetwork {
   /** The kubelet says it when it starts, not when this daemon does. */
   async setPodCidrs(podCidrs: readonly string[]): Promise<void> {
     await this.keep({ ...this.settings, podCidrs });
+    this.found = undefined; // the range may be among them now
   }
 
   isFor(owner: 'cri' | 'person'): boolean {
@@ -86,11 +87,18 @@ export class DefaultNetwork {
     return embedded === 'all' || (embedded === 'people' && owner === 'person');
   }
 
-  /** As the next pod gets it. */
+  /** For the next pod, which gets it: what was found free on this host stays chosen. */
   async network(): Promise<NetworkList> {
-    const { chosen } = this;
-    const { range, ...host } = await this.look(chosen.length === 0);
-    return this.listOf(chosen.length > 0 ? chosen : [range], host);
+    const needsRange = this.chosen.length === 0;
+    const found =
+      this.known(needsRange) ?? (await this.searches.run(String(needsRange), () => this.choose(needsRange)));
+    return this.listFrom(found);
+  }
+
+  /** As the next pod would get it now; nothing is chosen yet. */
+  async preview(): Promise<NetworkList> {
+    const needsRange = this.chosen.length === 0;
+    return this.listFrom(this.known(needsRange) ?? (await this.search(needsRange)));
   }
 
   /** The same for those who ask about it: nothing is looked for yet, so the range may become another one. */
@@ -101,8 +109,15 @@ export class DefaultNetwork {
 
   /** What somebody has said the ranges are; empty when nobody has. */
   private get chosen(): readonly string[] {
-    const { ranges } = this.options;
-    return ranges.length > 0 ? ranges : this.podCidrs;
+    const { ranges, embedded } = this.options;
+    if (ranges.length > 0) return ranges;
+    // Where pods of the kubelet have a plugin, the pod CIDR is that plugin's.
+    return embedded === 'all' ? this.podCidrs : [];
+  }
+
+  private listFrom({ range, ...host }: Found): NetworkList {
+    const { chosen } = this;
+    return this.listOf(chosen.length > 0 ? chosen : [range], host);
   }
 
   private listOf(ranges: readonly string[], host: { bridge: string; mtu: number }): NetworkList {
@@ -124,11 +139,23 @@ export class DefaultNetwork {
     };
   }
 
-  /** The MTU of this host, and a free range where one is needed, looked for once. */
-  private async look(needsRange: boolean): Promise<Found> {
-    if (this.found && (this.found.range !== '' || !needsRange)) return this.found;
-    return this.searches.run(String(needsRange), async () => (this.found = await this.search(needsRange)));
+  /** What was chosen, if it is enough. */
+  private known(needsRange: boolean): Found | undefined {
+    return this.found && (this.found.range !== '' || !needsRange) ? this.found : undefined;
   }
+
+  private async choose(needsRange: boolean): Promise<Found> {
+    const found = await this.search(needsRange);
+    const { range } = found;
+    if (range !== '' && range !== this.settings.range) {
+      this.log.info('chose a range of addresses for pods, to which the host has no route', { range });
+      await this.keep({ ...this.settings, range });
+    }
+    this.found = found;
+    return found;
+  }
+
+  /** The MTU of this host, and a free range where one is needed. */
 
   private async search(needsRange: boolean): Promise<Found> {
     const links = linksIn(await this.netlink.route([getLink()]));
@@ -140,11 +167,12 @@ export class DefaultNetwork {
     const uplink = links.find(({ index }) => index === way?.index)?.mtu ?? USUAL_MTU;
     const mtu = uplink === USUAL_MTU || uplink < LEAST_MTU ? 0 : uplink;
     if (!needsRange) return { bridge, range: '', mtu };
-    const taken = [
+    const ofHost = [
       ...routes.flatMap(({ destination, index }) => (destination && index !== own ? [destination] : [])),
       ...addresses.filter(({ index }) => index !== own),
-    ].flatMap(({ address, prefix }) => parseSubnet(`${address}/${prefix}`) ?? []);
-    return { bridge, range: await this.choose(taken), mtu };
+    ].map(({ address, prefix }) => `${address}/${prefix}`);
+    const taken = [...ofHost, ...this.podCidrs].flatMap(text => parseSubnet(text) ?? []);
+    return { bridge, range: this.freeRange(taken), mtu };
   }
 
   /** Its own, whatever number that has, or the first that nobody has. */
@@ -156,7 +184,7 @@ export class DefaultNetwork {
   }
 
   /** The one of last time, if it is free still: a host may have been moved to another network. */
-  private async choose(taken: readonly Subnet[]): Promise<string> {
+  private freeRange(taken: readonly Subnet[]): string {
     const { range: last } = this.settings;
     const candidates = (last === undefined ? CANDIDATES : [last, ...CANDIDATES]).map(text => subnetOf(text, 'range'));
     const free = candidates.find(candidate => !taken.some(other => overlap(candidate, other)));
@@ -164,12 +192,7 @@ export class DefaultNetwork {
       throw new BerthError('failed_precondition', 'the host has routes to all ranges that berth knows for pods', {
         hint: 'name one in network.ranges',
       });
-    const range = subnetText(free);
-    if (range !== last) {
-      this.log.info('chose a range of addresses for pods, to which the host has no route', { range });
-      await this.keep({ ...this.settings, range });
-    }
-    return range;
+    return subnetText(free);
   }
 
   private async keep(settings: NetworkSettings): Promise<void> {

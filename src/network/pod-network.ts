@@ -119,7 +119,8 @@ export class PodNetwork {
 
   /** What ADD for this pod will be; undefined where there is no network, and pods have their loopback alone. */
   async plan(id: string, config: PodSandboxConfig, owner: 'cri' | 'person'): Promise<PodAttachment | undefined> {
-    const network = await this.find(owner);
+    const network =
+      (await this.configured()) ?? (this.byDefault.isFor(owner) ? await this.byDefault.network() : undefined);
     if (!network) return withoutNetwork(config, this.options.configDir);
     await assertInstalled(this.host, network);
     return {
@@ -155,14 +156,19 @@ export class PodNetwork {
     };
   }
 
-  /** The network of the next pod; undefined where there is none. Throws what is wrong with the files. */
+  /** The network that the next pod would get; undefined where there is none. Throws what is wrong with the files. */
   async find(owner: 'cri' | 'person'): Promise<NetworkList | undefined> {
+    return (await this.configured()) ?? (this.byDefault.isFor(owner) ? this.byDefault.preview() : undefined);
+  }
+
+  /** That of the files, which comes first. */
+  private async configured(): Promise<NetworkList | undefined> {
     const { network, complaints } = await findNetwork(this.options.configDir);
     for (const complaint of complaints) this.options.log.warn(complaint);
     if (network) return network;
     if (complaints[0] !== undefined)
       throw new BerthError('failed_precondition', `no network for the pod: ${complaints[0]}`);
-    return this.byDefault.isFor(owner) ? this.byDefault.network() : undefined;
+    return undefined;
   }
 
   /** ADD; the attachment with its result. */
@@ -222,7 +228,9 @@ export class PodNetwork {
     const { network: configured, complaints } = await findNetwork(configDir);
     if (!configured && complaints[0] !== undefined) return notReady(complaints[0]);
     if (!configured && !this.byDefault.isFor('cri'))
-      return notReady(`${configDir} holds no network configuration; a network plugin puts one there when it is set up`);
+      return notReady(
+        `${configDir} holds no network configuration; a network plugin puts one there when it is set up (for a node without any there is network.embedded = "all")`,
+      );
     const network = configured ?? this.byDefault.outline();
     const key = JSON.stringify(network);
     if (this.last && this.last.network === key && Date.now() - this.last.at < STATUS_GOOD_MS) return this.last.status;

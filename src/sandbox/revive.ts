@@ -5,6 +5,7 @@ import { Rollback, together } from '../base/rollback';
 import { Stopwatch } from '../base/stopwatch';
 import { makeFiles, mkdirs } from '../process/files';
 import { makeCgroup, podLimits } from './pod-cgroup';
+import { detachNetwork } from './network';
 import { makeNetwork, networkOwner, unpin, writePodFiles } from './run';
 import type { Sandbox, Sandboxes } from './sandboxes';
 import { watchInit } from './watch';
@@ -27,6 +28,8 @@ async function revive(sandboxes: Sandboxes, ctx: Context, sandbox: Sandbox): Pro
   const { config } = sandbox;
   const { id, owner, ownNetwork, isOffline } = sandbox.record;
   const paths = sandboxes.paths(id);
+  // The addresses and ports of its last life, or of an attempt that failed, would be another pod's to it.
+  await detachNetwork(sandboxes, ctx.log, sandbox);
   const watch = new Stopwatch();
   const planned = ownNetwork && !isOffline ? await sandboxes.network.plan(id, config, networkOwner(owner)) : undefined;
   // Before ADD, so that the next stop takes it back whatever happens.

@@ -419,8 +419,10 @@ describe("the network of pods, by berth's own bridge", function () {
   it('leaves pods that were there their addresses and ports over a restart, and gives no address twice', async () => {
     const pod = await node.pod({ portMappings: [tcp(8080, 80)] });
     await serve(pod, 'tcp', 80, 'pod');
+    runIn(host, 'sysctl', '-qw', 'net.ipv6.conf.berth0.accept_ra=1');
     await node.restart();
     assert.notEqual(await ipOf(await node.pod()), await ipOf(pod));
+    assert.match(runIn(host, 'sysctl', '-n', 'net.ipv6.conf.berth0.accept_ra'), /^0/);
     await assert.rejects(node.pod({ portMappings: [tcp(8080, 80)] }), /host port 8080\/tcp is in use/);
     assert.equal(await ask(world.place, 'tcp', '192.0.2.1', 8080), 'pod 192.0.2.2');
   });
@@ -514,7 +516,9 @@ describe("the network of pods, by berth's own bridge", function () {
     await configure('embedded = "people"'); // the default
     try {
       const { status } = await node.client.call('Status', {});
-      assert.equal(status.conditions.find(({ type }) => type === 'NetworkReady')?.status, false);
+      const ready = status.conditions.find(({ type }) => type === 'NetworkReady');
+      assert.equal(ready?.status, false);
+      assert.match(ready.message, /holds no network configuration; .* network\.embedded = "all"\)$/);
       assert.equal(await ipOf(await node.pod()), '');
     } finally {
       await node.removeAll();

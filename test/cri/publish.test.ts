@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { berth, type Ended } from '../cli/berth';
 import { busyboxImage } from '../support/image-builder';
@@ -13,9 +14,11 @@ describe('published ports of berth run', function () {
   before(async () => {
     node = await TestNode.start({
       ownNetwork: true,
-      config: '[network]\ncni_config_dir = "/run/no-network-configuration"\nembedded = "all"\n',
+      config: '[network]\ncni_config_dir = "/run/no-network-configuration"\n',
     });
     host = { pid: node.daemon.holderPid };
+    // It is the kubelet's plugin's, once that is set up.
+    await node.client.call('UpdateRuntimeConfig', { runtimeConfig: { networkConfig: { podCidr: '10.88.7.0/24' } } });
     const config = { ExposedPorts: { '80/tcp': {}, '53/udp': {} }, Cmd: ['sleep', '1000'] };
     await node.load('web', busyboxImage({ config }));
   });
@@ -41,6 +44,11 @@ describe('published ports of berth run', function () {
       `for i in $(seq 200); do busybox wget -q -O - http://127.0.0.1:${port}/ && exit 0; sleep 0.1; done; exit 1`,
     );
 
+  it('have a network to show before there is any, for which nothing is chosen yet', async () => {
+    assert.match(await ok('network', 'ls'), /^berth +berth-bridge +berth0 +10\.89\.0\.0\/16 +0$/m);
+    assert.doesNotMatch(node.daemon.log, /chose a range/);
+  });
+
   it('lead to the container, are shown by port, and go with it', async () => {
     await ok(
       'run',
@@ -62,6 +70,23 @@ describe('published ports of berth run', function () {
     assert.match((await cli('port', 'web', '81')).stderr, /container web has not published port 81\/tcp/);
     await ok('rm', '-f', 'web');
     assert.equal(await ask(host, 'tcp', '127.0.0.1', 8080), 'FAILED ECONNREFUSED');
+  });
+
+  it('are the container’s again after a reboot, also when the first try to bring its pod back went wrong', async () => {
+    await ok('run', '-d', '--name', 'web', '-p', '8080:80', node.box, 'sh', '-c', serving.replace('mkdir', 'mkdir -p'));
+    await ok('stop', '-t', '0', 'web');
+    const [pod] = JSON.parse(await ok('inspectp', 'berth/web')) as { id: string }[];
+    const pin = join(node.daemon.state, 'sandboxes', pod?.id ?? '', 'ns/net');
+    node.client.close();
+    await node.daemon.kill();
+    execFileSync('nsenter', [`--mount=/proc/${host.pid}/ns/mnt`, 'umount', pin]);
+    await node.daemon.run([], { BERTH_CRASH_AT: 'bridge.plugged' });
+    assert.notEqual((await cli('start', 'web')).code, 0);
+    assert.equal(await node.daemon.ended(), 'SIGKILL');
+    await node.daemon.run();
+    await node.reconnect();
+    await ok('start', 'web');
+    assert.equal(fetched(8080), 'hello\n');
   });
 
   it('are any that are free where none is named, and those of the image with -P', async () => {
@@ -102,21 +127,24 @@ describe('published ports of berth run', function () {
   });
 
   it('and their network are shown by berth network', async () => {
-    await ok('run', '-d', '--name', 'web', '-p', '8080:80', node.box, 'sleep', '1000');
     const pod = await node.pod();
+    assert.equal((await node.client.call('PodSandboxStatus', { podSandboxId: pod })).status.network.ip, '');
+    await ok('run', '-d', '--name', 'web', '-p', '8080:80', node.box, 'sleep', '1000');
     const [header, line] = (await ok('network', 'ls')).split('\n');
     assert.match(header ?? '', /^NAME +DRIVER +BRIDGE +SUBNETS +CONTAINERS$/);
-    assert.match(line ?? '', /^berth +berth-bridge +berth0 +10\.88\.0\.0\/16 +2$/);
+    assert.match(line ?? '', /^berth +berth-bridge +berth0 +10\.89\.0\.0\/16 +1$/);
     assert.equal(await ok('network', 'ls', '-q'), 'berth');
     assert.equal(await ok('network', 'ls', '--format', '{{.Name}} {{.Driver}}'), 'berth berth-bridge');
     const [network] = JSON.parse(await ok('network', 'inspect', 'berth')) as {
       IPAM: { Config: unknown[] };
       Containers: Record<string, { Name: string; Addresses: string[]; Ports: unknown }>;
     }[];
-    assert.deepEqual(network?.IPAM.Config, [{ Subnet: '10.88.0.0/16', Gateway: '10.88.0.1' }]);
+    assert.deepEqual(network?.IPAM.Config, [{ Subnet: '10.89.0.0/16', Gateway: '10.89.0.1' }]);
     const members = Object.values(network.Containers);
-    assert.deepEqual(members.map(({ Name }) => Name.replace(/\d+$/, 'N')).sort(), ['test/pod-N', 'web']);
-    assert.deepEqual(members.find(({ Name }) => Name === 'web')?.Ports, { '0.0.0.0:8080': '80/tcp' });
+    assert.deepEqual(
+      members.map(({ Name, Ports }) => [Name, Ports]),
+      [['web', { '0.0.0.0:8080': '80/tcp' }]],
+    );
     assert.equal((await cli('network', 'inspect', 'nowhere')).code, 1);
     await node.client.call('RemovePodSandbox', { podSandboxId: pod });
   });

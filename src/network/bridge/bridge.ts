@@ -133,7 +133,9 @@ export class Bridges {
       const alias = `${this.aliasOf(bridge)} ${port.podId}`;
       await this.netlink.route([
         addPair({ name, master, mtu, peer: { name: port.ifname, mac, namespaceFd } }),
-        changeLink(name, { isUp: true, alias, hairpin, withoutLinkLocal: true }),
+        // By itself: a kernel that was started with ipv6.disable=1 refuses the whole message.
+        changeLink(name, { withoutLinkLocal: true }, ['EAFNOSUPPORT']),
+        changeLink(name, { isUp: true, alias, hairpin }),
         // Only for who needs it: the host's own connections to published ports come from 127.0.0.1.
         ...(portMappings.length > 0 ? [changeLink(bridge, { routeLocalnet: true })] : []),
       ]);
@@ -178,6 +180,8 @@ export class Bridges {
     const found = await this.find(bridge);
     if (found) this.assertOurs(found);
     const link = found ?? (await this.make(config));
+    // Before it is up: a router that is quicker would be heard.
+    await ignoreRouterAdvertisements(bridge);
     const gateways = isGateway ? gatewaysOf(config) : [];
     await this.netlink.route([
       changeLink(bridge, { isUp: true }),
@@ -192,7 +196,6 @@ export class Bridges {
     mac[0] = ((mac[0] ?? 0) & 0xfe) | 0x02; // one station's, and of nobody's making
     await this.netlink.route([addBridge(bridge, mac, mtu), changeLink(bridge, { alias: this.aliasOf(bridge) })]);
     crashPoint('bridge.made');
-    await ignoreRouterAdvertisements(bridge);
     const made = await this.find(bridge);
     if (!made) throw new BerthError('unavailable', `the bridge ${bridge} went as it was made`);
     this.log.info('made a bridge for pods', { bridge });

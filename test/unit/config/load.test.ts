@@ -160,6 +160,7 @@ describe('loadConfig', () => {
       '  "/opt/cni/bin",',
       '  7,',
       ']',
+      'ranges = ["10.88.0.0/16", "10.89.0.0/99"]',
       '[registry]',
       'plain_http = ["https://r.example"]',
       'max_concurrent_downloads = 0.5',
@@ -169,9 +170,10 @@ describe('loadConfig', () => {
       'config FILE:1: "root" must be an absolute path, not "var/lib"',
       'config FILE:2: "log" must be a table, not 3',
       'config FILE:4: "network.cni_bin_dirs[1]" must be an absolute path, not 7',
-      'config FILE:9: "registry.plain_http[0]" must be "host" or "host:port", without a scheme, not "https://r.example"',
-      'config FILE:10: "registry.max_concurrent_downloads" must be a whole number from 1 to 64, not 0.5',
-      'config FILE:11: unknown key "registry.mirror"; the README lists all keys',
+      'config FILE:8: "network.ranges[1]" must be an address with a prefix length, such as "10.88.0.0/16", not "10.89.0.0/99"',
+      'config FILE:10: "registry.plain_http[0]" must be "host" or "host:port", without a scheme, not "https://r.example"',
+      'config FILE:11: "registry.max_concurrent_downloads" must be a whole number from 1 to 64, not 0.5',
+      'config FILE:12: unknown key "registry.mirror"; the README lists all keys',
     ]);
   });
 

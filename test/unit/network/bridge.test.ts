@@ -124,6 +124,48 @@ describe('a kernel that lacks what a bridge needs', () => {
   });
 });
 
+describe('a kernel that was started with ipv6.disable=1', () => {
+  const RTM = { NEWLINK: 16, GETLINK: 18 };
+  const IFLA = { IFNAME: 3, LINKINFO: 18, AF_SPEC: 26 };
+  const [EAFNOSUPPORT, AF_INET6] = [97, 10];
+  const message = (type: number, sequence: number, ...body: Buffer[]) => {
+    const bytes = encode([{ type, flags: 0, body: Buffer.concat(body), what: '' }]);
+    bytes.writeUInt32LE(sequence, 8);
+    return bytes;
+  };
+  const errno = (number: number) => {
+    const body = Buffer.alloc(20);
+    body.writeInt32LE(-number);
+    return body;
+  };
+  /** Has every bridge and interface that is asked for, and takes all but settings of IPv6. */
+  const kernel: NetlinkCall = async (protocol, _namespace, request) =>
+    Buffer.concat(
+      protocol !== 0
+        ? []
+        : decode(request).map(({ type, sequence, body }) => {
+            const asked = attributes(body.subarray(16));
+            if (type === RTM.GETLINK) {
+              const link = [
+                text(IFLA.IFNAME, textOf(asked.get(IFLA.IFNAME))),
+                nested(IFLA.LINKINFO, text(1, 'bridge')),
+              ];
+              return message(RTM.NEWLINK, sequence, Buffer.alloc(16), ...link);
+            }
+            const families = attributes(asked.get(IFLA.AF_SPEC) ?? Buffer.alloc(0));
+            return message(2, sequence, errno(type === RTM.NEWLINK && families.has(AF_INET6) ? EAFNOSUPPORT : 0));
+          }),
+    );
+
+  it('has pods on bridges all the same', async () => {
+    const bridge = new BerthBridge({ netlink: kernel, owner: '/', log: createLogger('error', 'text'), pods: () => [] });
+    const lease = { address: '10.1.0.2', prefix: 24, gateway: '10.1.0.1' };
+    const pod = { containerId: 'p', netns: '/proc/self/ns/net', ifname: 'eth0', args: '', leases: [lease] };
+    const document = { bridge: 'berth-nowhere', subnet: '10.1.0.0/24', isGateway: false };
+    assert.match(JSON.stringify(await bridge.run('ADD', 'net', document, pod)), /"10\.1\.0\.2\/24"/);
+  });
+});
+
 describe('netlink messages', () => {
   it('come out as they went in, whatever they hold', () => {
     const value = fc.uint8Array({ maxLength: 300 }).map(bytes => Buffer.from(bytes));
