@@ -17,4 +17,10 @@ export class KeyedLock {
       if (this.tails.get(key) === tail) this.tails.delete(key);
     }
   }
+  /** As `run`, for work that ends when what this resolves to is disposed. */
+  async take(key: string): Promise<Disposable> {
+    return new Promise(resolve => {
+      void this.run(key, () => new Promise<void>(release => resolve({ [Symbol.dispose]: release })));
+    });
+  }
 }

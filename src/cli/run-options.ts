@@ -12,7 +12,7 @@ import {
 import { collect } from './parse/collect';
 import { parseDuration } from './parse/duration';
 import { parseLabels } from './parse/labels';
-import { parseInteger } from './parse/numbers';
+import { parseInteger, parseSeconds } from './parse/numbers';
 import { parseSize } from './parse/size';
 
 /** Of the flags of `run` and `create` those that RunOptions is made of. */
@@ -128,10 +128,8 @@ function addLifeFlags(command: Command): Command {
   return command
     .option('--init', 'a first process that hands signals on and reaps what others leave', false)
     .option('--stop-signal <signal>', "what a stop sends first (default: the image's, or TERM)", '')
-    .option(
-      '--stop-timeout <seconds>',
-      'how long a stop waits before it kills (default: 10)',
-      integer('--stop-timeout'),
+    .option('--stop-timeout <seconds>', 'how long a stop waits before it kills (default: 10)', text =>
+      parseSeconds('--stop-timeout', text),
     )
     .option('--restart <policy>', 'no, on-failure[:n], always or unless-stopped (default: no)', 'no')
     .option('--annotation <key=value>', 'an annotation', collect, []);

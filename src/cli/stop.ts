@@ -8,7 +8,9 @@ export function define(command: Command, daemon: () => Daemon): void {
   command
     .usage('[OPTIONS] CONTAINER…')
     .argument('<container...>', 'names, ids, or the first digits of ids')
-    .option('-t, --time <seconds>', 'how long it may take until it is killed (default: 10)', parseSeconds)
+    .option('-t, --time <seconds>', 'how long it may take until it is killed (default: 10)', text =>
+      parseSeconds('-t', text),
+    )
     .addHelpText('after', '\nExample: berth stop -t 30 web')
     .action(async (containers: string[], { time }: { time?: bigint }) => {
       await each(containers, async container => {

@@ -23,6 +23,7 @@ import type { Sandbox } from '../sandbox/sandboxes';
 import { volumeDirectories } from './anonymous-volumes';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
+import { fillVolumes } from './fill-volumes';
 import { deviceFacts, hostFacts } from './host-facts';
 import { prepareHooks, runHostHooks } from './hooks';
 import { imageVolumes, volumeImages } from './image-volumes';
@@ -108,7 +109,7 @@ async function make(
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   if (request.options) withRunOptions(spec, request.options);
   spec.mounts.push(...(request.mounts ?? []));
-  await fillVolumes(containers, spec);
+  using filling = await fillVolumes(containers, ctx, spec);
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
@@ -175,6 +176,7 @@ async function make(
     throw runtime ? await runtime.explained(error, paths.stateDir) : error;
   });
   watch.lap('wait until init is ready');
+  await filling.done();
   if (steps && monitor.times) tellLaunch(steps, monitor.times);
   if (hookState) await runHostHooks(ctx, spec, hookState, created.pid);
   crashPoint('create.created');
@@ -194,12 +196,6 @@ async function make(
   followToExit(containers, container, monitor);
   ctx.log.info('container is created', { container: record.id, sandbox: record.sandboxId });
   return container;
-}
-
-/** A volume that is new has what the image has in its place. */
-async function fillVolumes({ volumes }: Containers, spec: Spec): Promise<void> {
-  const named = spec.mounts.filter(({ source }) => volumes.nameOf(source) !== undefined);
-  for (const mount of named) if (await volumes.isFresh(mount.source)) mount.copyUp = true;
 }
 
 /** The CRI: a pod in which a container shall be privileged says so itself. */

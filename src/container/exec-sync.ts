@@ -24,8 +24,9 @@ export async function execSync(
 ): Promise<ExecSyncResult> {
   const kept = { stdout: new Capped(EXEC_SYNC_MAX_BYTES), stderr: new Capped(EXEC_SYNC_MAX_BYTES) };
   // The clock runs from here on: a command may also hang while it is started.
-  const late = timeoutSeconds > 0 ? AbortSignal.timeout(timeoutSeconds * 1000) : undefined;
+  const late = endOf(timeoutSeconds);
   ctx.stage(`run ${JSON.stringify(command[0])}`);
+  ctx.allow(timeoutSeconds > 0 ? timeoutSeconds * 1000 : Infinity);
   try {
     const exec = await execInContainer(containers, container, {
       command,
@@ -41,6 +42,11 @@ export async function execSync(
     assertInTime(ctx, late, command, timeoutSeconds);
     throw error;
   }
+}
+
+/** Aborts when the time is over; undefined for no limit. Timers take whole milliseconds: 16.1 s are no whole number of them. */
+export function endOf(timeoutSeconds: number): AbortSignal | undefined {
+  return timeoutSeconds > 0 ? AbortSignal.timeout(Math.round(timeoutSeconds * 1000)) : undefined;
 }
 
 function assertInTime(ctx: Context, late: AbortSignal | undefined, command: readonly string[], seconds: number): void {

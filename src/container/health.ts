@@ -35,6 +35,9 @@ interface Check {
 const KEPT = 5;
 const OUTPUT_BYTES = 4096;
 
+/** setTimeout's limit: 24 days. It makes one millisecond of what is longer. */
+const LONGEST_MS = 2_147_483_647;
+
 /**
  * Checks the health of people's containers that say how, from their start to their end. What it finds is in memory: it is
  * as good as new after a start of the daemon.
@@ -112,13 +115,16 @@ function note(container: Container, { retries }: Check, result: HealthResult, wa
 }
 
 /** The container's own word, field by field over the image's; undefined where neither says how. */
-function checkOf({ images }: Containers, { record, options: { health } }: Container): Check | undefined {
+export function checkOf(
+  { images }: Pick<Containers, 'images'>,
+  { record, options: { health } }: Container,
+): Check | undefined {
   if (record.owner !== 'person' || health?.none) return undefined;
   const ofImage = images.find(record.imageId)?.config.healthcheck;
   const command = health?.command ? shell(health.command) : commandOf(ofImage?.test ?? []);
   if (!command) return undefined;
   const ms = (own: bigint | undefined, images: bigint | undefined, otherwise: number) =>
-    Number((own || images || 0n) / 1_000_000n) || otherwise;
+    Math.min(Number((own || images || 0n) / 1_000_000n) || otherwise, LONGEST_MS);
   return {
     command,
     intervalMs: ms(health?.intervalNs, ofImage?.intervalNs, 30_000),

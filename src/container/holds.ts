@@ -15,6 +15,10 @@ export class Holds {
     };
   }
 
+  isHeld(key: string): boolean {
+    return this.counts.has(key);
+  }
+
   /** Resolves when nobody needs `key`. */
   async free(key: string): Promise<void> {
     while (this.counts.has(key)) {

@@ -26,6 +26,7 @@ export async function restoreContainers(containers: Containers, ctx: Context): P
   );
   await tolerantly(ctx, 'remove what no record knows', () => removeOrphans(containers, ctx));
   await tolerantly(ctx, 'remove pods without a container', () => removeEmptyPods(containers, ctx));
+  await tolerantly(ctx, 'look for what volumes have left', () => containers.volumes.sweep(ctx.log));
 }
 
 /**

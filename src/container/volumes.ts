@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BerthError, isAbsent } from '../base/errors';
+import { BerthError, isAbsent, messageOf } from '../base/errors';
 import { randomHexId } from '../base/ids';
 import { KeyedLock } from '../base/keyed-lock';
+import type { Logger } from '../base/log';
+import { removeTree } from '../process/files';
+import { Holds } from './holds';
 
 /** A directory of the node that containers share by its name, and that outlives them. */
 export interface Volume {
@@ -21,10 +24,15 @@ interface VolumeFile {
   createdAtNs: string;
   labels: Record<string, string>;
   isAnonymous?: true;
+  /** A first container is being given what its image has: until this is gone, nobody else has written into it. */
+  isFilling?: true;
 }
 
 /** As docker has it. */
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$/;
+
+/** What is not yet, and no longer, a volume. */
+const LEFT = /^\.(new|gone)-/;
 
 /**
  * The volumes of people. The directories themselves say which there are: `<name>/data` is what is mounted, and
@@ -33,6 +41,10 @@ const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$/;
 export class Volumes {
   /** One change of a volume at a time. */
   private readonly locks = new KeyedLock();
+  /** By path: one container at a time finds out whether it fills a volume, and does. */
+  readonly fills = new KeyedLock();
+  /** By name: containers that have no record yet. */
+  private readonly holds = new Holds();
 
   constructor(private readonly dir: string) {}
 
@@ -49,8 +61,7 @@ export class Volumes {
 
   async find(name: string): Promise<Volume | undefined> {
     try {
-      const text = await readFile(join(this.dir, name, 'volume.json'), 'utf8');
-      const { createdAtNs, labels, isAnonymous = false } = JSON.parse(text) as VolumeFile;
+      const { createdAtNs, labels, isAnonymous = false } = await this.read(name);
       return { name, path: this.pathOf(name), createdAtNs: BigInt(createdAtNs), labels, isAnonymous };
     } catch (error) {
       if (isAbsent(error)) return undefined;
@@ -68,22 +79,42 @@ export class Volumes {
 
   /** By name. */
   async list(): Promise<Volume[]> {
-    const names = await readdir(this.dir).catch((error: unknown) => {
-      if (isAbsent(error)) return [];
-      throw error;
-    });
+    const names = await this.names();
     const found = await Promise.all(names.filter(name => NAME.test(name)).map(name => this.find(name)));
     return found.filter(volume => volume !== undefined).sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
+  /** Until it is disposed none of these can be removed, whether they are there yet or not. */
+  hold(names: readonly string[]): Disposable {
+    const held = names.map(name => this.holds.hold(name));
+    return {
+      [Symbol.dispose]: () => {
+        for (const one of held) one[Symbol.dispose]();
+      },
+    };
+  }
+
   /** Takes it away with all that is in it; `assertUnused` is asked last, and keeps it by throwing. */
   async remove(name: string, assertUnused: () => void): Promise<void> {
-    await this.locks.run(name, async () => {
+    const gone = await this.locks.run(name, async () => {
       assertUnused();
-      const gone = join(this.dir, `.gone-${randomUUID()}`);
-      await rename(join(this.dir, name), gone);
-      await rm(gone, { recursive: true, force: true });
+      if (this.holds.isHeld(name)) {
+        throw new BerthError('failed_precondition', `volume ${name} is for a container that is being created`, {
+          hint: 'remove the container first',
+        });
+      }
+      return this.moveAway(join(this.dir, name));
     });
+    await removeTree(gone);
+  }
+
+  /** Removes what half-made and half-removed volumes have left: their daemon has ended. Returns before all is gone. */
+  async sweep(log: Logger): Promise<void> {
+    const left = (await this.names()).filter(name => LEFT.test(name)).map(name => join(this.dir, name));
+    const removeAll = async () => {
+      for (const path of left) await removeTree(path);
+    };
+    removeAll().catch((error: unknown) => log.warn(`could not remove what a volume has left: ${messageOf(error)}`));
   }
 
   /** The name of the volume that a path of a mount is; undefined for all other paths. */
@@ -93,9 +124,33 @@ export class Volumes {
     return NAME.test(name) ? name : undefined;
   }
 
-  /** True for a volume that nothing was written into: it takes what the image has in its place. */
-  async isFresh(path: string): Promise<boolean> {
-    return this.nameOf(path) !== undefined && (await readdir(path)).length === 0;
+  /**
+   * True for an empty volume: a container that is created takes what its image has in its place, and `endFill` says
+   * that it has. `isShared`: other containers have it. One whose first filling was cut off is emptied and filled anew.
+   */
+  async beginFill(path: string, isShared: boolean): Promise<boolean> {
+    const name = this.nameOf(path);
+    if (name === undefined) return false;
+    return this.locks.run(name, async () => {
+      const file = await this.read(name);
+      if (file.isFilling) {
+        await removeTree(await this.moveAway(path));
+        await mkdir(path, { mode: 0o755 });
+      }
+      if ((await readdir(path)).length > 0) return false;
+      // What others write meanwhile is not to be taken for a filling that was cut off.
+      if (!isShared) await this.write(join(this.dir, name), { ...file, isFilling: true });
+      return true;
+    });
+  }
+
+  async endFill(path: string): Promise<void> {
+    const name = this.nameOf(path);
+    if (name === undefined) return;
+    await this.locks.run(name, async () => {
+      const { isFilling, ...file } = await this.read(name);
+      if (isFilling) await this.write(join(this.dir, name), file);
+    });
   }
 
   private async make(
@@ -106,10 +161,33 @@ export class Volumes {
     const fresh = join(this.dir, `.new-${randomUUID()}`);
     await mkdir(join(fresh, 'data'), { recursive: true, mode: 0o755 });
     const file: VolumeFile = { createdAtNs: String(createdAtNs), labels, ...(isAnonymous ? { isAnonymous } : {}) };
-    await writeFile(join(fresh, 'volume.json'), JSON.stringify(file));
+    await this.write(fresh, file);
     // Whole or not at all: a name that is there has both.
     await rename(fresh, join(this.dir, name));
     return { name, path: this.pathOf(name), createdAtNs, labels, isAnonymous: isAnonymous ?? false };
+  }
+
+  private async read(name: string): Promise<VolumeFile> {
+    return JSON.parse(await readFile(join(this.dir, name, 'volume.json'), 'utf8')) as VolumeFile;
+  }
+
+  private async write(dir: string, file: VolumeFile): Promise<void> {
+    const fresh = join(dir, 'volume.json.new');
+    await writeFile(fresh, JSON.stringify(file), { flush: true });
+    await rename(fresh, join(dir, 'volume.json'));
+  }
+
+  private async moveAway(path: string): Promise<string> {
+    const gone = join(this.dir, `.gone-${randomUUID()}`);
+    await rename(path, gone);
+    return gone;
+  }
+
+  private async names(): Promise<string[]> {
+    return readdir(this.dir).catch((error: unknown) => {
+      if (isAbsent(error)) return [];
+      throw error;
+    });
   }
 
   private pathOf(name: string): string {

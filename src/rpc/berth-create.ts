@@ -20,11 +20,11 @@ import type { Image } from '../image/images';
 import { HostPorts } from '../network/host-ports';
 import { parseUser } from '../oci/user';
 import { runSandbox } from '../sandbox/run';
-import type { Sandboxes } from '../sandbox/sandboxes';
 import { imageByName, pullForPerson } from './berth-images';
 import type { BerthParts } from './berth-service';
 import { serverStream } from './handler';
-import { assertValidOptions, containerConfig, optionsOf, podConfig, type IdRange } from './person-config';
+import { OwnIds } from './own-ids';
+import { assertValidOptions, containerConfig, optionsOf, podConfig } from './person-config';
 import { assertNetwork, publishedPorts } from './published-ports';
 
 type Send = (response: CreateResponse) => Promise<void>;
@@ -32,6 +32,7 @@ type Send = (response: CreateResponse) => Promise<void>;
 /** Create: a person's container is a pod of its own with one container, made by the code that makes the kubelet's. */
 export function createRpc(parts: BerthParts, names: Names) {
   const hostPorts = new HostPorts();
+  const ownIds = new OwnIds(parts.sandboxes);
   return {
     create: serverStream<CreateRequest, CreateResponse>(parts.log, 'Create', async (request, ctx, send) => {
       await assertValid(parts, request);
@@ -40,7 +41,7 @@ export function createRpc(parts: BerthParts, names: Names) {
       const image = await bringImage(parts, ctx, request, send);
       await using undo = new Rollback(ctx.log);
       const ports = await publishedPorts(hostPorts, parts.sandboxes.network, request, image);
-      const container = await make(parts, ctx.steps, undo, request, { name, image, ports });
+      const container = await make(parts, ctx.steps, undo, request, { name, image, ports, ownIds });
       await send({ created: { id: container.record.id, name } });
       undo.commit();
     }),
@@ -97,12 +98,14 @@ async function make(
   steps: Steps | undefined,
   undo: Rollback,
   request: CreateRequest,
-  { name, image, ports }: { name: string; image: Image; ports: PortMapping[] },
+  { name, image, ports, ownIds }: { name: string; image: Image; ports: PortMapping[]; ownIds: OwnIds },
 ): Promise<Container> {
   const ctx = Context.of(log, { steps });
   const options = optionsOf(request);
+  using _kept = containers.volumes.hold(request.mounts.map(({ volume }) => volume));
   try {
-    const ids = freeIds(sandboxes, options.usernsMode);
+    using own = ownIds.take(options.usernsMode);
+    const { range: ids } = own;
     const sandbox = await undo.step(
       'pod',
       () =>
@@ -131,29 +134,4 @@ async function withVolume({ volumes }: Containers, mount: Mount): Promise<Mount>
 function withoutNotFound(error: unknown): unknown {
   if (!(error instanceof BerthError) || error.kind !== 'not_found') return error;
   return new BerthError('invalid_argument', error.message, { cause: error });
-}
-
-/** Ids of people's user namespaces begin here: above those of the node's users and of the kubelet's pods. */
-const FIRST_ID = 2 ** 31;
-const IDS_PER_POD = 65_536;
-const LAST_ID = 2 ** 32 - 2;
-
-/** The ids for `--userns auto`: so many that no other pod has; undefined for the node's user namespace. */
-function freeIds(sandboxes: Sandboxes, usernsMode: string): IdRange | undefined {
-  if (usernsMode === '' || usernsMode === 'host') return undefined;
-  const [, size = String(IDS_PER_POD)] = /^auto(?::size=(\d{1,9}))?$/.exec(usernsMode) ?? [undefined, '0'];
-  const count = Number(size);
-  if (count < 1) {
-    throw new BerthError('invalid_argument', `--userns ${usernsMode} is not known`, {
-      hint: 'it is host, auto or auto:size=65536',
-    });
-  }
-  const taken = sandboxes
-    .list()
-    .flatMap(({ record: { userns } }) => (userns ? [userns.uid, userns.gid] : []))
-    .sort((a, b) => a.first - b.first);
-  let first = FIRST_ID;
-  for (const range of taken) if (range.first < first + count) first = Math.max(first, range.first + range.count);
-  if (first + count - 1 > LAST_ID) throw new BerthError('resource_exhausted', '--userns auto: no ids are left');
-  return { first, count };
 }

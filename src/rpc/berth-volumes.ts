@@ -1,5 +1,6 @@
 import { BerthError } from '../base/errors';
 import type { Containers } from '../container/containers';
+import { usersOf } from '../container/fill-volumes';
 import type { Volume } from '../container/volumes';
 import type { ContainersServer, Volume as BerthVolume } from '../cri/generated/berth/v1/containers';
 import { treeUsage } from '../process/tree-usage';
@@ -33,10 +34,6 @@ function berthVolume(containers: Containers, volume: Volume, sizeBytes = SIZE_UN
   const { name, path, createdAtNs, labels, isAnonymous } = volume;
   const users = usersOf(containers, path).map(({ record }) => record.id);
   return { name, path, createdAtNs, labels: { ...labels }, containers: users, sizeBytes, anonymous: isAnonymous };
-}
-
-function usersOf(containers: Containers, path: string) {
-  return containers.list().filter(({ config }) => config.mounts.some(({ hostPath }) => hostPath === path));
 }
 
 function assertUnused(containers: Containers, name: string, path: string): void {

@@ -141,6 +141,9 @@ export function assertValidOptions(request: CreateRequest): void {
       hint: 'leave it out, or use another node',
     });
   }
+  if ((options.stopTimeoutSeconds ?? 0n) < 0n) {
+    throw new BerthError('invalid_argument', `--stop-timeout ${options.stopTimeoutSeconds} is negative`);
+  }
   const { name = 'no', maximumRetries = 0 } = options.restart ?? {};
   if (name !== 'no' && request.autoRemove) {
     throw new BerthError('invalid_argument', `--rm and --restart ${name} exclude each other`, {

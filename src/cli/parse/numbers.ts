@@ -5,9 +5,9 @@ export function parseTail(text: string): bigint | undefined {
   return text === 'all' ? undefined : parseCount('--tail', text, 'a number of lines, or all');
 }
 
-/** The value of `stop --time`. */
-export function parseSeconds(text: string): bigint {
-  return parseCount('-t', text, 'a number of seconds, 0 or more');
+/** How long something may take. */
+export function parseSeconds(flag: string, text: string): bigint {
+  return parseCount(flag, text, 'a number of seconds, 0 or more');
 }
 
 function parseCount(flag: string, text: string, what: string): bigint {

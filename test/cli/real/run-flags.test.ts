@@ -185,6 +185,7 @@ describe('the flags of run, with a real daemon', function () {
     );
     await refused(/--platform plan9\/mips: this node runs linux\//, '--platform', 'plan9/mips');
     await refused(/--rm and --restart always exclude each other/, '--restart', 'always');
+    await refused(/--stop-timeout "-1" is not a number of seconds/, '--stop-timeout', '-1');
   });
 
   it('volumes have what the image has, keep what was written, and are shared', async () => {
@@ -193,6 +194,8 @@ describe('the flags of run, with a real daemon', function () {
       await said(['-v', 'sites:/data:ro'], 'cat /data/passwd; touch /data/x 2>&1 || true'),
       /more\ntouch: .*Read-only/,
     );
+    const both = await Promise.all([1, 2].map(() => said(['-v', 'both:/etc'], 'ls /etc/passwd')));
+    assert.deepEqual(both, ['/etc/passwd\n', '/etc/passwd\n']);
     await refused(/cannot be a volume's name/, '-v', 'x:/data');
   });
 });

@@ -105,13 +105,17 @@ describe('--label, --tail, -t', () => {
     assert.deepEqual(parseLabels(['a=1', 'b', 'c=x=y', 'a=2']), { a: '2', b: '', c: 'x=y' });
     assert.equal(parseTail('all'), undefined);
     assert.equal(parseTail('0'), 0n);
-    assert.equal(parseSeconds('30'), 30n);
+    assert.equal(parseSeconds('-t', '30'), 30n);
   });
 
   it('are refused otherwise', () => {
     assert.throws(() => parseLabels(['=x']), refused(/--label =x/));
     assert.throws(() => parseTail('-1'), refused(/--tail "-1" is not a number of lines/));
-    assert.throws(() => parseSeconds('1.5'), refused(/"1.5" is not a number of seconds/));
+    assert.throws(() => parseSeconds('-t', '1.5'), refused(/"1.5" is not a number of seconds/));
+    assert.throws(
+      () => parseSeconds('--stop-timeout', '-1'),
+      refused(/--stop-timeout "-1" is not a number of seconds/),
+    );
   });
 });
 

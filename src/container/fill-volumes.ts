@@ -1,0 +1,67 @@
+import type { Context } from '../base/context';
+import type { KeyedLock } from '../base/keyed-lock';
+import type { Spec } from '../oci/spec';
+import type { Container, Containers } from './containers';
+
+/** While it is not disposed no other container is given what an image has for the same volumes. */
+export interface Filling extends Disposable {
+  /** Init has put into them what the image has. */
+  done(): Promise<void>;
+}
+
+/**
+ * Named volumes that are empty take what the image has in their place: their mounts are marked for it. Creations that
+ * have a volume in common do that one after the other, so that the second one finds what the first has put there.
+ */
+export async function fillVolumes(
+  containers: Pick<Containers, 'volumes' | 'list'>,
+  ctx: Context,
+  spec: Pick<Spec, 'mounts'>,
+): Promise<Filling> {
+  const { volumes } = containers;
+  const mounts = spec.mounts.filter(({ source }) => volumes.nameOf(source) !== undefined);
+  const paths = [...new Set(mounts.map(({ source }) => source))].sort(); // in one order: no two wait for each other
+  const turns: Disposable[] = [];
+  const filled: string[] = [];
+  const filling: Filling = {
+    done: async () => {
+      for (const path of filled) await volumes.endFill(path);
+    },
+    [Symbol.dispose]: () => {
+      for (const turn of turns) turn[Symbol.dispose]();
+    },
+  };
+  try {
+    if (paths.length > 0) ctx.stage('wait for other containers that are being created with the same volumes');
+    for (const path of paths) turns.push(await turnOf(ctx, volumes.fills, path));
+    for (const path of paths) {
+      if (await volumes.beginFill(path, usersOf(containers, path).length > 0)) filled.push(path);
+    }
+  } catch (error) {
+    filling[Symbol.dispose]();
+    throw error;
+  }
+  for (const path of filled) markFirst(mounts, path);
+  return filling;
+}
+
+/** Those that were created with the volume at `path`, whatever state they are in. */
+export function usersOf(containers: Pick<Containers, 'list'>, path: string): Container[] {
+  return containers.list().filter(({ config }) => config.mounts.some(({ hostPath }) => hostPath === path));
+}
+
+async function turnOf(ctx: Context, locks: KeyedLock, key: string): Promise<Disposable> {
+  const turn = locks.take(key);
+  try {
+    return await ctx.race(turn);
+  } catch (error) {
+    void turn.then(late => late[Symbol.dispose]());
+    throw error;
+  }
+}
+
+/** A volume that is mounted twice has what the image has in the first place. */
+function markFirst(mounts: Spec['mounts'], path: string): void {
+  const first = mounts.find(({ source }) => source === path);
+  if (first) first.copyUp = true;
+}

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Context } from '../../../src/base/context';
+import { silentLogger as log } from '../../../src/base/log';
+import type { Container } from '../../../src/container/containers';
+import { fillVolumes } from '../../../src/container/fill-volumes';
+import { Volumes } from '../../../src/container/volumes';
+import type { MountSpec } from '../../../src/oci/spec';
+
+describe('volumes', () => {
+  let dir: string;
+  let volumes: Volumes;
+  let users: { config: { mounts: { hostPath: string }[] } }[];
+
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'berth-volumes-'));
+    volumes = new Volumes(dir);
+    users = [];
+  });
+  afterEach(() => rmSync(dir, { recursive: true }));
+
+  /** What a container that is created now with these mounts does. */
+  const create = async (...paths: string[]) => {
+    const mounts = paths.map((source, i) => ({ source, destination: `/${i}` }) as MountSpec);
+    const containers = { volumes, list: () => users as Container[] };
+    const filling = await fillVolumes(containers, Context.of(log), { mounts });
+    return { filling, takes: mounts.map(({ copyUp = false }) => copyUp) };
+  };
+  const put = (path: string, name: string) => writeFileSync(join(path, name), '');
+
+  it('are filled by one container at a time, and once', async () => {
+    const { path } = await volumes.provide('data');
+    const { path: other } = await volumes.provide('other');
+    const first = await create(path, other);
+    assert.deepEqual(first.takes, [true, true]);
+    let isSecondIn = false;
+    const second = create(other, path).finally(() => (isSecondIn = true));
+    // Another one has gone all the way meanwhile.
+    (await create((await volumes.provide('third')).path)).filling[Symbol.dispose]();
+    assert.equal(isSecondIn, false);
+    put(path, 'file');
+    await first.filling.done();
+    first.filling[Symbol.dispose]();
+    const { filling, takes } = await second;
+    assert.deepEqual(takes, [true, false]);
+    filling[Symbol.dispose]();
+  });
+
+  it('have what the image has in the first of several places', async () => {
+    const { path } = await volumes.provide('data');
+    const { filling, takes } = await create(path, path);
+    assert.deepEqual(takes, [true, false]);
+    filling[Symbol.dispose]();
+  });
+
+  it('are filled anew when a filling was cut off, and keep what containers wrote', async () => {
+    const { path } = await volumes.provide('data', { a: 'b' });
+    const cut = await create(path);
+    put(path, 'half');
+    cut.filling[Symbol.dispose]();
+    const again = await create(path);
+    assert.deepEqual([again.takes, readdirSync(path)], [[true], []]);
+    await again.filling.done();
+    again.filling[Symbol.dispose]();
+    users = [{ config: { mounts: [{ hostPath: path }] } }];
+    const beside = await create(path);
+    assert.deepEqual(beside.takes, [true]);
+    put(path, 'of the other one');
+    beside.filling[Symbol.dispose]();
+    assert.deepEqual([(await create(path)).takes, readdirSync(path)], [[false], ['of the other one']]);
+    assert.deepEqual(Object.keys(JSON.parse(readFileSync(join(dirname(path), 'volume.json'), 'utf8')) as object), [
+      'createdAtNs',
+      'labels',
+    ]);
+  });
+
+  it('wait for their turn no longer than the creation does', async () => {
+    const { path } = await volumes.provide('data');
+    const { filling } = await create(path);
+    const gone = new AbortController();
+    const spec = { mounts: [{ source: path } as MountSpec] };
+    const waiting = fillVolumes({ volumes, list: () => [] }, Context.of(log, { signal: gone.signal }), spec);
+    gone.abort();
+    await assert.rejects(waiting, /during: wait for other containers that are being created with the same volumes/);
+    filling[Symbol.dispose]();
+    (await create(path)).filling[Symbol.dispose]();
+  });
+
+  it('are not removed from under a container that is being created', async () => {
+    await volumes.provide('data');
+    {
+      using _held = volumes.hold(['data', 'other']);
+      await assert.rejects(
+        volumes.remove('data', () => undefined),
+        /volume data is for a container that is being created/,
+      );
+    }
+    await volumes.remove('data', () => undefined);
+    assert.deepEqual(readdirSync(dir), []);
+  });
+
+  it('leave nothing of what the last daemon had half made or half removed', async () => {
+    const { path } = await volumes.provide('kept');
+    for (const left of ['.new-1', '.gone-1/data']) mkdirSync(join(dir, left), { recursive: true });
+    await volumes.sweep(log);
+    for (const until = Date.now() + 60_000; readdirSync(dir).length > 1; await sleep(10))
+      assert.ok(Date.now() < until, readdirSync(dir).join());
+    assert.ok(existsSync(path));
+  });
+});
