@@ -7,6 +7,7 @@ import { readBridgeConfig } from '../../../src/network/bridge/config';
 import { forgetFlows } from '../../../src/network/bridge/flows';
 import { HostFirewall } from '../../../src/network/bridge/host-firewall';
 import { assertPortsFree, assertPortsLead, Leases } from '../../../src/network/bridge/lease';
+import { DefaultNetwork, type NetworkSettings } from '../../../src/network/default-network';
 import { BerthBridge } from '../../../src/network/bridge/plugin';
 import { getLink, linksIn } from '../../../src/network/netlink/link';
 import { Netlink, type NetlinkCall } from '../../../src/network/netlink/netlink';
@@ -110,6 +111,35 @@ describe('addresses of pods', () => {
     assert.ok(!collides('0.0.0.0', '::1'));
     assertPortsFree([tcp(81)], held());
     assert.throws(() => assertPortsFree([tcp(80), tcp(80)], nobody), /host port 80\/tcp is asked for twice/);
+  });
+});
+
+describe('the network that berth brings', () => {
+  it('keeps both what the kubelet tells and the range of the first pod, which come at the same time', async () => {
+    const kept: NetworkSettings[] = [];
+    let write = () => {};
+    const begun = new Promise<void>(resolve => (write = resolve));
+    let finish = () => {};
+    const finished = new Promise<void>(resolve => (finish = resolve));
+    const settings = {
+      get: () => undefined,
+      put: async (_key: string, one: NetworkSettings) => {
+        write();
+        await finished;
+        kept.push(one);
+      },
+    };
+    const options = { embedded: 'people', bridge: '', ranges: [], masquerade: true, mtu: 0, settings } as const;
+    // A host without any route.
+    const network = new DefaultNetwork(options, async () => Buffer.alloc(0), '/', createLogger('error', 'text'));
+    const first = network.network();
+    await begun;
+    const told = network.setPodCidrs(['10.88.7.0/24']);
+    finish();
+    await Promise.all([first, told]);
+    assert.deepEqual(kept.at(-1), { version: 1, podCidrs: ['10.88.7.0/24'], range: '10.88.0.0/16' });
+    // The next pod does not get one of the kubelet's.
+    assert.match(JSON.stringify(await network.network()), /"subnet":"10\.89\.0\.0\/16"/);
   });
 });
 
