@@ -9,6 +9,7 @@ import type { Steps } from './steps';
  */
 export class Context {
   private current = 'start';
+  private allowed = 0;
 
   private constructor(
     readonly log: Logger,
@@ -40,6 +41,15 @@ export class Context {
 
   get stageName(): string {
     return this.current;
+  }
+
+  /** The caller has said that this may take so long, in ms: nobody needs to be told that it was slow. */
+  allow(ms: number): void {
+    this.allowed += ms;
+  }
+
+  get allowedMs(): number {
+    return this.allowed;
   }
 
   /** Throws `cancelled` or `deadline_exceeded`, naming the stage, once the context has ended. */

@@ -26,6 +26,7 @@ export async function execSync(
   // The clock runs from here on: a command may also hang while it is started.
   const late = endOf(timeoutSeconds);
   ctx.stage(`run ${JSON.stringify(command[0])}`);
+  ctx.allow(timeoutSeconds > 0 ? timeoutSeconds * 1000 : Infinity);
   try {
     const exec = await execInContainer(containers, container, {
       command,

@@ -10,8 +10,6 @@ export interface ImageVolume {
   /** As the request writes it. */
   containerPath: string;
   imageId: string;
-  /** `repository@sha256:…` when known, else the image id. */
-  imageRef: string;
 }
 
 /**
@@ -45,6 +43,6 @@ function imageNamed({ images }: Containers, name: string): Image {
 export function imageVolumes(mounts: readonly Mount[], images: ReadonlyMap<string, Image>): ImageVolume[] {
   return mounts.filter(isImageMount).flatMap(({ containerPath, image }) => {
     const found = images.get(image?.image ?? '');
-    return found ? [{ containerPath, imageId: found.id, imageRef: found.digests[0] ?? found.id }] : [];
+    return found ? [{ containerPath, imageId: found.id }] : [];
   });
 }

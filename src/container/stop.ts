@@ -37,6 +37,7 @@ export async function stopContainer(
   };
   if (timeoutSeconds > 0 && state === 'running') {
     ctx.stage(`wait ${timeoutSeconds} s for the container to end on ${signalName(stopSignal)}`);
+    ctx.allow(timeoutSeconds * 1000);
     signalContainer(containers, container, stopSignal);
     crashPoint('stop.signalled');
     if (await endsWithin(timeoutSeconds * 1000)) return;

@@ -22,6 +22,7 @@ export function logRpcs({ log, containers }: BerthParts) {
       const exited = containers.exitOf(container, ctx.signal);
       call.sendMetadata(new Metadata());
       ctx.stage('wait for the container to exit');
+      ctx.allow(Infinity);
       await exited;
       ctx.throwIfEnded();
       const { exitCode, reason } = container.record;

@@ -34,7 +34,7 @@ const CODE_OF_KIND: Readonly<Record<ErrorKind, status>> = {
   internal: status.INTERNAL,
 };
 
-/** Calls slower than this are told in the log: somebody waited. */
+/** Calls slower than this are told in the log: somebody waited. Beyond what the caller has allowed, and no streams. */
 const SLOW_MS = 5000;
 
 export interface Failure {
@@ -95,6 +95,7 @@ export function serverStream<Request, Response>(
 ): handleServerStreamingCall<Request, Response> {
   return call => {
     const scope = begin(log, name, call);
+    scope.ctx.allow(Infinity);
     finish(call, scope, async () => work(call.request, scope.ctx, sender(call, scope.ctx), call));
   };
 }
@@ -115,6 +116,7 @@ export function bidiStream<Request, Response>(
 ): handleBidiStreamingCall<Request, Response> {
   return call => {
     const scope = begin(log, name, call);
+    scope.ctx.allow(Infinity);
     // Leaving off reading must not end the call.
     const requests = call.iterator({ destroyOnReturn: false }) as AsyncIterator<Request, undefined>;
     const next = () => scope.ctx.race(requests.next());
@@ -185,7 +187,7 @@ function begin(
           ms,
           ...(isOurs ? { stack: stackOf(error) } : {}),
         });
-      } else if (ms > SLOW_MS) {
+      } else if (ms > SLOW_MS + ctx.allowedMs) {
         ctx.log.warn('slow call', { ms, stage: ctx.stageName });
       } else {
         ctx.log.debug('done', { ms });

@@ -91,11 +91,11 @@ export function containerStatus({ record, config }: Container): ContainerStatus 
   };
 }
 
-/** As it was asked for; of an image volume, which image that was. */
+/** As it was asked for; of an image volume, which image that was, in the form that PullImage answers with. */
 function criMount(mount: Mount, { imageVolumes = [] }: Container['record']): Mount {
   const volume = imageVolumes.find(({ containerPath }) => containerPath === mount.containerPath);
   if (!volume || !mount.image) return mount;
-  return { ...mount, image: { ...mount.image, imageRef: volume.imageRef } };
+  return { ...mount, image: { ...mount.image, imageRef: volume.imageId } };
 }
 
 export function containerState(state: Container['record']['state']): ContainerState {

@@ -67,11 +67,12 @@ describe('image volumes', function () {
 
   it('outlive the removal of their image, and their layers go with the container', async () => {
     const image = await node().pull('removed', data(2, 'of this image alone'));
+    const pulled = await node().client.call('ImageStatus', { image: { image } });
     const id = await start({ image: { image } });
     const { status } = await node().client.call('ContainerStatus', { containerId: id });
     const [mount] = status.mounts;
     assert.equal(mount?.image?.image, image);
-    assert.match(mount?.image?.imageRef ?? '', /@sha256:[0-9a-f]{64}$/);
+    assert.equal(mount.image.imageRef, pulled.image?.id);
     const layers = () => readdirSync(join(node().daemon.root, 'layers')).length;
     const before = layers();
     await node().client.call('RemoveImage', { image: { image } });
