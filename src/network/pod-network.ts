@@ -4,7 +4,7 @@ import type { Logger } from '../base/log';
 import { SingleFlight } from '../base/single-flight';
 import type { PodSandboxConfig } from '../cri';
 import { BERTH_BRIDGE, readBridgeConfig, type BridgeConfig } from './bridge/config';
-import { assertPortsFree, Leases, type Held, type Lease } from './bridge/lease';
+import { assertPortsFree, assertPortsLead, Leases, type Held, type Lease } from './bridge/lease';
 import { BerthBridge, type BridgedPod } from './bridge/plugin';
 import { findNetwork, type NetworkList } from './cni/config';
 import {
@@ -139,6 +139,7 @@ export class PodNetwork {
   lease(planned: PodAttachment): PodAttachment {
     const config = bridgeConfigOf(planned);
     if (!config) return planned;
+    assertPortsLead(config);
     const held = this.held();
     assertPortsFree(config.portMappings, held);
     return { ...planned, leases: this.leases.take(config, held) };

@@ -115,6 +115,8 @@ describe('published ports of berth run', function () {
     }
     const away = await cli('run', '-d', '-p', '198.51.100.7:9090:80', node.box, 'sleep', '1000');
     assert.match(away.stderr, /198\.51\.100\.7 is not an address of this host/);
+    const nowhere = await cli('run', '-d', '-p', '[::1]:9090:80', node.box, 'sleep', '1000');
+    assert.match(nowhere.stderr, /host port 9090\/tcp of ::1 leads nowhere: .*; publish it on 127\.0\.0\.1/);
     const none = await cli('run', '-d', '--network', 'none', '-p', '9090:80', node.box, 'sleep', '1000');
     assert.match(none.stderr, /with --network none no ports are published/);
     assert.equal((await ok('ps', '-aq')).split('\n').length, 1);
