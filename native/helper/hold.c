@@ -13,6 +13,7 @@ int role_hold(void)
 {
     prctl(PR_SET_NAME, "berth-hold", 0, 0, 0);
     setsid();
+    (void)!chdir("/"); /* the daemon's may be on a file system that somebody wants to unmount */
     /* memory.oom.group above it spares nobody else; where that is not allowed, it is at least the smallest. */
     (void)!write_file("/proc/self/oom_score_adj", "-1000");
     sys_close_range(0, FD_CONTROL - 1, 0);

@@ -199,7 +199,7 @@ class Build {
     ];
     for (const [i, command] of commands.entries()) {
       this.ctx.throwIfEnded();
-      await this.step(state, command, `[${name} ${i + 2}/${commands.length + 1}] ${command.original}`);
+      await this.step(state, stage.index, command, `[${name} ${i + 2}/${commands.length + 1}] ${command.original}`);
     }
     return { document, layers: state.layers };
   }
@@ -244,7 +244,7 @@ class Build {
     return { document: documentOf(config, name), layers };
   }
 
-  private async step(state: StageState, command: Command, title: string): Promise<void> {
+  private async step(state: StageState, index: number, command: Command, title: string): Promise<void> {
     const step = this.reporter.begin(title);
     const tools: StepTools = {
       ...{ parts: this.parts, ctx: this.ctx, workshop: this.workshop },
@@ -256,7 +256,7 @@ class Build {
       },
       context: () =>
         this.context ? this.context() : Promise.reject(new BerthError('internal', 'there is no context')),
-      sourceOf: name => this.sourceOf(command, name),
+      sourceOf: name => this.sourceOf(index, name),
       output: (stream, data) => step.output(stream, data),
       cached: async (named, make) => {
         const inputs = this.withEpoch(named);
@@ -290,14 +290,11 @@ class Build {
     return typeof noCache === 'boolean' ? !noCache : !noCache.includes(name);
   }
 
-  /** What --from names: an earlier stage, or an image. */
-  private async sourceOf(command: Command, name: string): Promise<Source> {
-    const own = this.dockerfile.stages.find(({ commands }) => commands.includes(command))?.index ?? Infinity;
-    const index = indexOf(
-      this.dockerfile.stages.filter(stage => stage.index < own),
-      name,
-    );
-    return { layers: (index === undefined ? await this.image(name) : await this.stage(index)).layers };
+  /** What --from names in the stage `own`, also in a trigger that it has from its base: an earlier stage, or an image. */
+  private async sourceOf(own: number, name: string): Promise<Source> {
+    const index = indexOf(this.dockerfile.stages.slice(0, own), name);
+    const source = index === undefined ? this.image(name) : this.stage(index);
+    return { layers: (await this.ctx.race(source)).layers };
   }
 
   private where(line: number): string {

@@ -1,6 +1,8 @@
+import { renameSync } from 'node:fs';
 import { chmod, chown, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../base/context';
+import { randomHexId } from '../base/ids';
 import { KeyedLock } from '../base/keyed-lock';
 import { digestText } from './cache';
 
@@ -12,35 +14,40 @@ export interface CacheMountRequest {
   readonly gid: number;
 }
 
-/** A directory that a step has until it disposes of it. */
-export interface CacheMount extends Disposable {
-  readonly dir: string;
+/** The directories that a step has until it disposes of them. */
+export interface HeldCaches extends Disposable {
+  /** Each request has its own, also when another asks for the same. */
+  readonly dirs: ReadonlyMap<CacheMountRequest, string>;
 }
 
 /** Directories of `RUN --mount=type=cache`, which outlive their builds. */
 export class CacheMounts {
   private readonly locks = new KeyedLock();
+  private readonly making = new KeyedLock();
   /** How many steps have each directory. */
   private readonly used = new Map<string, number>();
 
   constructor(private readonly root: string) {}
 
-  async open(ctx: Context, request: CacheMountRequest): Promise<CacheMount> {
-    const name = digestText(request.id).slice(0, 32);
-    if (request.sharing !== 'locked') return this.take(request.sharing === 'private' ? this.free(name) : name, request);
-    ctx.stage(`wait for the cache mount ${request.id}`);
-    const free = await this.lock(ctx, name);
+  /** All that one step asks for, at once: steps that took the same locks one by one could wait for each other. */
+  async open(ctx: Context, requests: readonly CacheMountRequest[]): Promise<HeldCaches> {
+    const closing: (() => void)[] = [];
+    const close = () => closing.splice(0).forEach(each => each());
     try {
-      const mount = await this.take(name, request);
-      return {
-        dir: mount.dir,
-        [Symbol.dispose]: () => {
-          mount[Symbol.dispose]();
-          free();
-        },
-      };
+      for (const id of lockedIds(requests)) {
+        ctx.stage(`wait for the cache mount ${id}`);
+        closing.push(await this.lock(ctx, nameOf(id)));
+      }
+      const dirs = new Map<CacheMountRequest, string>();
+      for (const request of requests) {
+        const name = request.sharing === 'private' ? this.free(nameOf(request.id)) : nameOf(request.id);
+        this.used.set(name, (this.used.get(name) ?? 0) + 1);
+        closing.push(() => this.giveBack(name));
+        dirs.set(request, await this.making.run(name, () => this.make(name, request)));
+      }
+      return { dirs, [Symbol.dispose]: close };
     } catch (error) {
-      free();
+      close();
       throw error;
     }
   }
@@ -48,18 +55,22 @@ export class CacheMounts {
   /** Removes the directories that nobody uses now. */
   async removeUnused(): Promise<void> {
     const names = await readdir(this.root).catch(() => []);
-    for (const name of names)
-      if (!this.used.has(name)) await rm(join(this.root, name), { recursive: true, force: true });
+    for (const name of names) {
+      if (this.used.has(name)) continue;
+      // At once, and in this turn: a step that begins now makes one of its own.
+      const gone = name.startsWith('.') ? name : `.${randomHexId().slice(0, 16)}`;
+      renameSync(join(this.root, name), join(this.root, gone));
+      await rm(join(this.root, gone), { recursive: true, force: true });
+    }
   }
 
-  private async take(name: string, { mode, uid, gid }: CacheMountRequest): Promise<CacheMount> {
+  private async make(name: string, { mode, uid, gid }: CacheMountRequest): Promise<string> {
     const dir = join(this.root, name);
-    this.used.set(name, (this.used.get(name) ?? 0) + 1);
     if (await mkdir(dir, { recursive: true, mode: 0o700 })) {
       await chown(dir, uid, gid);
       await chmod(dir, mode);
     }
-    return { dir, [Symbol.dispose]: () => this.giveBack(name) };
+    return dir;
   }
 
   private giveBack(name: string): void {
@@ -94,4 +105,13 @@ export class CacheMounts {
       throw error;
     }
   }
+}
+
+/** Each once, and in an order that is the same for all. */
+function lockedIds(requests: readonly CacheMountRequest[]): string[] {
+  return [...new Set(requests.flatMap(({ sharing, id }) => (sharing === 'locked' ? [id] : [])))].sort();
+}
+
+function nameOf(id: string): string {
+  return digestText(id).slice(0, 32);
 }

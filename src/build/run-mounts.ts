@@ -1,8 +1,10 @@
 import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import type { Context } from '../base/context';
+import { BerthError } from '../base/errors';
 import { randomHexId } from '../base/ids';
 import { digestText } from './cache';
+import type { CacheMountRequest, HeldCaches } from './cache-mounts';
 import { copyOps } from './copy-ops';
 import { DockerfileError } from './dockerfile/error';
 import type { CommandOf } from './dockerfile/parse';
@@ -33,7 +35,13 @@ type Closing = (() => unknown)[];
 interface Prepared {
   /** For the cache: absent for what a step may find changed. */
   readonly input: string;
-  readonly make: (ctx: Context, closing: Closing) => Promise<{ mount?: MountSpec; env?: readonly [string, string] }>;
+  /** What `make` finds among the caches. */
+  readonly cache?: CacheMountRequest;
+  readonly make: (
+    ctx: Context,
+    closing: Closing,
+    caches: HeldCaches,
+  ) => Promise<{ mount?: MountSpec; env?: readonly [string, string] }>;
 }
 
 const plain = {
@@ -60,7 +68,12 @@ export async function openMounts(
     inputs: prepared.map(({ input }, i) => [`mount ${i + 1}`, input] as const),
     mount: async ctx => {
       const made = [];
-      for (const { make } of prepared) made.push(await make(ctx, closing));
+      const caches = await tools.parts.cacheMounts.open(
+        ctx,
+        prepared.flatMap(({ cache }) => cache ?? []),
+      );
+      closing.push(() => caches[Symbol.dispose]());
+      for (const { make } of prepared) made.push(await make(ctx, closing, caches));
       return { mounts: made.flatMap(({ mount }) => mount ?? []), env: made.flatMap(({ env }) => (env ? [env] : [])) };
     },
     [Symbol.asyncDispose]: async () => {
@@ -120,7 +133,7 @@ async function prepareBind(tools: StepTools, command: RunCommand, options: Optio
   return { input: `bind ${destination} ${isWritable} ${digestFiles(found, true)}`, make };
 }
 
-async function prepareCache(tools: StepTools, command: RunCommand, options: Options, cwd: string): Promise<Prepared> {
+async function prepareCache(_tools: StepTools, command: RunCommand, options: Options, cwd: string): Promise<Prepared> {
   const destination = targetOf(command, options, cwd);
   const id = options.get('id') ?? destination;
   const sharing = options.get('sharing') ?? 'shared';
@@ -129,12 +142,13 @@ async function prepareCache(tools: StepTools, command: RunCommand, options: Opti
   if (options.has('from'))
     throw new DockerfileError(command, 'RUN --mount=type=cache: from= is not in this version of berth');
   const isReadonly = options.get('readonly') === 'true';
+  const cache = { id, sharing, ...ownerIn(command, options, 0o755) } as const;
   return {
-    input: `cache ${destination} ${id}`,
-    make: async (ctx, closing) => {
-      const cache = await tools.parts.cacheMounts.open(ctx, { id, sharing, ...ownerIn(command, options, 0o755) });
-      closing.push(() => cache[Symbol.dispose]());
-      return { mount: { ...plain, destination, source: cache.dir, readonly: isReadonly } };
+    ...{ input: `cache ${destination} ${id}`, cache },
+    make: async (_ctx, _closing, { dirs }) => {
+      const source = dirs.get(cache);
+      if (source === undefined) throw new BerthError('internal', `the cache mount ${id} is not held`);
+      return { mount: { ...plain, destination, source, readonly: isReadonly } };
     },
   };
 }

@@ -39,6 +39,12 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
   inspect: { summary: 'Show all that is known of images', errorCode: 1, load: () => import('./image-inspect.js') },
   tag: { summary: 'Give an image one more name', errorCode: 1, load: () => import('./tag.js') },
   history: { summary: 'Show what an image was built of', errorCode: 1, load: () => import('./history.js') },
+  explore: {
+    summary: 'Show what each layer of an image did, and what is wasted',
+    errorCode: 2,
+    load: () => import('./image-explore.js'),
+  },
+  diff: { summary: 'Show what is not the same in two images', errorCode: 2, load: () => import('./image-diff.js') },
   rm: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
   prune: { summary: 'Remove images that no container uses', errorCode: 1, load: () => import('./prune.js') },
 };

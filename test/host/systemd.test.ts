@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -110,6 +110,7 @@ describe('cgroups made by systemd', function () {
     await cgroups.makeContainer(path, {}, []);
     const child = await run(path);
     const [holder = 0] = holders(path);
+    assert.equal(readlinkSync(`/proc/${holder}/cwd`), '/');
     child.kill('SIGKILL');
     await once(child, 'close');
     assert.equal(await cgroups.emptied(path, AbortSignal.timeout(10_000)), true);

@@ -236,6 +236,7 @@ class World {
   ) {}
 
   static async make(name: string, { cgroups, ownNetwork = false, systemd }: DaemonOptions): Promise<World> {
+    if (systemd === 'host' && testCgroupParent === '') throw new Error('not in the tree of a node: run make test-vm');
     const mounts = systemd === 'host' ? [] : cgroupMounts();
     const shown = mounts.filter(({ type }) => cgroups !== 'v2' || type === 'cgroup2');
     const hidden = mounts.filter(mount => !shown.includes(mount)).map(({ mountpoint }) => `umount ${mountpoint}`);

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { basename, join } from 'node:path';
-import { treeOf } from '../../src/cgroup/files';
+import { readIfThere, treeOf } from '../../src/cgroup/files';
 import { slicePath, unitObject } from '../../src/cgroup/systemd/names';
 import { decodeMessage, encodeMessage, type Message } from '../../src/dbus/message';
 import type { Value, Variant } from '../../src/dbus/values';
@@ -286,7 +286,7 @@ export class FakeSystemd {
 
   private isPopulated({ path }: Unit): boolean {
     return this.roots.some(root =>
-      [...treeOf(join(root, path))].some(dir => readFileSync(join(dir, 'cgroup.procs'), 'utf8') !== ''),
+      [...treeOf(join(root, path))].some(dir => readIfThere(join(dir, 'cgroup.procs')) !== ''),
     );
   }
 

@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { repoRoot } from '../support/repo';
+import { scratchDirectory } from './scratch';
 
 const vmDir = join(repoRoot, 'test/vm');
 
@@ -66,8 +67,7 @@ export function checkoutImage(at: string, files: readonly string[]): void {
 function cached(name: string, make: (at: string) => void): string {
   const path = join(cacheDir, name);
   if (existsSync(path)) return path;
-  mkdirSync(cacheDir, { recursive: true });
-  const temporary = mkdtempSync(join(cacheDir, '.new-'));
+  const temporary = scratchDirectory(cacheDir, '.new-');
   try {
     make(join(temporary, name));
     if (!existsSync(path)) renameSync(join(temporary, name), path);

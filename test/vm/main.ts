@@ -4,12 +4,13 @@
  * Runs test files of this checkout, as built, in a virtual machine with systemd as PID 1 and cgroup v2 alone; see
  * README.md beside this file. The output is mocha's, the tally its last line.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { repoRoot } from '../support/repo';
 import { formatTally } from '../support/tally';
 import { baseImage, checkoutImage, modulesImage } from './images';
 import { runMachine } from './machine';
+import { scratchDirectory } from './scratch';
 import { defaultFiles } from './suites';
 
 const consoleLines = 60;
@@ -22,8 +23,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   const files = (args.length > 0 ? args : defaultFiles).map(compiled);
-  mkdirSync(join(repoRoot, 'build/vm'), { recursive: true });
-  const dir = mkdtempSync(join(repoRoot, 'build/vm/run-'));
+  const dir = scratchDirectory(join(repoRoot, 'build/vm'), 'run-');
   process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
   const consoleLog = join(dir, 'console.log');
   const base = baseImage();

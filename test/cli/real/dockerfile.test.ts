@@ -302,14 +302,21 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
     });
 
   it('ONBUILD is done by whoever builds on the image, once', async () => {
-    await built({}, [`FROM ${base}`, 'ONBUILD RUN echo triggered >> /triggered', 'RUN test ! -e /triggered']);
-    await daemon.ok('tag', 'image', 'localhost/trigger:1');
     await built({}, [
+      `FROM ${base}`,
+      'ONBUILD RUN echo triggered >> /triggered',
+      'ONBUILD COPY --from=one /bin/busybox /another',
+      'RUN test ! -e /triggered',
+    ]);
+    await daemon.ok('tag', 'image', 'localhost/trigger:1');
+    const lines = [
       'FROM localhost/trigger:1 AS one',
       'RUN test "$(cat /triggered)" = triggered',
       'FROM one',
       'RUN test "$(wc -l < /triggered)" = 1',
-    ]);
+    ];
+    // For a stage its own name is no stage, also in a trigger.
+    await built({}, lines, '--build-context', `one=${base}`);
     await daemon.ok('rmi', 'localhost/trigger:1');
   });
 
