@@ -52,6 +52,11 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
 const networkVerbs: Readonly<Record<string, Verb>> = {
   ls: { summary: 'List networks', errorCode: 1, load: () => import('./network-ls.js') },
   inspect: { summary: 'Show all that is known of networks', errorCode: 1, load: () => import('./network-inspect.js') },
+  check: {
+    summary: 'See whether pods still have their networks as they were made',
+    errorCode: 2,
+    load: () => import('./network-check.js'),
+  },
 };
 
 /** What people's scripts call `docker container …`, beside the same verbs without the word. */
