@@ -10,6 +10,7 @@ import { findNetwork, type NetworkList } from './cni/config';
 import {
   addNetwork,
   assertInstalled,
+  checkNetwork,
   collectNetwork,
   configOf,
   deleteNetwork,
@@ -185,6 +186,14 @@ export class PodNetwork {
     const { network, runtimeConfig, result } = attachment;
     const ctx = Context.of(log, { timeoutMs: DETACH_WITHIN_MS });
     await ctx.race(deleteNetwork(ctx, this.host, network, attachmentOf(id, netns, attachment), runtimeConfig, result));
+  }
+
+  /** CHECK: throws what is not as ADD has left it, and how it is now. */
+  async check(ctx: Context, id: string, netns: string, attachment: PodAttachment): Promise<void> {
+    const { network, runtimeConfig, result } = attachment;
+    if (!result)
+      throw new BerthError('failed_precondition', `network ${JSON.stringify(network.name)} was never set up`);
+    await ctx.race(checkNetwork(ctx, this.host, network, attachmentOf(id, netns, attachment), runtimeConfig, result));
   }
 
   /** Gives back whatever plugins hold for pods that are not among these; for networks that know how. */
