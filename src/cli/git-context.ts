@@ -38,14 +38,14 @@ async function git(args: readonly string[], text: string): Promise<void> {
     stdio: ['ignore', 'ignore', 'inherit'],
     env: { ...process.env, ...gitEnvironment },
   });
-  let code: unknown;
+  let ended: unknown[];
   try {
-    [code] = await once(child, 'exit');
+    ended = (await once(child, 'exit')) as unknown[];
   } catch (error) {
     const why = isAbsent(error) ? 'git is not installed here' : messageOf(error);
     throw new BerthError('failed_precondition', `build ${redact(text)}: ${why}`, { cause: error });
   }
-  if (code !== 0) throw new BerthError('unavailable', `build ${redact(text)}: git has failed; it says above why`);
+  if (ended[0] !== 0) throw new BerthError('unavailable', `build ${redact(text)}: git has failed; it says above why`);
 }
 
 /** A link on the way is not followed out of the repository. */
