@@ -3,6 +3,11 @@ import { BerthError } from '../../base/errors';
 import type { Mount } from '../../cri/generated/berth/v1/berth';
 import type { Tmpfs } from '../../cri/generated/berth/v1/run';
 
+/** What docker has and berth has not: it would do nothing, and somebody relies on it. */
+const REFUSED: ReadonlyMap<string, [string, string]> = new Map([
+  ['nocopy', ['"nocopy" is not there', 'an empty volume takes what the image has in its place; mount it elsewhere']],
+]);
+
 const PROPAGATION = /^r?(private|slave|shared)$/;
 
 /** The value of `-v`: SOURCE:TARGET[:OPTIONS]. A source that is a relative path counts from the current directory; a bare name is a volume. */
@@ -10,13 +15,18 @@ export function parseMount(text: string): Mount {
   const [source = '', target = '', options = '', ...rest] = text.split(':');
   if (source === '' || target === '' || rest.length > 0) throw wrong(text, 'it is not SOURCE:TARGET[:ro]');
   if (!target.startsWith('/')) throw wrong(text, `the path in the container, "${target}", is not absolute`);
-  const mount = { ...sourceOf(source), target, readonly: false, propagation: '' };
+  const mount = { ...sourceOf(source), target, readonly: false, propagation: '', relabel: false };
   for (const option of options === '' ? [] : options.split(',')) {
     if (option === 'ro' || option === 'readonly') mount.readonly = true;
     else if (PROPAGATION.test(option)) mount.propagation = option;
-    // Volumes have what the image has there in any case, and labels are --security-opt's.
-    else if (!['rw', 'nocopy', 'cached', 'delegated', 'consistent', 'z', 'Z'].includes(option))
-      throw wrong(text, `"${option}" is not known`, 'it is ro, rw or a propagation such as rslave');
+    // Shared or private: that is a matter of levels, which containers of people have none of.
+    else if (option === 'z' || option === 'Z') mount.relabel = true;
+    // Docker's words for how late a virtual machine may see a file: here it sees it at once.
+    else if (!['rw', 'cached', 'delegated', 'consistent'].includes(option))
+      throw wrong(
+        text,
+        ...(REFUSED.get(option) ?? [`"${option}" is not known`, 'it is ro, rw or a propagation such as rslave']),
+      );
   }
   return mount;
 }
@@ -46,8 +56,9 @@ export function parseMountFlag(text: string): { mount: Mount } | { tmpfs: Tmpfs 
     throw wrongMount(text, `"${propagation}" is no propagation`);
   if (source === '') throw wrongMount(text, 'it has no source=', 'an anonymous volume comes with the image’s VOLUME');
   refuseRest(text, fields);
-  if (type === 'bind') return { mount: { source: resolve(source), volume: '', target, readonly, propagation } };
-  if (type === 'volume') return { mount: { source: '', volume: source, target, readonly, propagation } };
+  const mount = { target, readonly, propagation, relabel: false };
+  if (type === 'bind') return { mount: { ...mount, source: resolve(source), volume: '' } };
+  if (type === 'volume') return { mount: { ...mount, source: '', volume: source } };
   throw wrongMount(text, `type "${type}" is not known`, 'it is bind, volume or tmpfs');
 }
 
