@@ -66,13 +66,13 @@ async function matching(
   pattern: string,
   place: Place,
 ): Promise<string[]> {
-  const regexp = pathPattern(pattern);
-  if (!regexp) throw new DockerfileError(place, `${JSON.stringify(pattern)} is a malformed pattern`);
+  const glob = pathPattern(pattern);
+  if (!glob) throw new DockerfileError(place, `${JSON.stringify(pattern)} is a malformed pattern`);
   const parts = pattern.split('/');
   const fixed = parts.slice(0, parts.findIndex(isPattern)).join('/');
   const entries = (await workshop.scan(ctx, source, { paths: [fixed] })).get(fixed) ?? [];
   const names = entries.map(({ name }) => (name === '.' ? fixed : posix.join(fixed, name)));
-  return names.filter(name => name !== '' && regexp.test(name));
+  return names.filter(name => name !== '' && glob.matches(name));
 }
 
 function excluded(patterns: readonly string[], place: Place): IgnorePatterns {
