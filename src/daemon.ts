@@ -20,6 +20,7 @@ import { BuilderService } from './cri/generated/berth/v1/build';
 import { ContainersService } from './cri/generated/berth/v1/containers';
 import { RegistryService } from './cri/generated/berth/v1/registry';
 import { EventsService } from './cri/generated/berth/v1/events';
+import { ExploreService } from './cri/generated/berth/v1/explore';
 import { NetworksService } from './cri/generated/berth/v1/network';
 import { StatsService } from './cri/generated/berth/v1/stats';
 import { Events } from './events/events';
@@ -36,6 +37,7 @@ import { PodNetwork } from './network/pod-network';
 import { buildService } from './rpc/berth-build';
 import { registryService } from './rpc/berth-registry';
 import { eventsService } from './rpc/berth-events';
+import { exploreService } from './rpc/berth-explore';
 import { networksService } from './rpc/berth-network';
 import { berthService, containersService } from './rpc/berth-service';
 import { statsService } from './rpc/berth-stats';
@@ -197,6 +199,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
         { definition: BerthService, implementation: berthService(parts, names) },
         { definition: ContainersService, implementation: containersService(parts, names) },
         { definition: EventsService, implementation: eventsService(parts) },
+        { definition: ExploreService, implementation: exploreService(parts) },
         { definition: BuilderService, implementation: builder },
         { definition: NetworksService, implementation: networksService(parts) },
         { definition: RegistryService, implementation: registryService(parts) },

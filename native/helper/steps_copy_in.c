@@ -306,10 +306,19 @@ static int place(const char *path, char whole[PATH_MAX])
     return strcmp(whole, into.dir) != 0;
 }
 
+static uid_t uid_of(const struct entry *entry)
+{
+    return into.flags & COPY_KEEP_OWNER ? entry->uid : into.uid;
+}
+
+static gid_t gid_of(const struct entry *entry)
+{
+    return into.flags & COPY_KEEP_OWNER ? entry->gid : into.gid;
+}
+
 static void own(int parent, const char *name, const struct entry *entry)
 {
-    int keep = into.flags & COPY_KEEP_OWNER;
-    if (fchownat(parent, name, keep ? entry->uid : into.uid, keep ? entry->gid : into.gid, AT_SYMLINK_NOFOLLOW))
+    if (fchownat(parent, name, uid_of(entry), gid_of(entry), AT_SYMLINK_NOFOLLOW))
         fail(entry->path, errno, "set the owner of");
 }
 
@@ -332,13 +341,20 @@ static void note_directory(const char *whole, const struct entry *entry)
     directory_count++;
 }
 
+/* By a descriptor: the container may have put a link in its place, and fchmodat(2) would follow it to the host's files. */
+static void dress_directory(int parent, const char *name, const struct entry *entry)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fchown(fd, uid_of(entry), gid_of(entry)) || fchmod(fd, mode_of(entry)))
+        fail(entry->path, errno, "set the owner and mode of");
+    close(fd);
+}
+
 static void put_directory(int parent, const char *name, const char *whole, const struct entry *entry)
 {
     struct stat st;
     if (mkdirat(parent, name, 0700) == 0) {
-        own(parent, name, entry);
-        if (fchmodat(parent, name, mode_of(entry), 0))
-            fail(entry->path, errno, "set the mode of");
+        dress_directory(parent, name, entry);
         note_directory(whole, entry);
         return;
     }
@@ -394,9 +410,7 @@ static void put_file(int parent, const char *name, const struct entry *entry)
     if (fd < 0)
         fail(entry->path, errno, "make");
     put_content(fd, entry);
-    int keep = into.flags & COPY_KEEP_OWNER;
-    if (fchown(fd, keep ? entry->uid : into.uid, keep ? entry->gid : into.gid) || fchmod(fd, mode_of(entry)) ||
-        futimens(fd, times))
+    if (fchown(fd, uid_of(entry), gid_of(entry)) || fchmod(fd, mode_of(entry)) || futimens(fd, times))
         fail(entry->path, errno, "set the owner, mode and time of");
     if (close(fd))
         fail(entry->path, errno, "write");
@@ -433,11 +447,10 @@ static void put_node(int parent, const char *name, const struct entry *entry)
     if (kind != S_IFIFO && into.flags & COPY_NO_DEVICES)
         fail(entry->path, 0, "it is a device, and those are not copied to the node");
     clear(parent, name, entry);
-    if (mknodat(parent, name, kind | 0600, entry->device))
+    /* With its mode, which no umask changes here: set later, it could be that of what a link in its place leads to. */
+    if (mknodat(parent, name, kind | mode_of(entry), entry->device))
         fail(entry->path, errno, "make");
     own(parent, name, entry);
-    if (fchmodat(parent, name, mode_of(entry), 0))
-        fail(entry->path, errno, "set the mode of");
 }
 
 static void put_entry(const struct entry *entry)

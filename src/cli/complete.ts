@@ -117,6 +117,8 @@ const subjects: Readonly<Record<string, Kind>> = {
     'image tag',
     'image save',
     'image history',
+    'image explore',
+    'image diff',
   ),
   ...each('volumes', 'volume rm', 'volume inspect'),
 };

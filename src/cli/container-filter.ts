@@ -1,4 +1,5 @@
 import { BerthError } from '../base/errors';
+import { hasLabel } from '../base/labels';
 import type { Container } from '../cri/generated/berth/v1/berth';
 import { familiar } from './format/names';
 import { nameOf, states } from './ps';
@@ -55,12 +56,6 @@ export function passes(
       const fits = (value: string) => tests[key]?.(container, value, all) ?? false;
       return key === 'label' ? values.every(fits) : values.some(fits);
     });
-}
-
-function hasLabel(labels: Readonly<Record<string, string>>, wanted: string): boolean {
-  const equals = wanted.indexOf('=');
-  const key = equals < 0 ? wanted : wanted.slice(0, equals);
-  return Object.hasOwn(labels, key) && (equals < 0 || labels[key] === wanted.slice(equals + 1));
 }
 
 function patternOf(value: string): RegExp {

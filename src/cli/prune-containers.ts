@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { BerthError } from '../base/errors';
+import { hasLabel } from '../base/labels';
 import { BerthService, ContainerState as State, type Container } from '../cri/generated/berth/v1/berth';
 import { ContainersService } from '../cri/generated/berth/v1/containers';
 import type { Daemon } from './client';
@@ -56,10 +57,4 @@ export function collectPruneFilter(text: string, before: readonly PruneFilter[])
   throw new BerthError('invalid_argument', `--filter ${text} is not known`, {
     hint: 'filters look like until=24h; there are until, label and label!',
   });
-}
-
-function hasLabel(labels: Readonly<Record<string, string>>, wanted: string): boolean {
-  const equals = wanted.indexOf('=');
-  const key = equals < 0 ? wanted : wanted.slice(0, equals);
-  return Object.hasOwn(labels, key) && (equals < 0 || labels[key] === wanted.slice(equals + 1));
 }

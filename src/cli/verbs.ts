@@ -39,6 +39,12 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
   inspect: { summary: 'Show all that is known of images', errorCode: 1, load: () => import('./image-inspect.js') },
   tag: { summary: 'Give an image one more name', errorCode: 1, load: () => import('./tag.js') },
   history: { summary: 'Show what an image was built of', errorCode: 1, load: () => import('./history.js') },
+  explore: {
+    summary: 'Show what each layer of an image did, and what is wasted',
+    errorCode: 2,
+    load: () => import('./image-explore.js'),
+  },
+  diff: { summary: 'Show what is not the same in two images', errorCode: 2, load: () => import('./image-diff.js') },
   rm: { summary: 'Remove images', errorCode: 1, load: () => import('./rmi.js') },
   prune: { summary: 'Remove images that no container uses', errorCode: 1, load: () => import('./prune.js') },
 };
@@ -46,6 +52,11 @@ const imageVerbs: Readonly<Record<string, Verb>> = {
 const networkVerbs: Readonly<Record<string, Verb>> = {
   ls: { summary: 'List networks', errorCode: 1, load: () => import('./network-ls.js') },
   inspect: { summary: 'Show all that is known of networks', errorCode: 1, load: () => import('./network-inspect.js') },
+  check: {
+    summary: 'See whether pods still have their networks as they were made',
+    errorCode: 2,
+    load: () => import('./network-check.js'),
+  },
 };
 
 /** What people's scripts call `docker container …`, beside the same verbs without the word. */
@@ -59,6 +70,20 @@ const containerVerbs: Readonly<Record<string, Verb>> = {
   exec: { summary: 'Run one more command in a running container', errorCode: 1, load: () => import('./exec.js') },
   logs: { summary: 'Show what a container has written', errorCode: 1, load: () => import('./logs.js') },
   cp: { summary: 'Copy files between containers and the node', errorCode: 1, load: () => import('./cp.js') },
+  attach: { summary: 'Sit down before a running container', errorCode: 1, load: () => import('./attach.js') },
+  kill: { summary: 'Send a signal to running containers', errorCode: 1, load: () => import('./kill.js') },
+  pause: { summary: 'Hold all processes of containers still', errorCode: 1, load: () => import('./pause.js') },
+  unpause: { summary: 'Let paused containers go on', errorCode: 1, load: () => import('./unpause.js') },
+  wait: { summary: 'Wait until containers have exited', errorCode: 1, load: () => import('./wait.js') },
+  top: { summary: 'Show the processes of a container', errorCode: 1, load: () => import('./top.js') },
+  stats: { summary: 'Show what containers use', errorCode: 1, load: () => import('./stats.js') },
+  port: { summary: 'Show which ports of the node lead to a container', errorCode: 1, load: () => import('./port.js') },
+  diff: {
+    summary: "Show what a container has changed in its image's files",
+    errorCode: 1,
+    load: () => import('./diff.js'),
+  },
+  commit: { summary: 'Make an image of what a container has changed', errorCode: 1, load: () => import('./commit.js') },
   inspect: {
     summary: 'Show all that is known of containers',
     errorCode: 1,

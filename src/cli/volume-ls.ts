@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { BerthError } from '../base/errors';
+import { hasLabel } from '../base/labels';
 import { ContainersService, type Volume } from '../cri/generated/berth/v1/containers';
 import type { Daemon } from './client';
 import { humanAge, nowNs, timestamp } from './format/age';
@@ -72,9 +73,4 @@ function collectFilter(text: string, before: readonly Flags['filter'][number][])
         hint: 'filters look like dangling=true; there are dangling, name and label',
       });
   }
-}
-
-function hasLabel(labels: Readonly<Record<string, string>>, wanted: string): boolean {
-  const [key = '', ...value] = wanted.split('=');
-  return Object.hasOwn(labels, key) && (value.length === 0 || labels[key] === value.join('='));
 }

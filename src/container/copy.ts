@@ -200,21 +200,29 @@ async function look(ctx: Context, place: Place, path: string, follow: boolean): 
 
 /** What one process writes, another takes. */
 async function pipe(ctx: Context, from: Place, out: CopyOp, to: Place, into: CopyOp): Promise<void> {
+  const refused = new AbortController();
   const taking = await start(ctx, to, into);
-  const giving = await start(ctx, from, out, chunk => feed(taking.stdin, chunk));
-  const given = giving.end.finally(() => taking.stdin?.end());
+  let isGiving = true;
+  // What nobody takes is not read to its end.
+  taking.end.catch((error: unknown) => isGiving && refused.abort(error));
+  const giving = await start(ctx, from, out, chunk => feed(taking.stdin, chunk), refused.signal);
+  const given = giving.end.finally(() => {
+    isGiving = false;
+    taking.stdin?.end();
+  });
   const results = await Promise.allSettled([given, taking.end]);
+  refused.signal.throwIfAborted();
   for (const result of results) if (result.status === 'rejected') throw result.reason;
 }
 
-async function start(ctx: Context, place: Place, op: CopyOp, sink?: TarSink): Promise<Copy> {
+async function start(ctx: Context, place: Place, op: CopyOp, sink?: TarSink, broken?: AbortSignal): Promise<Copy> {
   let complaint = '';
   const exec = await startExec({
     plan: copyPlan(place.files, op),
     target: place.target,
     name: 'copy',
     stdin: op.op === 'COPY_IN',
-    signal: ctx.signal,
+    signal: broken ? AbortSignal.any([ctx.signal, broken]) : ctx.signal,
     onOutput: (stream, chunk) => {
       // A copy: its taker keeps it until it is written, and its memory is used again before that.
       if (stream === 'stdout') return sink?.(Buffer.from(chunk));

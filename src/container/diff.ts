@@ -1,4 +1,4 @@
-import { constants, type Dirent } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../base/context';
@@ -14,14 +14,20 @@ export interface FileChange {
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
+/** Each level holds a descriptor. Layers of images are no deeper, either. */
+const DEPTH_MAX = 512;
+
+/** Of a path that is too long to read. */
+const SHOWN = 200;
+
 /**
  * What a container has changed in its image's files, by path: its writable layer, compared with the layers below. What
  * was made there for mounts to lie on is left out.
  */
 export async function containerDiff(
-  containers: Containers,
+  containers: Pick<Containers, 'images' | 'paths'>,
   ctx: Context,
-  { record }: Container,
+  { record }: Pick<Container, 'record'>,
 ): Promise<FileChange[]> {
   const image = containers.images.find(record.imageId);
   if (!image) {
@@ -32,52 +38,73 @@ export async function containerDiff(
   }
   ctx.stage("look through the container's files");
   const { mounts } = JSON.parse(record.spec ?? '{"mounts":[]}') as { mounts: MountSpec[] };
-  const walk = {
+  const walk: Walk = {
     ctx,
-    lowers: containers.images.lowerDirs(image),
     places: new Set(mounts.map(({ destination }) => destination)),
+    changes: [],
   };
-  const changes = await changesIn(walk, containers.paths(record.id).upper, '');
-  return changes.sort((a, b) => (a.path < b.path ? -1 : 1));
+  const upper = { dir: containers.paths(record.id).upper, path: '', depth: 0 };
+  await lookInto(walk, upper, containers.images.lowerDirs(image));
+  return walk.changes.sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
 interface Walk {
   ctx: Context;
-  /** The image's layers, top first. */
-  lowers: readonly string[];
   /** Where something is mounted. */
   places: ReadonlySet<string>;
+  /** What was found so far. */
+  changes: FileChange[];
 }
 
-/** The container may change what is looked at: directories are reached by descriptors, and no link is followed. */
-async function changesIn(walk: Walk, dir: string, path: string): Promise<FileChange[]> {
+/** A directory of the writable layer. */
+interface Directory {
+  /** On the node. */
+  dir: string;
+  /** In the container; empty for its root. */
+  path: string;
+  depth: number;
+}
+
+/**
+ * The container may change what is looked at: directories are reached by descriptors, and no link is followed. `lowers`
+ * are this directory in the image's layers, top first: those layers that have it, down to one that hides what is below.
+ */
+async function lookInto(walk: Walk, { dir, path, depth }: Directory, lowers: readonly string[]): Promise<void> {
   walk.ctx.throwIfEnded();
+  if (depth > DEPTH_MAX) {
+    throw new BerthError(
+      'failed_precondition',
+      `the container has directories more than ${DEPTH_MAX} levels deep, below ${path.slice(0, SHOWN)}…`,
+      { hint: 'remove them, or look at them inside the container' },
+    );
+  }
   const handle = await open(dir, DIRECTORY).catch(orAbsent);
-  if (!handle) return [];
+  if (!handle) return;
   try {
     const self = `/proc/self/fd/${handle.fd}`;
-    const changes: FileChange[] = [];
-    for (const entry of await readdir(self, { withFileTypes: true }))
-      changes.push(...(await changesAt(walk, self, `${path}/${entry.name}`, entry)));
-    return changes;
+    for (const entry of await readdir(self, { withFileTypes: true })) {
+      const at = { dir: join(self, entry.name), path: `${path}/${entry.name}`, depth: depth + 1 };
+      const below = await inLayers(lowers, entry.name);
+      if (entry.isDirectory()) await lookAtDirectory(walk, at, below);
+      else await lookAtFile(walk, at, below.exists);
+    }
   } finally {
     await handle.close();
   }
 }
 
-async function changesAt(walk: Walk, self: string, path: string, entry: Dirent): Promise<FileChange[]> {
-  const at = join(self, entry.name);
-  if (entry.isDirectory()) {
-    const below = await changesIn(walk, at, path);
-    const kind = (await isBelow(walk.lowers, path)) ? 'changed' : 'added';
-    return below.length === 0 && isForMounts(walk, path) ? [] : [{ kind, path }, ...below];
-  }
-  const found = await lstat(at).catch(orAbsent);
-  if (!found) return [];
-  // Overlayfs marks what is gone by a character device 0:0.
-  if (found.isCharacterDevice() && found.rdev === 0) return [{ kind: 'deleted', path }];
-  if (walk.places.has(path) && found.size === 0) return [];
-  return [{ kind: (await isBelow(walk.lowers, path)) ? 'changed' : 'added', path }];
+async function lookAtDirectory(walk: Walk, at: Directory, { exists, directories }: Below): Promise<void> {
+  const before = walk.changes.length;
+  await lookInto(walk, at, directories);
+  if (walk.changes.length === before && isForMounts(walk, at.path)) return;
+  walk.changes.push({ kind: exists ? 'changed' : 'added', path: at.path });
+}
+
+async function lookAtFile({ places, changes }: Walk, { dir, path }: Directory, exists: boolean): Promise<void> {
+  const found = await lstat(dir).catch(orAbsent);
+  if (!found) return;
+  if (isWhiteout(found)) changes.push({ kind: 'deleted', path });
+  else if (!places.has(path) || found.size > 0) changes.push({ kind: exists ? 'changed' : 'added', path });
 }
 
 /** A directory that mounts lie on or in; there is nothing else in it. */
@@ -85,27 +112,29 @@ function isForMounts({ places }: Walk, path: string): boolean {
   return [...places].some(place => place === path || place.startsWith(`${path}/`));
 }
 
-/** True when the image has something at this path. */
-async function isBelow(lowers: readonly string[], path: string): Promise<boolean> {
-  for (const lower of lowers) {
-    const here = await inLayer(lower, path);
-    if (here !== undefined) return here;
-  }
-  return false;
+/** What the image has of a name. */
+interface Below {
+  exists: boolean;
+  /** If that is a directory: itself, and what it shows of those in the layers below. */
+  directories: string[];
 }
 
-/** Whether a layer has it (true), hides it (false), or says nothing. Links of layers are not followed. */
-async function inLayer(lower: string, path: string): Promise<boolean | undefined> {
-  const parts = path.slice(1).split('/');
-  let at = lower;
-  for (const [i, part] of parts.entries()) {
-    at = join(at, part);
+async function inLayers(lowers: readonly string[], name: string): Promise<Below> {
+  const directories: string[] = [];
+  for (const lower of lowers) {
+    const at = join(lower, name);
     const found = await lstat(at).catch(orAbsent);
-    if (!found) return undefined;
-    if (found.isCharacterDevice() && found.rdev === 0) return false;
-    if (i < parts.length - 1 && !found.isDirectory()) return false;
+    if (!found) continue;
+    if (found.isDirectory()) directories.push(at);
+    // It hides what is below it.
+    else return { exists: directories.length > 0 || !isWhiteout(found), directories };
   }
-  return true;
+  return { exists: directories.length > 0, directories };
+}
+
+/** Overlayfs marks what is gone by a character device 0:0. */
+function isWhiteout(found: Stats): boolean {
+  return found.isCharacterDevice() && found.rdev === 0;
 }
 
 function orAbsent(error: unknown): undefined {

@@ -23,6 +23,7 @@ import { fileSystemImage } from './import-file-system';
 import { Incoming, type Chunks } from './incoming';
 import { LayoutSource } from './layout';
 import { givenName, loadArchive, type LoadRequest } from './load';
+import { readManifest } from './manifests';
 import { Pins } from './pins';
 import { nodePlatform, type Platform } from './platform';
 import {
@@ -362,6 +363,27 @@ export class Images {
   async base(ctx: Context, workshop: Workshop, image: Image): Promise<BaseImage> {
     await this.ready(ctx, image);
     return workshop.base(image.id, this.records.get(image.id)?.content ?? []);
+  }
+
+  /**
+   * Reads the manifests of some of an image's layers, counted from 0, the base; none named: of all. The layers stay as long
+   * as that takes. `send` says when it takes more.
+   */
+  async readManifests(
+    ctx: Context,
+    image: Image,
+    which: readonly number[],
+    send: (layer: number, piece: Buffer) => Promise<void>,
+  ): Promise<void> {
+    ctx.stage(`read the manifests of image ${image.id}`);
+    await this.pins.during(async pin => {
+      for (const { key } of image.layers) pin(key);
+      for (const number of which.length > 0 ? which : image.layers.keys()) {
+        const layer = this.layers.get(image.layers[number]?.key ?? '');
+        if (!layer) throw new BerthError('invalid_argument', `image ${image.id} has no layer ${number}`);
+        await readManifest(layer, piece => send(number, piece));
+      }
+    });
   }
 
   /** A person's image, which the kubelet does not collect; without `tags` only what it is made of is recorded. */

@@ -1,4 +1,5 @@
 import { BerthError } from '../base/errors';
+import { KeyedLock } from '../base/keyed-lock';
 import type { Logger } from '../base/log';
 import { SingleFlight } from '../base/single-flight';
 import { overlap, parseSubnet, subnetOf, subnetText, type Subnet } from './addresses';
@@ -58,6 +59,7 @@ function bridgeName(number: number): string {
 /** The network that berth brings where no file has one: pods on a bridge of this host. */
 export class DefaultNetwork {
   private readonly netlink: Netlink;
+  private readonly locks = new KeyedLock();
   private readonly searches = new SingleFlight<Found>();
   private found: Found | undefined;
   private settings: NetworkSettings;
@@ -78,7 +80,7 @@ export class DefaultNetwork {
 
   /** The kubelet says it when it starts, not when this daemon does. */
   async setPodCidrs(podCidrs: readonly string[]): Promise<void> {
-    await this.keep({ ...this.settings, podCidrs });
+    await this.keep({ podCidrs });
     this.found = undefined; // the range may be among them now
   }
 
@@ -89,16 +91,19 @@ export class DefaultNetwork {
 
   /** For the next pod, which gets it: what was found free on this host stays chosen. */
   async network(): Promise<NetworkList> {
-    const needsRange = this.chosen.length === 0;
-    const found =
+    const { chosen } = this;
+    const needsRange = chosen.length === 0;
+    const { range, ...host } =
       this.known(needsRange) ?? (await this.searches.run(String(needsRange), () => this.choose(needsRange)));
-    return this.listFrom(found);
+    return this.listOf(needsRange ? [range] : chosen, host);
   }
 
   /** As the next pod would get it now; nothing is chosen yet. */
   async preview(): Promise<NetworkList> {
-    const needsRange = this.chosen.length === 0;
-    return this.listFrom(this.known(needsRange) ?? (await this.search(needsRange)));
+    const { chosen } = this;
+    const needsRange = chosen.length === 0;
+    const { range, ...host } = this.known(needsRange) ?? (await this.search(needsRange));
+    return this.listOf(needsRange ? [range] : chosen, host);
   }
 
   /** The same for those who ask about it: nothing is looked for yet, so the range may become another one. */
@@ -113,11 +118,6 @@ export class DefaultNetwork {
     if (ranges.length > 0) return ranges;
     // Where pods of the kubelet have a plugin, the pod CIDR is that plugin's.
     return embedded === 'all' ? this.podCidrs : [];
-  }
-
-  private listFrom({ range, ...host }: Found): NetworkList {
-    const { chosen } = this;
-    return this.listOf(chosen.length > 0 ? chosen : [range], host);
   }
 
   private listOf(ranges: readonly string[], host: { bridge: string; mtu: number }): NetworkList {
@@ -145,18 +145,18 @@ export class DefaultNetwork {
   }
 
   private async choose(needsRange: boolean): Promise<Found> {
+    const { podCidrs } = this;
     const found = await this.search(needsRange);
     const { range } = found;
     if (range !== '' && range !== this.settings.range) {
       this.log.info('chose a range of addresses for pods, to which the host has no route', { range });
-      await this.keep({ ...this.settings, range });
+      await this.keep({ range });
     }
-    this.found = found;
+    if (podCidrs === this.podCidrs) this.found = found;
     return found;
   }
 
   /** The MTU of this host, and a free range where one is needed. */
-
   private async search(needsRange: boolean): Promise<Found> {
     const links = linksIn(await this.netlink.route([getLink()]));
     const bridge = this.options.bridge === '' ? this.chooseBridge(links) : this.options.bridge;
@@ -195,8 +195,12 @@ export class DefaultNetwork {
     return subnetText(free);
   }
 
-  private async keep(settings: NetworkSettings): Promise<void> {
-    await this.options.settings.put(KEY, settings);
-    this.settings = settings;
+  /** One change after the other: the kubelet tells, and the first pod comes, at the same time. */
+  private async keep(change: Partial<NetworkSettings>): Promise<void> {
+    await this.locks.run(KEY, async () => {
+      const settings = { ...this.settings, ...change };
+      await this.options.settings.put(KEY, settings);
+      this.settings = settings;
+    });
   }
 }

@@ -4,12 +4,13 @@ import type { Logger } from '../base/log';
 import { SingleFlight } from '../base/single-flight';
 import type { PodSandboxConfig } from '../cri';
 import { BERTH_BRIDGE, readBridgeConfig, type BridgeConfig } from './bridge/config';
-import { assertPortsFree, Leases, type Held, type Lease } from './bridge/lease';
+import { assertPortsFree, assertPortsLead, Leases, type Held, type Lease } from './bridge/lease';
 import { BerthBridge, type BridgedPod } from './bridge/plugin';
 import { findNetwork, type NetworkList } from './cni/config';
 import {
   addNetwork,
   assertInstalled,
+  checkNetwork,
   collectNetwork,
   configOf,
   deleteNetwork,
@@ -139,6 +140,7 @@ export class PodNetwork {
   lease(planned: PodAttachment): PodAttachment {
     const config = bridgeConfigOf(planned);
     if (!config) return planned;
+    assertPortsLead(config);
     const held = this.held();
     assertPortsFree(config.portMappings, held);
     return { ...planned, leases: this.leases.take(config, held) };
@@ -184,6 +186,14 @@ export class PodNetwork {
     const { network, runtimeConfig, result } = attachment;
     const ctx = Context.of(log, { timeoutMs: DETACH_WITHIN_MS });
     await ctx.race(deleteNetwork(ctx, this.host, network, attachmentOf(id, netns, attachment), runtimeConfig, result));
+  }
+
+  /** CHECK: throws what is not as ADD has left it, and how it is now. */
+  async check(ctx: Context, id: string, netns: string, attachment: PodAttachment): Promise<void> {
+    const { network, runtimeConfig, result } = attachment;
+    if (!result)
+      throw new BerthError('failed_precondition', `network ${JSON.stringify(network.name)} was never set up`);
+    await ctx.race(checkNetwork(ctx, this.host, network, attachmentOf(id, netns, attachment), runtimeConfig, result));
   }
 
   /** Gives back whatever plugins hold for pods that are not among these; for networks that know how. */

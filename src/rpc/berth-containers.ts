@@ -18,7 +18,7 @@ import {
 import { signalName, signalNumber } from '../oci/signals';
 import type { BerthParts } from './berth-service';
 import { portsOf } from './berth-network';
-import { dockerContainer, type ProcessView } from './docker-view';
+import { dockerContainer, networkName, type ProcessView } from './docker-view';
 import { unary } from './handler';
 import { jsonText } from './json';
 
@@ -156,7 +156,7 @@ function berthContainer(containers: Containers, container: Container): BerthCont
     pod: podOf(containers, container),
     health: record.state === 'running' ? (container.health?.status ?? '') : '',
     mounts: config.mounts.map(({ hostPath }) => containers.volumes.nameOf(hostPath) ?? hostPath),
-    network: networkOf(containers, container),
+    network: networkName(containers, record.sandboxId),
     restarts: record.restarts ?? 0,
     ports: publishedBy(containers, container),
   };
@@ -171,11 +171,6 @@ function stateOf(containers: Containers, container: Container): BerthState {
   const { state } = container.record;
   if (isPaused(containers, container)) return BerthState.CONTAINER_STATE_PAUSED;
   return state === 'exited' && container.isRestarting ? BerthState.CONTAINER_STATE_RESTARTING : STATES[state];
-}
-
-function networkOf({ sandboxes }: Containers, { record }: Container): string {
-  const pod = sandboxes.find(record.sandboxId)?.record;
-  return pod?.ownNetwork === false ? 'host' : pod?.network ? pod.network.network.name : 'none';
 }
 
 const STATES: Readonly<Record<ContainerState, BerthState>> = {

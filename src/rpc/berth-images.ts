@@ -1,6 +1,7 @@
 import { isAbsolute } from 'node:path';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
+import { hasLabel } from '../base/labels';
 import { nearest } from '../config/nearest';
 import type { Containers } from '../container/containers';
 import type {
@@ -33,7 +34,7 @@ export function imageRpcs({ log, images, containers }: BerthParts) {
     listImages: unary(log, 'ListImages', ({ labels }) => ({
       images: images
         .list()
-        .filter(image => labels.every(label => hasLabel(image, label)))
+        .filter(image => labels.every(label => hasLabel(image.config.labels, label)))
         .map(berthImage)
         .sort(byAge),
     })),
@@ -116,14 +117,6 @@ function nearName(images: Images, text: string): string | undefined {
   const same = tags.filter(tag => repository(tag) === repository(text));
   const candidates = same.length > 0 ? same : tags;
   return nearest(text.includes(':') ? text : `${text}:latest`, candidates) ?? same[0];
-}
-
-/** `key` or `key=value`. */
-function hasLabel({ config: { labels } }: Image, wanted: string): boolean {
-  const equals = wanted.indexOf('=');
-  if (equals < 0) return Object.hasOwn(labels, wanted);
-  const key = wanted.slice(0, equals);
-  return Object.hasOwn(labels, key) && labels[key] === wanted.slice(equals + 1);
 }
 
 /** Those that no container was made of. */

@@ -1,11 +1,13 @@
 /** Containers and images under docker's keys, for the templates and scripts that people have. */
 import type { Container, Containers } from '../container/containers';
 import { isPaused } from '../container/pause';
+import type { PublishedPort } from '../cri/generated/berth/v1/berth';
 import type { RunOptions } from '../cri/generated/berth/v1/run';
 import { MountPropagation } from '../cri';
 import type { Image } from '../image/images';
 import { familiarForm, parseReference } from '../image/reference';
 import { signalName } from '../oci/signals';
+import { portsOf } from './berth-network';
 
 /** What of an OCI spec's process it takes, as the record has it. */
 export interface ProcessView {
@@ -172,13 +174,23 @@ function configOf(
 }
 
 function networkOf(containers: Containers, { record }: Container): object {
-  const pod = containers.sandboxes.find(record.sandboxId)?.record;
+  const pod = containers.sandboxes.find(record.sandboxId);
   const name = networkName(containers, record.sandboxId);
-  const IPAddress = pod?.network?.ips[0] ?? '';
-  return { IPAddress, Networks: { [name]: { IPAddress } }, Ports: {} };
+  const IPAddress = pod?.record.network?.ips[0] ?? '';
+  const ports = pod && record.state === 'running' ? portsOf(pod) : [];
+  return { IPAddress, Networks: { [name]: { IPAddress } }, Ports: dockerPorts(ports) };
 }
 
-function networkName({ sandboxes }: Containers, sandboxId: string): string {
+/** By port of the container: where on the node it is published. */
+export function dockerPorts(ports: readonly PublishedPort[]): Record<string, { HostIp: string; HostPort: string }[]> {
+  const byPort: ReturnType<typeof dockerPorts> = {};
+  for (const { hostIp, hostPort, containerPort, protocol } of ports)
+    (byPort[`${containerPort}/${protocol}`] ??= []).push({ HostIp: hostIp, HostPort: String(hostPort) });
+  return byPort;
+}
+
+/** What the container's network is called; `none` without one. */
+export function networkName({ sandboxes }: Containers, sandboxId: string): string {
   const pod = sandboxes.find(sandboxId)?.record;
   return pod?.ownNetwork === false ? 'host' : (pod?.network?.network.name ?? 'none');
 }

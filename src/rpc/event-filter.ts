@@ -1,4 +1,5 @@
 import { BerthError } from '../base/errors';
+import { hasLabel } from '../base/labels';
 import type { EventFilter } from '../cri/generated/berth/v1/events';
 import type { BerthEvent } from '../events/events';
 import { canonicalForm, parseReference } from '../image/reference';
@@ -54,11 +55,4 @@ function canonical(text: string): string {
   } catch {
     return text; // an id is no reference
   }
-}
-
-function hasLabel(labels: Readonly<Record<string, string>>, wanted: string): boolean {
-  const equals = wanted.indexOf('=');
-  if (equals < 0) return Object.hasOwn(labels, wanted);
-  const key = wanted.slice(0, equals);
-  return Object.hasOwn(labels, key) && labels[key] === wanted.slice(equals + 1);
 }

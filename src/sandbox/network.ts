@@ -25,6 +25,26 @@ export async function detachNetwork(sandboxes: Sandboxes, log: Logger, sandbox: 
   await sandboxes.update(sandbox, { network: undefined });
 }
 
+/** What of the pod's network is not as it was made; undefined when all is, or when the pod has given it back meanwhile. */
+export async function networkProblem(
+  sandboxes: Sandboxes,
+  ctx: Context,
+  sandbox: Sandbox,
+): Promise<string | undefined> {
+  const { id, network } = sandbox.record;
+  if (!network) return undefined;
+  const path = sandboxes.paths(id).network;
+  try {
+    if (!(await isPinned(path))) return 'its network namespace is gone; it is made again with the pod';
+    await sandboxes.network.check(ctx, id, path, network);
+  } catch (error) {
+    ctx.throwIfEnded();
+    // A pod that is stopped while it is looked at has lost its network, and rightly so.
+    if (sandbox.record.network === network) return messageOf(error);
+  }
+  return undefined;
+}
+
 /** After a start: plugins give back what they still hold for pods that are not there any more. */
 export async function collectNetworks(sandboxes: Sandboxes, ctx: Context): Promise<void> {
   try {

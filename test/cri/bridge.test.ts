@@ -453,15 +453,24 @@ describe("the network of pods, by berth's own bridge", function () {
     });
 
   it('goes, with its rules, when a daemon ends that has no pods', async () => {
-    const pod = await node.pod();
-    await node.daemon.stop();
-    assert.ok(links().includes('berth0'));
-    await node.daemon.run();
-    await node.reconnect();
-    await node.client.call('RemovePodSandbox', { podSandboxId: pod });
-    await node.daemon.stop();
-    assert.ok(!links().includes('berth0'));
-    assert.doesNotMatch(runIn(host, 'nft', 'list', 'tables'), /berth/);
+    const programs = ['iptables', 'ip6tables'];
+    const rules = () => programs.map(program => runIn(host, program, '-S', 'FORWARD')).join('');
+    for (const program of programs) runIn(host, program, '-P', 'FORWARD', 'DROP');
+    try {
+      const pod = await node.pod();
+      await node.daemon.stop();
+      assert.ok(links().includes('berth0'));
+      assert.equal(rules().match(/-A FORWARD .*berth0/g)?.length, 4);
+      await node.daemon.run();
+      await node.reconnect();
+      await node.client.call('RemovePodSandbox', { podSandboxId: pod });
+      await node.daemon.stop();
+      assert.ok(!links().includes('berth0'));
+      assert.doesNotMatch(runIn(host, 'nft', 'list', 'tables'), /berth/);
+      assert.equal(rules(), '-P FORWARD DROP\n-P FORWARD DROP\n');
+    } finally {
+      for (const program of programs) runIn(host, program, '-P', 'FORWARD', 'ACCEPT');
+    }
     await node.daemon.run();
     await node.reconnect();
     await node.pod();

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { busyboxImage } from '../support/image-builder';
 import { CriClient } from '../support/cri-client';
-import { processesIn } from '../support/daemon';
+import { processesIn } from '../support/processes';
 import { residentBytes, snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { processesIn } from '../support/daemon';
+import { processesIn } from '../support/processes';
 import { snapshot } from '../support/leaks';
 import { many, SESSIONS_WITHIN_MS } from '../support/many';
 import { refused, useNode } from '../support/node';

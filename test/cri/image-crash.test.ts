@@ -7,10 +7,11 @@ import { crashPoints, type CrashPoint } from '../../src/base/crash-points';
 import { berth, type Ended } from '../cli/berth';
 import { dockerArchive } from '../support/archives';
 import { CriClient } from '../support/cri-client';
-import { allPids, commandLine, TestDaemon } from '../support/daemon';
+import { TestDaemon } from '../support/daemon';
 import { startGatedRegistry } from '../support/gated-registry';
 import { buildImage, tar } from '../support/image-builder';
 import { parentOf } from '../support/leaks';
+import { allPids, commandLine } from '../support/processes';
 import { pushImage, startRegistry, type Registry } from '../support/registry';
 
 const bulk = randomBytes(1024 * 1024);

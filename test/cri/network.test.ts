@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { berth } from '../cli/berth';
 import { snapshot } from '../support/leaks';
 import { TestNode } from '../support/node';
 import { runIn } from '../support/traffic';
@@ -158,6 +159,27 @@ if [ "$CNI_COMMAND" = ADD ]; then echo '${JSON.stringify(result)}'; fi
     const rules = execFileSync('nsenter', [`--net=/proc/${node.daemon.holderPid}/ns/net`, 'iptables-save']).toString();
     assert.doesNotMatch(rules, /18080/);
     await node.assertNothingLeft(before);
+  });
+
+  it('is checked by its plugins with what ADD has answered, and a problem is told with the pod’s name', async () => {
+    const result = { cniVersion: '1.0.0', ips: [{ address: '10.99.7.7/24' }] };
+    network('10-net.conflist', { plugins: [script('scripted', result)] });
+    const pod = await node.pod();
+    const cli = (...args: string[]) => berth(join(node.daemon.state, 'berth.sock'), args);
+    const fine = await cli('network', 'check', 'net');
+    assert.deepEqual([fine.code, fine.stdout], [0, '1 pod: all is as it was made\n']);
+    const checks = calls().filter(({ command }) => command === 'CHECK');
+    assert.deepEqual(
+      checks.map(({ config }) => config['prevResult']),
+      [result],
+    );
+
+    await node.pod();
+    writeFileSync(join(dir, 'fail'), 'CHECK');
+    const failed = await cli('network', 'check');
+    assert.equal(failed.code, 1);
+    assert.match(failed.stdout, new RegExp(`\\(${pod.slice(0, 12)}\\) on net: .*the switch is off`));
+    assert.match(failed.stdout, /^2 pods, 2 with a problem: /m);
   });
 
   it('is held to a bandwidth by the plugin for that, which leaves no interface behind', async () => {

@@ -67,6 +67,7 @@ describe('published ports of berth run', function () {
     assert.equal(fetched(8080), 'hello\n');
     assert.equal(await ok('port', 'web'), '53/udp -> 127.0.0.1:5353\n80/tcp -> 0.0.0.0:8080');
     assert.equal(await ok('port', 'web', '80'), '0.0.0.0:8080');
+    assert.equal(await ok('network', 'check'), '1 pod: all is as it was made');
     assert.match((await cli('port', 'web', '81')).stderr, /container web has not published port 81\/tcp/);
     await ok('rm', '-f', 'web');
     assert.equal(await ask(host, 'tcp', '127.0.0.1', 8080), 'FAILED ECONNREFUSED');
@@ -115,6 +116,8 @@ describe('published ports of berth run', function () {
     }
     const away = await cli('run', '-d', '-p', '198.51.100.7:9090:80', node.box, 'sleep', '1000');
     assert.match(away.stderr, /198\.51\.100\.7 is not an address of this host/);
+    const nowhere = await cli('run', '-d', '-p', '[::1]:9090:80', node.box, 'sleep', '1000');
+    assert.match(nowhere.stderr, /host port 9090\/tcp of ::1 leads nowhere: .*; publish it on 127\.0\.0\.1/);
     const none = await cli('run', '-d', '--network', 'none', '-p', '9090:80', node.box, 'sleep', '1000');
     assert.match(none.stderr, /with --network none no ports are published/);
     assert.equal((await ok('ps', '-aq')).split('\n').length, 1);
@@ -146,6 +149,8 @@ describe('published ports of berth run', function () {
       [['web', { '0.0.0.0:8080': '80/tcp' }]],
     );
     assert.equal((await cli('network', 'inspect', 'nowhere')).code, 1);
+    const unknown = await cli('network', 'check', 'bert');
+    assert.deepEqual([unknown.code, /did you mean berth\?/.test(unknown.stderr)], [2, true]);
     await node.client.call('RemovePodSandbox', { podSandboxId: pod });
   });
 });

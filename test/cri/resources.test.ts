@@ -12,7 +12,7 @@ import {
   type ExpectedLimits,
 } from '../support/cgroup-files';
 import { startTimeOf } from '../../src/process/identity';
-import { cgroupsBelow, processesIn } from '../support/daemon';
+import { cgroupsBelow, processesIn } from '../support/processes';
 import { refused, useNode } from '../support/node';
 
 const MIB = 1 << 20;

@@ -22,14 +22,9 @@ const here = readHierarchies();
 /** In the real trees of this host below a name of the test's own, with a systemd that is not the host's. */
 describe('cgroups made by systemd', function () {
   this.timeout(60_000);
-  const dir = mkdtempSync(join(tmpdir(), 'berth-systemd-'));
-  const base = basename(dir);
-  const below = (root: string) => join(root, base);
-  const hierarchies: Hierarchies = {
-    ...here,
-    v2: here.v2 === undefined ? undefined : below(here.v2),
-    v1: here.v1.map(hierarchy => ({ ...hierarchy, mountpoint: below(hierarchy.mountpoint) })),
-  };
+  let dir: string;
+  let base: string;
+  let hierarchies: Hierarchies;
   const children: ChildProcess[] = [];
   let fake: FakeSystemd;
   let systemd: Systemd;
@@ -37,6 +32,14 @@ describe('cgroups made by systemd', function () {
   let counter = 0;
 
   before(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'berth-systemd-'));
+    base = basename(dir);
+    const below = (root: string) => join(root, base);
+    hierarchies = {
+      ...here,
+      v2: here.v2 === undefined ? undefined : below(here.v2),
+      v1: here.v1.map(hierarchy => ({ ...hierarchy, mountpoint: below(hierarchy.mountpoint) })),
+    };
     await new Cgroups(here).create(`/${base}`);
     fake = await FakeSystemd.start(join(dir, 'bus'), directories(hierarchies, '/'));
     systemd = new Systemd(addresses({ DBUS_SYSTEM_BUS_ADDRESS: fake.address }), 50);

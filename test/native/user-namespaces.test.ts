@@ -7,7 +7,7 @@ import type { InnerOp, LaunchPlan, OuterOp } from '../../src/native/plan-ops';
 import { CLONE } from '../../src/oci/linux';
 import { LaunchError } from '../../src/process/launch-failure';
 import { pinNamespaces, unmountAll } from '../../src/process/pin';
-import { allPids, linkOf } from '../support/daemon';
+import { allPids, linkOf } from '../support/processes';
 
 describe('the helper that pins a user namespace', function () {
   this.timeout(60_000);

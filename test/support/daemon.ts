@@ -1,23 +1,27 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
-  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startTimeOf } from '../../src/process/identity';
+import { readHierarchies } from '../../src/cgroup/hierarchies';
+import { removeCgroup } from '../../src/cgroup/remove';
 import { testCgroupParent } from './cgroup-parent';
 import { FakeSystemd } from './fake-systemd';
+import { guard } from './guard';
 import { patience } from './patience';
+import { removeRemains, type Remains } from './remains';
 import { repoRoot } from './repo';
 
 const READY_WITHIN_MS = 20_000 * patience;
@@ -48,8 +52,13 @@ export interface DaemonOptions {
   systemd?: 'fake' | 'host';
 }
 
+const CONFIG_FILE = 'config.toml';
+
 /** Where a daemon's cgroups are that are made by the host's systemd. */
-const HOST_SLICES = ['/sys/fs/cgroup/berth.slice', '/sys/fs/cgroup/kubepods.slice'];
+const HOST_SLICES = {
+  cgroups: ['/berth.slice', '/kubepods.slice'],
+  cgroupRoots: ['/sys/fs/cgroup/berth.slice', '/sys/fs/cgroup/kubepods.slice'],
+};
 
 /**
  * A berthd of its own: fresh directories, a mount namespace whose `/` is shared as on a node, and a cgroup subtree that
@@ -64,6 +73,8 @@ export class TestDaemon implements AsyncDisposable {
   log = '';
   private child: ChildProcess | undefined;
   private lastEnd: Promise<string | number> | undefined;
+  private destroyed: Promise<void> | undefined;
+  private readonly release: () => void;
 
   private constructor(
     readonly dir: string,
@@ -73,8 +84,10 @@ export class TestDaemon implements AsyncDisposable {
   ) {
     this.root = join(dir, 'root');
     this.state = join(dir, 'state');
-    this.configFile = join(dir, 'config.toml');
+    this.configFile = join(dir, CONFIG_FILE);
     this.socket = join(this.state, 'cri.sock');
+    const afterKill = [process.execPath, join(__dirname, 'after-kill.js'), 'daemon'];
+    this.release = guard(() => this.destroy(), afterKill, JSON.stringify(world.remains), world.namespaceFd);
   }
 
   /** Starts one and waits until it is ready. */
@@ -92,15 +105,16 @@ export class TestDaemon implements AsyncDisposable {
   /** Everything but the start. */
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
     const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'));
-    const world = await World.make(basename(dir), options);
-    const systemd =
-      options.systemd === 'fake' ? await FakeSystemd.start(join(dir, 'bus'), world.cgroupRoots) : undefined;
-    const daemon = new TestDaemon(dir, world, systemd);
-    const config = driverConfig(options) + (options.config ?? '');
-    // The machine's own network is left alone, unless a test with a network of its own says what it wants there.
-    const network = config.includes('[network]') ? '' : '\n[network]\nembedded = "none"\n';
-    writeFileSync(daemon.configFile, `[log]\nlevel = "debug"\n${config}${network}`);
-    return daemon;
+    const world = await World.make(dir, options);
+    try {
+      writeFileSync(join(dir, CONFIG_FILE), configFile(options));
+      const systemd =
+        options.systemd === 'fake' ? await FakeSystemd.start(join(dir, 'bus'), world.cgroupRoots) : undefined;
+      return new TestDaemon(dir, world, systemd);
+    } catch (error) {
+      await world.destroy();
+      throw error;
+    }
   }
 
   get berthSocket(): string {
@@ -176,13 +190,14 @@ export class TestDaemon implements AsyncDisposable {
 
   /** Ends it and all it started, and removes what they left, whatever state they are in. */
   async destroy(): Promise<void> {
+    await (this.destroyed ??= this.destroyOnce());
+  }
+
+  private async destroyOnce(): Promise<void> {
     await this.kill();
-    const pods = join(this.state, 'sandboxes');
-    const ids = existsSync(pods) ? readdirSync(pods) : [];
     await this.world.destroy();
     await this.systemd?.stop();
-    for (const pid of podInits({ ids })) killIfThere(pid);
-    rmSync(this.dir, { recursive: true, force: true });
+    this.release();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -220,29 +235,42 @@ export class TestDaemon implements AsyncDisposable {
   }
 }
 
-/** Where systemd is not the init, it has to be asked for. */
-function driverConfig({ systemd }: DaemonOptions): string {
-  return systemd === 'fake' ? '[runtime]\ncgroup_driver = "systemd"\n' : '';
+/**
+ * Where systemd is not the init, it has to be asked for. The machine's own network is left alone, unless a test with a
+ * network of its own says what it wants there.
+ */
+function configFile({ systemd, config = '' }: DaemonOptions): string {
+  const driver = systemd === 'fake' ? '[runtime]\ncgroup_driver = "systemd"\n' : '';
+  const network = config.includes('[network]') ? '' : '\n[network]\nembedded = "none"\n';
+  return `[log]\nlevel = "debug"\n${driver}${config}${network}`;
 }
 
 /** A mount namespace with a shared `/`, and in it a part of each cgroup hierarchy in place of the whole. */
 class World {
+  /** Held, so that no other namespace gets its number. */
+  readonly namespaceFd: number;
+
   private constructor(
     private readonly holder: ChildProcess,
     readonly holderPid: number,
-    readonly cgroupRoots: readonly string[],
-    /** Whether the roots were made for it. */
-    private readonly isOwn: boolean,
-  ) {}
+    readonly remains: Remains,
+  ) {
+    this.namespaceFd = openSync(`/proc/${holderPid}/ns/mnt`, 'r');
+  }
 
-  static async make(name: string, { cgroups, ownNetwork = false, systemd }: DaemonOptions): Promise<World> {
+  get cgroupRoots(): readonly string[] {
+    return this.remains.cgroupRoots;
+  }
+
+  /** @param dir the daemon's directory, which goes with it */
+  static async make(dir: string, { cgroups, ownNetwork = false, systemd }: DaemonOptions): Promise<World> {
+    const name = basename(dir);
     if (systemd === 'host' && testCgroupParent === '') throw new Error('not in the tree of a node: run make test-vm');
     const mounts = systemd === 'host' ? [] : cgroupMounts();
     const shown = mounts.filter(({ type }) => cgroups !== 'v2' || type === 'cgroup2');
     const hidden = mounts.filter(mount => !shown.includes(mount)).map(({ mountpoint }) => `umount ${mountpoint}`);
     const mountpoints = shown.map(({ mountpoint }) => mountpoint);
     const roots = mountpoints.map(mountpoint => join(mountpoint, testCgroupParent, name));
-    for (const dir of roots) makeCgroup(dir);
     const binds = mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`);
     const isBare = cgroups === 'v1 and bare v2' && shown.some(({ type }) => type === 'cgroup');
     const bare = shown.filter(({ type }) => isBare && type === 'cgroup2').map(({ mountpoint }) => mountpoint);
@@ -254,33 +282,36 @@ class World {
     const noSystemd = existsSync('/run/systemd') && systemd !== 'host' ? ['mount -t tmpfs none /run/systemd'] : [];
     const setUp = [...hidden, 'mount --make-rshared /', ...binds, ...bares, ...noSystemd, ...loopback];
     const script = ['set -e', ...setUp, 'echo ready', 'exec cat'].join('\n');
-    // It ends with its standard input, so also when the tests are killed.
-    const [program = '', ...args] = [...shared, 'unshare', ownNetwork === true ? '-mn' : '-m', 'sh', '-c', script];
-    const holder = spawn(program, args, {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    const closed = once(holder, 'close').then(() => {
-      throw new Error('no mount namespace of its own for the daemon');
-    });
-    closed.catch(() => undefined);
-    await Promise.race([once(holder.stdout, 'data'), closed]);
-    if (holder.pid === undefined) throw new Error('unshare has no pid');
     const isOwn = systemd !== 'host';
-    return new World(holder, holder.pid, isOwn ? roots : HOST_SLICES, isOwn);
+    const own = { cgroups: [join('/', testCgroupParent, name)], cgroupRoots: roots };
+    try {
+      for (const root of roots) makeCgroup(root);
+      const holder = await hold([...shared, 'unshare', ownNetwork === true ? '-mn' : '-m', 'sh', '-c', script]);
+      return new World(holder, holder.pid ?? 0, { dir, isOwn, ...(isOwn ? own : HOST_SLICES) });
+    } catch (error) {
+      for (const path of own.cgroups) await removeCgroup(readHierarchies(), path);
+      rmSync(dir, { recursive: true });
+      throw error;
+    }
   }
 
   async destroy(): Promise<void> {
-    const namespace = mountNamespaceOf(this.holderPid);
-    for (let round = 0; round < 500; round++) {
-      const left = [...processesIn(this.cgroupRoots), ...processesWithMountNamespace(namespace)];
-      for (const pid of left.filter(pid => pid !== this.holderPid)) killIfThere(pid);
-      if (left.every(pid => pid === this.holderPid)) break;
-      await sleep(10);
-    }
+    await removeRemains(this.remains, readlinkSync(`/proc/self/fd/${this.namespaceFd}`), this.holderPid);
     const closed = once(this.holder, 'close');
-    if (this.holder.exitCode === null && this.holder.kill('SIGKILL')) await closed;
-    if (this.isOwn) for (const dir of this.cgroupRoots) await removeCgroupTree(dir);
+    if (this.holder.exitCode === null && this.holder.signalCode === null && this.holder.kill('SIGKILL')) await closed;
+    closeSync(this.namespaceFd);
   }
+}
+
+/** Starts what says that it is ready and ends with its standard input, so also when the tests are killed. */
+async function hold([command = '', ...args]: string[]): Promise<ChildProcess> {
+  const holder = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const closed = once(holder, 'close').then(() => {
+    throw new Error('no mount namespace of its own for the daemon');
+  });
+  closed.catch(() => undefined);
+  await Promise.race([once(holder.stdout, 'data'), closed]);
+  return holder;
 }
 
 function cgroupMounts(): { type: string; mountpoint: string }[] {
@@ -305,97 +336,5 @@ function passControllersOn(dir: string): void {
   if (!existsSync(controllers)) return;
   for (const name of readFileSync(controllers, 'utf8').trim().split(' ')) {
     if (name !== '') writeFileSync(join(dir, 'cgroup.subtree_control'), `+${name}`);
-  }
-}
-
-async function removeCgroupTree(dir: string): Promise<void> {
-  for (const sub of cgroupsBelow(dir)) await removeCgroupTree(join(dir, sub));
-  for (let round = 0; round < 200; round++) {
-    try {
-      rmdirSync(dir);
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-      await sleep(10);
-    }
-  }
-  throw new Error(`cgroup ${dir} cannot be removed`);
-}
-
-/** Names of the cgroups directly below a directory. */
-export function cgroupsBelow(dir: string): string[] {
-  if (!existsSync(dir)) return [];
-  return readdirSync(dir, { withFileTypes: true })
-    .filter(entry => entry.isDirectory())
-    .map(entry => entry.name);
-}
-
-/** Pids in cgroups and below. */
-export function processesIn(dirs: readonly string[]): number[] {
-  const pids = new Set<number>();
-  const collect = (dir: string) => {
-    const text = readFileSync(join(dir, 'cgroup.procs'), 'utf8');
-    for (const line of text.split('\n')) if (line !== '') pids.add(Number(line));
-    for (const sub of cgroupsBelow(dir)) collect(join(dir, sub));
-  };
-  for (const dir of dirs) {
-    try {
-      collect(dir);
-    } catch {
-      // A cgroup may go while it is read.
-    }
-  }
-  return [...pids];
-}
-
-export function mountNamespaceOf(pid: number): string | undefined {
-  return linkOf(`/proc/${pid}/ns/mnt`);
-}
-
-export function processesWithMountNamespace(namespace: string | undefined): number[] {
-  if (namespace === undefined) return [];
-  return allPids().filter(pid => mountNamespaceOf(pid) === namespace);
-}
-
-/**
- * The inits of pods' PID namespaces, which share nothing with their daemon: those of these pods, or those as young as a
- * process whose pods the log of a daemon knows. Other daemons on the machine have theirs.
- */
-export function podInits(which: { ids: readonly string[] } | { notOlderThan: number; of: string }): number[] {
-  return allPids().filter(pid => {
-    const [program, role, id = ''] = commandLine(pid);
-    if (program !== 'berth-helper' || role !== 'pin') return false;
-    if ('ids' in which) return which.ids.includes(id);
-    return which.of.includes(id) && (startTimeOf(pid) ?? 0n) >= (startTimeOf(which.notOlderThan) ?? 0n);
-  });
-}
-
-export function commandLine(pid: number): string[] {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
-  } catch {
-    return [];
-  }
-}
-
-export function allPids(): number[] {
-  return readdirSync('/proc')
-    .filter(name => /^\d+$/.test(name))
-    .map(Number);
-}
-
-export function linkOf(path: string): string | undefined {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return undefined;
-  }
-}
-
-function killIfThere(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // It has ended meanwhile.
   }
 }

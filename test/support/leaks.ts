@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { TestDaemon } from './daemon';
 import {
   allPids,
   cgroupsBelow,
@@ -8,8 +9,7 @@ import {
   podInits,
   processesIn,
   processesWithMountNamespace,
-  type TestDaemon,
-} from './daemon';
+} from './processes';
 
 /** What a daemon and its containers hold of the machine, as lines that can be compared. */
 export type Snapshot = Record<'mounts' | 'processes' | 'namespaces' | 'cgroups' | 'files' | 'fds', string[]>;

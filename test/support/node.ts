@@ -54,12 +54,21 @@ export class TestNode {
   static async start(options: DaemonOptions = {}): Promise<TestNode> {
     const registry = await startRegistry();
     try {
-      const node = new TestNode(await TestDaemon.start(options), registry);
-      if (options.ownNetwork) await node.load('box', busyboxImage());
+      return await TestNode.with(await TestDaemon.start(options), registry, options);
+    } catch (error) {
+      await registry.stop();
+      throw error;
+    }
+  }
+
+  private static async with(daemon: TestDaemon, registry: Registry, { ownNetwork }: DaemonOptions): Promise<TestNode> {
+    const node = new TestNode(daemon, registry);
+    try {
+      if (ownNetwork) await node.load('box', busyboxImage());
       else await node.pull('box', busyboxImage());
       return node;
     } catch (error) {
-      await registry.stop();
+      await node.stop();
       throw error;
     }
   }

@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { guard } from './guard';
 import type { Blob, BuiltImage } from './image-builder';
 
 /** A real registry on a loopback port, with its data in a directory that goes with it. */
@@ -37,18 +38,27 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   writeFileSync(join(dir, 'config.yml'), configFile(dir, dataDir, host, options));
   if (htpasswd)
     writeFileSync(join(dir, 'htpasswd'), execFileSync('htpasswd', ['-Bbn', htpasswd.username, htpasswd.password]));
-  const child = spawn('docker-registry', ['serve', join(dir, 'config.yml')], { stdio: 'ignore' });
-  await untilAnswering(url, child);
+  const serve = ['docker-registry', 'serve', join(dir, 'config.yml')];
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...serve], { stdio: 'ignore' });
+  const stop = async () => {
+    const exited = once(child, 'exit');
+    if (child.exitCode === null && child.signalCode === null && child.kill('SIGKILL')) await exited;
+    rmSync(dir, { recursive: true, force: true });
+    release();
+  };
+  const release = guard(stop, ['rm', '-rf'], dir);
+  try {
+    await untilAnswering(url, child);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
   return {
     host,
     url,
     dataDir,
     authorization: htpasswd && `Basic ${Buffer.from(`${htpasswd.username}:${htpasswd.password}`).toString('base64')}`,
-    stop: async () => {
-      const exited = once(child, 'exit');
-      if (child.exitCode === null && child.kill('SIGKILL')) await exited;
-      rmSync(dir, { recursive: true, force: true });
-    },
+    stop,
   };
 }
 

@@ -2,7 +2,7 @@
  * All of `make test` after the build: lint, the C tests, then mocha over everything below test/. Exits with 1 when
  * anything failed; the last line of the output is the tally of all of them.
  */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -21,6 +21,9 @@ const graceMs = 10_000;
 const REPEATED_LINES = 6;
 /** What failed in all of the runs. Who reads only the end of a long output has to see it. */
 const failures: string[][] = [];
+
+let running: ChildProcess | undefined;
+let isInterrupted = false;
 
 interface Outcome {
   code: number;
@@ -115,11 +118,14 @@ async function run(command: string, args: string[], endsWithTally = true): Promi
       child.stdout.destroy();
     }, graceMs);
   });
+  running = child;
   const code = await new Promise<number>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', status => resolve(status ?? 1));
   });
+  running = undefined;
   clearTimeout(timer);
+  if (isInterrupted) process.exit(code);
   return { code, tally };
 }
 
@@ -129,4 +135,11 @@ function noteFailure(line: string): void {
   else if (line.startsWith('    ')) failures.at(-1)?.push(line);
 }
 
+/** What is tested removes what it has made before it ends, and that is waited for. */
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => {
+    isInterrupted = true;
+    running?.kill(signal);
+  });
+}
 void main();

@@ -25,10 +25,16 @@ export const functions: Readonly<Record<string, TemplateFunction>> = {
   le: (first, second) => compared(first, second) <= 0,
   gt: (first, second) => compared(first, second) > 0,
   ge: (first, second) => compared(first, second) >= 0,
-  and: (...values) => values.find(value => !isTrue(value)) ?? values.at(-1),
-  or: (...values) => values.find(isTrue) ?? values.at(-1),
+  and: (...values) => firstOf(values, value => !isTrue(value)),
+  or: (...values) => firstOf(values, isTrue),
   not: value => !isTrue(value),
 };
+
+/** The last one where there is none; what is found may be null. */
+function firstOf(values: readonly unknown[], isWanted: (value: unknown) => boolean): unknown {
+  const found = values.findIndex(isWanted);
+  return values.at(found); // -1 is the last
+}
 
 /** Go's notion: what is empty or zero is false. */
 export function isTrue(value: unknown): boolean {

@@ -3,6 +3,15 @@ import { BerthError } from '../../base/errors';
 import type { Mount } from '../../cri/generated/berth/v1/berth';
 import type { Tmpfs } from '../../cri/generated/berth/v1/run';
 
+/** What docker has and berth has not: it would do nothing, and somebody relies on it. */
+const REFUSED: ReadonlyMap<string, [string, string]> = new Map([
+  ['nocopy', ['"nocopy" is not there', 'an empty volume takes what the image has in its place; mount it elsewhere']],
+  ...['z', 'Z'].map((option): [string, [string, string]] => [
+    option,
+    [`"${option}" is not there: files on the node keep their SELinux labels`, 'leave it out, or label them with chcon'],
+  ]),
+]);
+
 const PROPAGATION = /^r?(private|slave|shared)$/;
 
 /** The value of `-v`: SOURCE:TARGET[:OPTIONS]. A source that is a relative path counts from the current directory; a bare name is a volume. */
@@ -14,9 +23,12 @@ export function parseMount(text: string): Mount {
   for (const option of options === '' ? [] : options.split(',')) {
     if (option === 'ro' || option === 'readonly') mount.readonly = true;
     else if (PROPAGATION.test(option)) mount.propagation = option;
-    // Volumes have what the image has there in any case, and labels are --security-opt's.
-    else if (!['rw', 'nocopy', 'cached', 'delegated', 'consistent', 'z', 'Z'].includes(option))
-      throw wrong(text, `"${option}" is not known`, 'it is ro, rw or a propagation such as rslave');
+    // Docker's words for how late a virtual machine may see a file: here it sees it at once.
+    else if (!['rw', 'cached', 'delegated', 'consistent'].includes(option))
+      throw wrong(
+        text,
+        ...(REFUSED.get(option) ?? [`"${option}" is not known`, 'it is ro, rw or a propagation such as rslave']),
+      );
   }
   return mount;
 }

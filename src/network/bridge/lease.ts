@@ -1,5 +1,5 @@
 import { BerthError } from '../../base/errors';
-import { addressText, familyOf, subnetText } from '../addresses';
+import { addressNumber, addressText, familyOf, subnetText } from '../addresses';
 import type { AddressRange, BridgeConfig, PortMapping } from './config';
 
 /** An address that a pod has, from before it is used until its network is gone: part of the pod's record. */
@@ -55,21 +55,59 @@ export class Leases {
 
 /** Refuses a port of the host's that another pod has. */
 export function assertPortsFree(wanted: readonly PortMapping[], held: Held): void {
-  for (const [index, mapping] of wanted.entries()) {
-    const twice = wanted.slice(0, index).some(other => collide(mapping, other));
-    const other = held.ports.find(port => collide(mapping, port));
-    if (!other && !twice) continue;
-    const where = `host port ${mapping.hostPort}/${mapping.protocol}${mapping.hostIP === undefined ? '' : ` of ${mapping.hostIP}`}`;
+  // A pod may publish thousands, and so may the others.
+  const taken = new Map<string, (PortMapping & { readonly pod?: string })[]>();
+  const at = ({ hostPort, protocol }: PortMapping) => `${hostPort}/${protocol}`;
+  const take = (mapping: PortMapping) => {
+    const there = taken.get(at(mapping));
+    if (there) there.push(mapping);
+    else taken.set(at(mapping), [mapping]);
+  };
+  held.ports.forEach(take);
+  for (const mapping of wanted) {
+    const other = taken.get(at(mapping))?.find(one => collide(mapping, one));
+    take(mapping);
+    if (!other) continue;
     throw new BerthError(
       'failed_precondition',
-      other ? `${where} is in use by pod sandbox ${other.pod}` : `${where} is asked for twice`,
+      `${hostPortOf(mapping)} is ${other.pod === undefined ? 'asked for twice' : `in use by pod sandbox ${other.pod}`}`,
       { hint: 'choose another one' },
     );
   }
 }
 
+/** Refuses a port of an address of the host's from which no way leads to the pod: nobody would be told otherwise. */
+export function assertPortsLead({ portMappings, ranges }: BridgeConfig): void {
+  const families = new Set(ranges.flat().map(({ subnet }) => subnet.family));
+  for (const mapping of portMappings) {
+    const { hostIP } = mapping;
+    if (hostIP === undefined) continue;
+    const family = familyOf(hostIP);
+    if (family === 6 && addressNumber(hostIP) === 1n)
+      throw new BerthError(
+        'invalid_argument',
+        `${hostPortOf(mapping)} leads nowhere: from ::1 nothing leaves the host`,
+        {
+          hint: 'publish it on 127.0.0.1',
+        },
+      );
+    if (!families.has(family))
+      throw new BerthError(
+        'failed_precondition',
+        `${hostPortOf(mapping)} leads nowhere: pods have no IPv${family} address`,
+        {
+          hint: `publish it on an address of IPv${family === 6 ? 4 : 6}, or give the network a range of IPv${family}`,
+        },
+      );
+  }
+}
+
+function hostPortOf({ hostPort, protocol, hostIP }: PortMapping): string {
+  return `host port ${hostPort}/${protocol}${hostIP === undefined ? '' : ` of ${hostIP}`}`;
+}
+
+/** Of the same port and protocol. */
 function collide(one: PortMapping, other: PortMapping): boolean {
-  if (one.hostPort !== other.hostPort || one.protocol !== other.protocol) return false;
   const [a, b] = [one.hostIP, other.hostIP];
   return a === b || covers(a, b) || covers(b, a);
 }

@@ -2,7 +2,7 @@ import { BerthError, messageOf } from '../../base/errors';
 import { crashPoint } from '../../base/crash-points';
 import type { Logger } from '../../base/log';
 import { together } from '../../base/rollback';
-import { subnetText, type Subnet } from '../addresses';
+import { familyOf, subnetText, type Subnet } from '../addresses';
 import type { Attachment, BuiltInPlugin, CniCommand } from '../cni/plugin';
 import type { CniResult } from '../cni/result';
 import { probeKind } from '../netlink/link';
@@ -11,7 +11,7 @@ import { chainIn, getChain, probe } from '../netlink/nftables';
 import { Bridges, linkName, macText } from './bridge';
 import { BERTH_BRIDGE, readBridgeConfig, type BridgeConfig, type PortMapping } from './config';
 import { forgetFlows } from './flows';
-import { allowForwarding } from './host-firewall';
+import { HostFirewall } from './host-firewall';
 import type { Lease } from './lease';
 import { BridgeTable, type PublishedPod, type TableContent } from './table';
 
@@ -38,6 +38,7 @@ export interface BerthBridgeOptions {
 export class BerthBridge implements BuiltInPlugin {
   private readonly netlink: Netlink;
   private readonly bridges: Bridges;
+  private readonly firewall: HostFirewall;
   private readonly tables = new Map<string, BridgeTable>();
   /** Pods whose ports have been withdrawn, and whose records do not say so yet. */
   private readonly leaving = new Set<string>();
@@ -46,6 +47,7 @@ export class BerthBridge implements BuiltInPlugin {
   constructor(private readonly options: BerthBridgeOptions) {
     this.netlink = new Netlink(options.netlink);
     this.bridges = new Bridges(this.netlink, options.owner, options.log);
+    this.firewall = new HostFirewall(this.netlink, options.owner, options.log);
   }
 
   async run(
@@ -94,25 +96,25 @@ export class BerthBridge implements BuiltInPlugin {
     const isThere = await this.isThere(table);
     await together([
       isThere && table.hasRules(content()) ? table.publish(pod, content) : table.write(content),
-      allowForwarding(this.netlink, bridge, this.options.log),
+      this.firewall.allow(bridge),
     ]);
-    await this.forget(config.portMappings);
+    await this.forget(pod);
   }
 
   private async remove({ containerId: podId }: Attachment): Promise<undefined> {
     this.prune();
     this.leaving.add(podId);
     const pod = this.options.pods().find(({ id }) => id === podId);
-    const mappings = pod?.config.portMappings ?? [];
+    const published = pod && publishedPod(pod.config.portMappings, pod.leases);
     await together([
       this.bridges.disconnect(podId).then(() => crashPoint('bridge.unplugged')),
-      pod && mappings.length > 0
+      pod && published && published.portMappings.length > 0
         ? this.table(pod.config.bridge)
-            .withdraw(publishedPod(mappings, pod.leases))
+            .withdraw(published)
             .then(() => crashPoint('bridge.withdrawn'))
         : Promise.resolve(),
     ]);
-    await this.forget(mappings);
+    if (published) await this.forget(published);
     return undefined;
   }
 
@@ -143,23 +145,21 @@ export class BerthBridge implements BuiltInPlugin {
     const table = this.table(bridge);
     const isInUse = this.options.pods().some(({ config }) => config.bridge === bridge);
     if (!isInUse && !(await this.isThere(table))) return;
-    await together([
-      table.write(() => this.content(bridge)),
-      ...(isInUse ? [allowForwarding(this.netlink, bridge, this.options.log)] : []),
-    ]);
+    await together([table.write(() => this.content(bridge)), ...(isInUse ? [this.firewall.allow(bridge)] : [])]);
   }
 
   private async isThere({ table }: BridgeTable): Promise<boolean> {
     return chainIn(await this.netlink.netfilter([getChain(table, 'outbound')])) !== undefined;
   }
 
-  /** Takes bridges without pods away, with their tables. */
+  /** Takes bridges without pods away, with their tables and what the host's firewall has for them. */
   async close(): Promise<void> {
     const inUse = new Set(this.options.pods().map(({ config }) => config.bridge));
     const idle = [...this.tables].filter(([bridge]) => !inUse.has(bridge));
     try {
       for (const [, table] of idle) await table.remove();
       await this.bridges.remove(idle.map(([bridge]) => bridge));
+      for (const [bridge] of idle) await this.firewall.withdraw(bridge);
     } catch (error) {
       this.options.log.warn(`a bridge that no pod needs stays: ${messageOf(error)}`);
     }
@@ -191,9 +191,9 @@ export class BerthBridge implements BuiltInPlugin {
   }
 
   /** Flows of UDP go where they went before, whatever the rules say now. */
-  private async forget(mappings: readonly PortMapping[]): Promise<void> {
-    const ports = mappings.filter(({ protocol }) => protocol === 'udp').map(({ hostPort }) => hostPort);
-    await forgetFlows(this.netlink, ports, this.options.log);
+  private async forget({ portMappings, addresses }: PublishedPod): Promise<void> {
+    const ports = portMappings.filter(({ protocol }) => protocol === 'udp').map(({ hostPort }) => hostPort);
+    await forgetFlows(this.netlink, ports, addresses.map(familyOf), this.options.log);
   }
 }
 

@@ -88,8 +88,7 @@ export class BridgeTable {
     /** Whose table it is: one daemon of a host never writes another one's. */
     owner: string,
   ) {
-    const mark = createHash('sha256').update(owner).digest('hex').slice(0, 6);
-    this.table = { family: 'inet', name: `berth_${bridge}_${mark}` };
+    this.table = { family: 'inet', name: tableName(owner, bridge) };
   }
 
   /** True when the rules are for this content; whether they are still there only the kernel knows. */
@@ -181,6 +180,11 @@ export class BridgeTable {
   }
 }
 
+/** What a daemon's table for a bridge is called: rules have no owner but by such names. */
+export function tableName(owner: string, bridge: string): string {
+  return `berth_${bridge}_${createHash('sha256').update(owner).digest('hex').slice(0, 6)}`;
+}
+
 function keyOf(subnets: TableContent['subnets']): string {
   return subnets
     .map(({ subnet, masquerade: isWanted }) => `${subnetText(subnet)} ${isWanted}`)
@@ -259,7 +263,11 @@ function hairpinLookup(family: Family, id: (set: SetName) => number): Buffer[] {
 
 function bySet(pods: readonly PublishedPod[]): [SetName, Element[]][] {
   const sets = new Map<SetName, Element[]>();
-  for (const [set, element] of pods.flatMap(elementsOf)) sets.set(set, [...(sets.get(set) ?? []), element]);
+  for (const [set, element] of pods.flatMap(elementsOf)) {
+    const elements = sets.get(set);
+    if (elements) elements.push(element);
+    else sets.set(set, [element]);
+  }
   return [...sets];
 }
 

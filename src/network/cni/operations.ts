@@ -61,8 +61,9 @@ export async function deleteNetwork(
   if (first !== undefined) throw first;
 }
 
-/** CHECK: is the attachment as ADD left it? Networks that cannot say are fine. */
+/** CHECK, plugin by plugin: is the attachment as ADD left it? Networks that cannot say are fine. */
 export async function checkNetwork(
+  ctx: Context,
   host: PluginHost,
   network: NetworkList,
   attachment: Attachment,
@@ -70,15 +71,11 @@ export async function checkNetwork(
   result: CniResult,
 ): Promise<void> {
   if (!has(network, '0.4.0') || network.disableCheck) return;
-  for (const plugin of network.plugins)
-    await runPlugin(
-      host,
-      'CHECK',
-      network.name,
-      plugin.type,
-      configOf(network, plugin, runtimeConfig, result),
-      attachment,
-    );
+  for (const plugin of network.plugins) {
+    ctx.stage(`CNI CHECK: plugin ${plugin.type} of network ${network.name}`);
+    const config = configOf(network, plugin, runtimeConfig, result);
+    await runPlugin(host, 'CHECK', network.name, plugin.type, config, attachment);
+  }
 }
 
 /** STATUS: can the network take a pod now? Networks of before 1.1 cannot say, and are believed once their plugins are there. */

@@ -6,6 +6,7 @@ const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const NLA_TYPE = 0x3fff;
 const NLA_F_NESTED = 0x8000;
+const NLM_F_DUMP_INTR = 0x10;
 const NLM_F_CAPPED = 0x100;
 const NLM_F_ACK_TLVS = 0x200;
 const NLMSGERR_ATTR_MSG = 1;
@@ -104,6 +105,8 @@ export interface Reply {
   /** Of an acknowledgement: `undefined` for success. */
   readonly failure?: { readonly code: string; readonly said: string } | undefined;
   readonly isAck: boolean;
+  /** What it is a part of changed while it was listed: something may be missing, or be there twice. */
+  readonly isTorn: boolean;
 }
 
 /** All that the kernel answered. */
@@ -122,7 +125,8 @@ function reply(message: Buffer): Reply {
   const type = message.readUInt16LE(4);
   const flags = message.readUInt16LE(6);
   const body = message.subarray(HEADER_BYTES);
-  const common = { sequence: message.readUInt32LE(8), type, body };
+  const isTorn = (flags & NLM_F_DUMP_INTR) !== 0;
+  const common = { sequence: message.readUInt32LE(8), type, body, isTorn };
   if (type !== NLMSG_ERROR && type !== NLMSG_DONE) return { ...common, isAck: false };
   const errno = body.length >= 4 ? -body.readInt32LE(0) : 0;
   if (errno <= 0) return { ...common, isAck: true };

@@ -4,6 +4,9 @@ import { decode, encode, NLM_F_ACK, NLM_F_DUMP, type Reply, type Request } from 
 const NETLINK_ROUTE = 0;
 const NETLINK_NETFILTER = 12;
 
+/** So often a list is asked for that changes meanwhile. */
+const LISTED_AT_MOST = 20;
+
 /** Sends one datagram from a socket of a namespace ("": the daemon's) and resolves with the answers; handed in. */
 export type NetlinkCall = (protocol: number, namespacePath: string, request: Buffer) => Promise<Buffer>;
 
@@ -55,6 +58,22 @@ export class Netlink {
   private async ask(protocol: number, requests: readonly Request[], namespacePath: string): Promise<Reply[]> {
     const [first] = requests;
     if (!first) return [];
+    for (let tried = 0; tried < LISTED_AT_MOST; tried++) {
+      const replies = await this.askOnce(protocol, requests, first, namespacePath);
+      // Of lists alone, which may be asked for again.
+      if (!replies.some(({ isTorn }) => isTorn)) return replies;
+    }
+    throw new BerthError('unavailable', `${first.what}: what there is changes faster than it is listed`, {
+      hint: 'try again',
+    });
+  }
+
+  private async askOnce(
+    protocol: number,
+    requests: readonly Request[],
+    first: Request,
+    namespacePath: string,
+  ): Promise<Reply[]> {
     const answer = await this.call(protocol, namespacePath, encode(requests)).catch((error: unknown) => {
       const code = errnoOf(error);
       if (code === 'EPROTONOSUPPORT') throw new NetlinkError(first.what, 'ENOTSUP', messageOf(error), 0);

@@ -25,6 +25,7 @@ const MSG = {
   GETCHAIN: 4,
   NEWRULE: 6,
   GETRULE: 7,
+  DELRULE: 8,
   NEWSET: 9,
   NEWSETELEM: 12,
   GETGEN: 16,
@@ -34,7 +35,7 @@ const MSG = {
 const NAME_TABLE = 1;
 const CHAIN = { TABLE: 1, NAME: 3, HOOK: 4, POLICY: 5, TYPE: 7 };
 const HOOK = { NUM: 1, PRIORITY: 2 };
-const RULE = { TABLE: 1, CHAIN: 2, EXPRESSIONS: 4, USERDATA: 7 };
+const RULE = { TABLE: 1, CHAIN: 2, HANDLE: 3, EXPRESSIONS: 4, USERDATA: 7 };
 const SET = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LEN: 5, DATA_TYPE: 6, DATA_LEN: 7, ID: 10 };
 const SET_MAP = 0x8;
 const ELEMENTS = { TABLE: 1, SET: 2, ELEMENTS: 3 };
@@ -220,11 +221,29 @@ export function getRules(table: Table, chain: string): Request {
   return { ...asked, tolerated: ['ENOENT'] };
 }
 
-/** The rules' comments, empty for those without one. */
-export function commentsIn(replies: readonly Reply[]): string[] {
+/** A rule that is there. */
+export interface Rule {
+  /** By which the kernel knows it, in its chain. */
+  readonly handle: Buffer;
+  /** Empty for none. */
+  readonly comment: string;
+}
+
+export function rulesIn(replies: readonly Reply[]): Rule[] {
   return replies
     .filter(({ type }) => type === ((SUBSYSTEM << 8) | MSG.NEWRULE))
-    .map(({ body }) => commentOf(attributes(body.subarray(4)).get(RULE.USERDATA) ?? Buffer.alloc(0)));
+    .flatMap(({ body }) => {
+      const found = attributes(body.subarray(4));
+      const handle = found.get(RULE.HANDLE);
+      return handle ? [{ handle, comment: commentOf(found.get(RULE.USERDATA) ?? Buffer.alloc(0)) }] : [];
+    });
+}
+
+/** One that is not there is fine. */
+export function deleteRule(table: Table, chain: string, handle: Buffer): Request {
+  const parts = [text(RULE.TABLE, table.name), text(RULE.CHAIN, chain), attr(RULE.HANDLE, handle)];
+  const what = `remove a rule of chain ${chain} of table ${table.name}`;
+  return { ...change(table, MSG.DELRULE, 0, what, ...parts), tolerated: ['ENOENT'] };
 }
 
 /* ---- expressions: a rule is a list of them, and what they hand on is in registers of four bytes, 8 and up ---- */

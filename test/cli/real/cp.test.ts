@@ -112,6 +112,8 @@ describe('berth cp, with a real daemon', function () {
     mkdirSync(here('site', deep), { recursive: true });
     const leaf = randomBytes(5_000_000);
     writeFileSync(here('site', deep, 'leaf'), leaf);
+    // Modes that a later change of the owner, or an umask, would take from.
+    execFileSync('sh', ['-c', `cd ${here('site')} && mkfifo pipe && chmod 646 pipe && mkdir set && chmod 3757 set`]);
     for (const format of ['gnu', 'pax']) {
       const tar = execFileSync('tar', [`--format=${format}`, '-C', here(), '-c', 'site'], { maxBuffer: 1e8 });
       const running = daemon.start('cp', '-', 'box:/srv');
@@ -124,6 +126,9 @@ describe('berth cp, with a real daemon', function () {
       assert.deepEqual(await taken.ended, { code: 0, stdout: '', stderr: '' });
       assert.equal(await daemon.ok('exec', 'box', 'sh', '-c', `sha256sum < /${format}/site/${deep}/leaf`), sumOf(leaf));
     }
+    const modes = (path: string) => daemon.ok('exec', 'box', 'sh', '-c', `stat -c %a ${path}/pipe ${path}/set`);
+    await daemon.ok('cp', '-a', here('site'), 'box:/kept');
+    assert.deepEqual([await modes('/pax/site'), await modes('/kept')], ['646\n1757\n', '646\n3757\n']);
     const giving = daemon.start('cp', 'box:/pax/site', '-');
     assert.equal((await giving.ended).code, 0);
     mkdirSync(here('out'));
@@ -133,6 +138,10 @@ describe('berth cp, with a real daemon', function () {
     await daemon.ok('cp', here('site'), 'box:/both');
     await daemon.ok('cp', 'box:/both', here('back'));
     assert.ok(readFileSync(here('back', deep, 'leaf')).equals(leaf));
+    // One that is refused is not read to its end.
+    execFileSync('truncate', ['-s', '500G', here('big')]);
+    await daemon.ok('exec', 'box', 'mkdir', '-p', '/dir/big');
+    await fails(/a file cannot take the place of a directory/, here('big'), 'box:/dir');
     const junk = daemon.start('cp', '-', 'box:/tmp');
     junk.child.stdin.end('this is no tar'.repeat(100));
     assert.match((await junk.ended).stderr, /it is no tar archive/);

@@ -5,8 +5,13 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { removeCgroup } from '../../../src/cgroup/remove';
+import { readHierarchies } from '../../../src/cgroup/hierarchies';
+import { addon, MNT_DETACH } from '../../../src/native/addon';
+import { guard } from '../../support/guard';
 import { busyboxImage, descriptor, type BuiltImage } from '../../support/image-builder';
 import { patience } from '../../support/patience';
+import { killIfThere } from '../../support/processes';
 import { berth, startBerth, type Ended, type Running } from '../berth';
 
 const main = resolve(__dirname, '../../../src/main.js');
@@ -16,16 +21,25 @@ const READY_WITHIN_MS = 15_000 * patience;
 export class RealDaemon {
   private child: ChildProcess | undefined;
   private log = '';
+  private readonly release: () => void;
 
-  private constructor(readonly folder: string) {}
+  private constructor(readonly folder: string) {
+    const afterKill = [process.execPath, resolve(__dirname, '../../support/after-kill.js'), 'real'];
+    this.release = guard(() => this.destroy(), afterKill, folder);
+  }
 
   static async start(config = ''): Promise<RealDaemon> {
     const daemon = new RealDaemon(mkdtempSync(join(tmpdir(), 'berth-real-')));
     // The machine's own network is left alone.
     const network = config.includes('[network]') ? '' : '\n[network]\nembedded = "none"\n';
     writeFileSync(daemon.path('config.toml'), config + network);
-    await daemon.run();
-    return daemon;
+    try {
+      await daemon.run();
+      return daemon;
+    } catch (error) {
+      await daemon.destroy();
+      throw error;
+    }
   }
 
   path(...parts: string[]): string {
@@ -78,7 +92,15 @@ export class RealDaemon {
     await this.kill('SIGTERM');
     const left = this.leftovers(ids);
     rmSync(this.folder, { recursive: true, force: true });
+    this.release();
     return left;
+  }
+
+  /** Ends it and all it has started, whatever state they are in. */
+  private async destroy(): Promise<void> {
+    await this.kill('SIGKILL');
+    await removeRealDaemon(this.folder);
+    this.release();
   }
 
   async berth(...args: string[]): Promise<Ended> {
@@ -130,6 +152,25 @@ export class RealDaemon {
       .filter(line => line.includes(this.folder));
     return [...directories, ...mounts, ...processesNaming([this.folder, ...ids]), ...cgroupsOf(ids)];
   }
+}
+
+/** Removes what is there of a daemon whose folder this is. */
+export async function removeRealDaemon(folder: string): Promise<void> {
+  const pods = join(folder, 'state/sandboxes');
+  const ids = existsSync(pods) ? readdirSync(pods) : [];
+  for (let left; (left = processesNaming([folder, ...ids])).length > 0; await sleep(10)) {
+    for (const line of left) killIfThere(Number(line.split(' ')[0]));
+  }
+  for (const id of ids) await removeCgroup(readHierarchies(), `/berth/${id}`);
+  for (const path of mountsBelow(folder).reverse()) await addon().umount(path, MNT_DETACH);
+  // What is mounted there may be somebody's.
+  assert.deepEqual(mountsBelow(folder), []);
+  rmSync(folder, { recursive: true, force: true });
+}
+
+function mountsBelow(folder: string): string[] {
+  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  return lines.map(line => line.split(' ')[4] ?? '').filter(point => point.startsWith(`${folder}/`));
 }
 
 /** Processes whose command line names one of these. */

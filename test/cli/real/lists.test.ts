@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { hostname } from 'node:os';
+import { Daemon } from '../../../src/cli/client';
+import { ContainersService } from '../../../src/cri/generated/berth/v1/containers';
 import { RealDaemon } from './harness';
 
 const image = 'localhost/busybox:1';
@@ -147,6 +149,13 @@ describe('lists, views and prunes, with a real daemon', function () {
     const df = await daemon.ok('system', 'df');
     assert.match(df, /^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +1 +1 .*\nContainers +3 +1 .*\nVolumes +1 +1 /);
     assert.match(await daemon.ok('system', 'df', '-v'), /web[^]*shared/);
+    // One of a list may have gone since the list was made.
+    const some = [(await daemon.ok('ps', '-aq', '--no-trunc', '-f', 'name=job')).trim(), 'f'.repeat(64)];
+    const { sizes } = await new Daemon(daemon.socket).ask(ContainersService.sizes, { containers: some });
+    assert.deepEqual(
+      sizes.map(({ id }) => id),
+      some.slice(0, 1),
+    );
     for (const what of ['container', 'image', 'volume', 'system']) {
       const asked = await daemon.berth(what, 'prune');
       assert.equal(asked.code, 1);

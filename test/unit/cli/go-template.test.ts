@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { functions } from '../../../src/cli/format/template-functions';
 import { parseGoTemplate } from '../../../src/cli/format/go-template';
 
 const data = {
@@ -51,6 +52,11 @@ describe("docker's templates", () => {
     '{{json .State}}': '{"Running":true,"ExitCode":0}',
   };
   for (const [template, expected] of Object.entries(cases)) it(template, () => assert.equal(show(template), expected));
+
+  it('and is false for what is nothing at all, and says so', () => {
+    assert.equal(functions['and']?.(null, 'x'), null);
+    assert.equal(functions['or']?.(null, ''), '');
+  });
 
   const wrong: Record<string, RegExp> = {
     '{{.Nome}}': /there is no \.Nome; fields are \.Name \.Config /,

@@ -69,6 +69,8 @@ describe('-v', () => {
     assert.throws(() => parseMount('/a:/b:ro:x'), refused(/it is not SOURCE:TARGET/));
     assert.throws(() => parseMount('/a:b'), refused(/"b", is not absolute/));
     assert.throws(() => parseMount('/a:/b:y'), refused(/"y" is not known; it is ro, rw or a propagation/));
+    assert.throws(() => parseMount('a:/b:nocopy'), refused(/"nocopy" is not there; an empty volume takes/));
+    assert.throws(() => parseMount('/a:/b:ro,Z'), refused(/"Z" is not there: files on the node keep their SELinux/));
   });
 });
 

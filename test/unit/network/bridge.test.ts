@@ -4,10 +4,28 @@ import { BerthError } from '../../../src/base/errors';
 import { createLogger } from '../../../src/base/log';
 import { addressBytes, addressText, parseSubnet, subnetText, textOfBytes } from '../../../src/network/addresses';
 import { readBridgeConfig } from '../../../src/network/bridge/config';
-import { assertPortsFree, Leases } from '../../../src/network/bridge/lease';
+import { forgetFlows } from '../../../src/network/bridge/flows';
+import { HostFirewall } from '../../../src/network/bridge/host-firewall';
+import { assertPortsFree, assertPortsLead, Leases } from '../../../src/network/bridge/lease';
+import { DefaultNetwork, type NetworkSettings } from '../../../src/network/default-network';
 import { BerthBridge } from '../../../src/network/bridge/plugin';
-import type { NetlinkCall } from '../../../src/network/netlink/netlink';
+import { getLink, linksIn } from '../../../src/network/netlink/link';
+import { Netlink, type NetlinkCall } from '../../../src/network/netlink/netlink';
 import { attr, attributes, decode, encode, nested, text, textOf } from '../../../src/network/netlink/message';
+
+/** A message of the kernel's, in answer to one of a sequence. */
+function message(type: number, sequence: number, ...body: Buffer[]): Buffer {
+  const bytes = encode([{ type, flags: 0, body: Buffer.concat(body), what: '' }]);
+  bytes.writeUInt32LE(sequence, 8);
+  return bytes;
+}
+
+/** What an acknowledgement says; 0 is success. */
+function errno(number: number): Buffer {
+  const body = Buffer.alloc(20);
+  body.writeInt32LE(-number);
+  return body;
+}
 
 describe('addresses', () => {
   it('are the same as text, bytes and number', () => {
@@ -96,6 +114,145 @@ describe('addresses of pods', () => {
   });
 });
 
+describe('the network that berth brings', () => {
+  it('keeps both what the kubelet tells and the range of the first pod, which come at the same time', async () => {
+    const kept: NetworkSettings[] = [];
+    let write = () => {};
+    const begun = new Promise<void>(resolve => (write = resolve));
+    let finish = () => {};
+    const finished = new Promise<void>(resolve => (finish = resolve));
+    const settings = {
+      get: () => undefined,
+      put: async (_key: string, one: NetworkSettings) => {
+        write();
+        await finished;
+        kept.push(one);
+      },
+    };
+    const options = { embedded: 'people', bridge: '', ranges: [], masquerade: true, mtu: 0, settings } as const;
+    // A host without any route.
+    const network = new DefaultNetwork(options, async () => Buffer.alloc(0), '/', createLogger('error', 'text'));
+    const first = network.network();
+    await begun;
+    const told = network.setPodCidrs(['10.88.7.0/24']);
+    finish();
+    await Promise.all([first, told]);
+    assert.deepEqual(kept.at(-1), { version: 1, podCidrs: ['10.88.7.0/24'], range: '10.88.0.0/16' });
+    // The next pod does not get one of the kubelet's.
+    assert.match(JSON.stringify(await network.network()), /"subnet":"10\.89\.0\.0\/16"/);
+  });
+});
+
+describe('ports of the host', () => {
+  const leads = (hostIP: string | undefined, ...subnets: string[]) => {
+    const portMappings = [
+      { hostPort: 80, containerPort: 1, protocol: 'udp', ...(hostIP === undefined ? {} : { hostIP }) },
+    ];
+    const ranges = subnets.map(subnet => [{ subnet }]);
+    assertPortsLead(readBridgeConfig({ ranges, runtimeConfig: { portMappings } }));
+  };
+
+  it('of an address that has no way to the pod are refused, with one that has', () => {
+    const [v4, v6] = ['10.1.0.0/24', 'fd00::/64'];
+    for (const hostIP of [undefined, '0.0.0.0', '127.0.0.1', '192.0.2.1']) leads(hostIP, v4);
+    for (const hostIP of [undefined, '::', '2001:db8::1', '127.0.0.1']) leads(hostIP, v4, v6);
+    for (const hostIP of ['::1', '0:0::1'])
+      assert.throws(() => leads(hostIP, v4, v6), /of \S*::1 leads nowhere: from ::1/);
+    assert.throws(
+      () => leads('2001:db8::1', v4),
+      /host port 80\/udp of 2001:db8::1 leads nowhere: pods have no IPv6 address; publish it on an address of IPv4/,
+    );
+    assert.throws(() => leads('::', v4), /pods have no IPv6 address/);
+    assert.throws(() => leads('127.0.0.1', v6), /pods have no IPv4 address/);
+  });
+});
+
+describe('flows of UDP', () => {
+  const CT = { NEW: 0x100, GET: 0x101, DELETE: 0x102 };
+  const CTA = { TUPLE_ORIG: 1, ID: 12, FILTER: 25 };
+  const tupleTo = (port: number, protocol = 17) =>
+    nested(2, attr(1, Buffer.of(protocol)), attr(3, Buffer.of(port >> 8, port & 0xff)));
+  const flow = (id: number, port: number, protocol?: number) =>
+    Buffer.concat([
+      Buffer.of(2, 0, 0, 0),
+      nested(CTA.TUPLE_ORIG, tupleTo(port, protocol)),
+      attr(CTA.ID, Buffer.of(0, 0, 0, id)),
+    ]);
+
+  it('are forgotten one by one, in the pod’s family, by kernels that refuse to by a filter or do not know it', async () => {
+    const asked: { type: number; family: number | undefined }[] = [];
+    const gone: Buffer[] = [];
+    const kernel: NetlinkCall = async (_protocol, _namespace, request) =>
+      Buffer.concat(
+        decode(request).flatMap(({ type, body }) => {
+          asked.push({ type, family: body[0] });
+          if (type === CT.GET)
+            return [flow(1, 53), flow(2, 54), flow(3, 53, 6), flow(4, 5300)].map(found =>
+              encode([{ type: CT.NEW, flags: 0, body: found, what: '' }]),
+            );
+          const known = attributes(body.subarray(4));
+          assert.ok(type === CT.DELETE && !known.has(CTA.FILTER));
+          assert.deepEqual(known.get(CTA.TUPLE_ORIG), tupleTo(known.get(CTA.ID)?.[3] === 1 ? 53 : 5300));
+          gone.push(known.get(CTA.ID) ?? Buffer.alloc(0));
+          return [];
+        }),
+      );
+    await forgetFlows(new Netlink(kernel), [53, 5300, 53], [4, 4], createLogger('error', 'text'));
+    assert.deepEqual(gone, [Buffer.of(0, 0, 0, 1), Buffer.of(0, 0, 0, 4)]);
+    const deletion = { type: CT.DELETE, family: 2 };
+    assert.deepEqual(asked, [{ type: CT.GET, family: 2 }, deletion, deletion]);
+    await forgetFlows(new Netlink(kernel), [], [4], createLogger('error', 'text'));
+    assert.equal(asked.length, 3);
+  });
+});
+
+describe('the firewall of a host that drops what it forwards', () => {
+  const NFT = { NEWCHAIN: 0xa03, GETCHAIN: 0xa04, NEWRULE: 0xa06, GETRULE: 0xa07 };
+  const [NAME, POLICY, DROP, ENOENT] = [3, 5, Buffer.alloc(4), 2];
+
+  it('gets its two rules once, however many pods come at once', async () => {
+    const rules: Buffer[] = [];
+    const kernel: NetlinkCall = async (_protocol, _namespace, request) =>
+      Buffer.concat(
+        decode(request).flatMap(({ type, sequence, body }) => {
+          const isIp = body[0] === 2;
+          if (type === NFT.NEWRULE) rules.push(Buffer.concat([body, attr(3, Buffer.alloc(8))]));
+          if (type === NFT.GETRULE) return isIp ? rules.map(rule => message(NFT.NEWRULE, sequence, rule)) : [];
+          if (type !== NFT.GETCHAIN) return [];
+          return isIp && textOf(attributes(body.subarray(4)).get(NAME)) === 'FORWARD'
+            ? [message(NFT.NEWCHAIN, sequence, Buffer.alloc(4), attr(POLICY, DROP))]
+            : [message(2, sequence, errno(ENOENT))];
+        }),
+      );
+    const firewall = new HostFirewall(new Netlink(kernel), '/', createLogger('error', 'text'));
+    await Promise.all([firewall.allow('berth0'), firewall.allow('berth0'), firewall.allow('berth0')]);
+    await firewall.allow('berth0');
+    assert.equal(rules.length, 2);
+  });
+});
+
+describe('a list that changes while the kernel gives it out', () => {
+  const answering = (tornTimes: number) => {
+    let times = 0;
+    const call: NetlinkCall = async () => {
+      const flags = ++times <= tornTimes ? 0x10 : 0;
+      return encode([{ type: 16, flags, body: Buffer.alloc(16), what: '' }]);
+    };
+    return { netlink: new Netlink(call), times: () => times };
+  };
+
+  it('is asked for again, but not for ever', async () => {
+    const sometimes = answering(3);
+    assert.equal(linksIn(await sometimes.netlink.route([getLink()])).length, 1);
+    assert.equal(sometimes.times(), 4);
+    const always = answering(Infinity);
+    await assert.rejects(
+      always.netlink.route([getLink()]),
+      /list the network interfaces: what there is changes faster/,
+    );
+  });
+});
+
 describe('a kernel that lacks what a bridge needs', () => {
   /** What the kernel answers to every message: an error, with its header again. */
   const refusing = (errno: number) => async (_protocol: number, _namespace: string, request: Buffer) => {
@@ -128,16 +285,6 @@ describe('a kernel that was started with ipv6.disable=1', () => {
   const RTM = { NEWLINK: 16, GETLINK: 18 };
   const IFLA = { IFNAME: 3, LINKINFO: 18, AF_SPEC: 26 };
   const [EAFNOSUPPORT, AF_INET6] = [97, 10];
-  const message = (type: number, sequence: number, ...body: Buffer[]) => {
-    const bytes = encode([{ type, flags: 0, body: Buffer.concat(body), what: '' }]);
-    bytes.writeUInt32LE(sequence, 8);
-    return bytes;
-  };
-  const errno = (number: number) => {
-    const body = Buffer.alloc(20);
-    body.writeInt32LE(-number);
-    return body;
-  };
   /** Has every bridge and interface that is asked for, and takes all but settings of IPv6. */
   const kernel: NetlinkCall = async (protocol, _namespace, request) =>
     Buffer.concat(

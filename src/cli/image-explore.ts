@@ -1,0 +1,59 @@
+import type { Command } from 'commander';
+import type { Daemon } from './client';
+import { sentenceOf } from './errors';
+import { ImageTree } from './explore/image-tree';
+import { inspectImage, readLayers } from './explore/read-image';
+import { jsonReport, textReport, type ExploredImage } from './explore/report';
+import { brokenRules, parseShare, type Rules } from './explore/rules';
+import { print, write } from './output';
+import { parseInteger } from './parse/numbers';
+import { parseSize } from './parse/size';
+
+interface Flags extends Rules {
+  json: boolean;
+  changes: boolean;
+  top: number;
+}
+
+export function define(command: Command, daemon: () => Daemon): void {
+  command
+    .usage('[OPTIONS] IMAGE')
+    .argument('<image>', 'a reference, an id, or the first digits of one')
+    .option('--json', 'one JSON object', false)
+    .option('--changes', 'also every path that a layer added, changed (C) or removed (D)', false)
+    .option('--top <count>', 'how many of the paths that waste most (default: 10)', parseTop, 10)
+    .option(
+      '--lowest-efficiency <share>',
+      'exit code 1 when less of what layers bring is still there in the end: 0.9',
+      text => parseShare('--lowest-efficiency', text),
+    )
+    .option('--highest-wasted-bytes <size>', 'exit code 1 when more than that is not: 20m', text =>
+      parseSize('--highest-wasted-bytes', text),
+    )
+    .addHelpText(
+      'after',
+      '\nWasted is what a later layer replaces or removes; a file with several names counts once.' +
+        '\nThe exit code is 0 when all is as it should be, 1 when not, 2 when it could not be seen.' +
+        '\nExample: berth image explore app:1' +
+        '\n         berth image explore --lowest-efficiency 0.95 --highest-wasted-bytes 20m app:1',
+    )
+    .action(async (name: string, flags: Flags) => {
+      const explored = await readImage(daemon(), name);
+      for (const text of (flags.json ? jsonReport : textReport)(explored, flags)) await print(text);
+      const broken = brokenRules(explored.tree, flags);
+      if (broken.length === 0) return;
+      await write(process.stderr, sentenceOf(`image ${name}: ${broken.join(', and ')}`));
+      process.exitCode = 1;
+    });
+}
+
+async function readImage(daemon: Daemon, name: string): Promise<ExploredImage> {
+  const image = await inspectImage(daemon, name);
+  const tree = new ImageTree();
+  await readLayers(daemon, image, [...image.layers.keys()], () => tree);
+  return { image, tree };
+}
+
+function parseTop(text: string): number {
+  return Math.max(0, Number(parseInteger('--top', text)));
+}
