@@ -18,8 +18,8 @@ BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzs
 # What goes into the image made on the spot.
 RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
 # A registry to pull from with and without passwords, a look at the network and at labels, the yardsticks of seccomp filters
-# and AppArmor profiles, and an OCI runtime that is not berth.
-TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev apparmor crun
+# and AppArmor profiles, an OCI runtime that is not berth, and repositories to build from.
+TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev apparmor crun git
 # A bus whose reading of D-Bus is not berth's.
 TEST_PACKAGES += dbus-daemon
 # Networks of pods by plugins, and a look at the rules of the kernel.

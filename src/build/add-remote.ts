@@ -1,11 +1,13 @@
 import { mkdir } from 'node:fs/promises';
 import { posix } from 'node:path';
+import { BerthError, messageOf, redact } from '../base/errors';
+import { isGit, parseGitSource } from '../base/git-source';
 import { DockerfileError } from './dockerfile/error';
 import type { CommandOf } from './dockerfile/parse';
 import type { StepTools } from './steps';
 
 export function isRemote(source: string): boolean {
-  return /^(https?|git|ssh):\/\//.test(source) || /^git@[^:]+:/.test(source);
+  return /^https?:\/\//.test(source) || isGit(source);
 }
 
 /** Brings what a URL has into a new directory: one file, or with `isTree` the files of a repository. */
@@ -14,10 +16,7 @@ export async function fetchRemote(
   command: CommandOf<'COPY' | 'ADD'>,
   source: string,
 ): Promise<{ dir: string; isTree: boolean }> {
-  if (!/^https?:\/\//.test(source) || /\.git(#|$)/.test(source))
-    throw new DockerfileError(command, `ADD ${source}: repositories of git are not in this version of berth`, {
-      hint: 'clone it in a RUN',
-    });
+  if (isGit(source)) return { dir: await fetchRepository({ workshop, ctx }, command, source), isTree: true };
   const url = parsed(source, command);
   const name = posix.basename(decodeURIComponent(url.pathname));
   if (name === '' || name === '/')
@@ -29,6 +28,24 @@ export async function fetchRemote(
   ctx.stage(`download ${url.origin}${url.pathname}`);
   await workshop.download(ctx, url.href, posix.join(dir, name), command.flags.checksum);
   return { dir, isTree: false };
+}
+
+async function fetchRepository(
+  { workshop, ctx }: Pick<StepTools, 'workshop' | 'ctx'>,
+  command: CommandOf<'COPY' | 'ADD'>,
+  source: string,
+): Promise<string> {
+  const { keepGitDir, checksum } = command.flags;
+  ctx.stage(`clone ${redact(source)}`);
+  try {
+    const parsed = parseGitSource(source);
+    const { dir, commit } = await workshop.clone(ctx, parsed, workshop.fresh('cloned'), keepGitDir);
+    if (checksum === undefined || (checksum.length >= 7 && commit.startsWith(checksum))) return dir;
+    throw new BerthError('data_loss', `it is at commit ${commit}, and --checksum=${checksum} was asked for`);
+  } catch (error) {
+    ctx.throwIfEnded();
+    throw new DockerfileError(command, `ADD ${redact(source)}: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 function parsed(source: string, command: CommandOf<'COPY' | 'ADD'>): URL {

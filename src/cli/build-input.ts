@@ -1,8 +1,10 @@
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { BerthError, errnoOf, isAbsent } from '../base/errors';
+import { isGit } from '../base/git-source';
 import { ignoreLines, IgnorePatterns } from '../base/patterns';
 import { contextTar } from './context-tar';
+import { GitContext } from './git-context';
 
 /** What a build is made of. */
 export interface BuildInput {
@@ -11,6 +13,8 @@ export interface BuildInput {
   readonly dockerfileName: string;
   /** A tar, in pieces. */
   readonly context: AsyncIterable<Buffer>;
+  /** Once nothing of it is needed any more. */
+  readonly dispose?: () => void;
 }
 
 /** Reads the Dockerfile and what is ignored; the context is read as it is sent. */
@@ -19,7 +23,32 @@ export async function readBuildInput(path: string, file: string | undefined): Pr
     if (file !== undefined && file !== '-') return { ...named(file), context: emptyTar() };
     return { dockerfile: await stdinText(), dockerfileName: 'Dockerfile', context: emptyTar() };
   }
+  if (isGit(path)) return fromRepository(path, file);
   assertDirectory(path);
+  return fromDirectory(path, file);
+}
+
+/** The Dockerfile is one of the repository's. */
+async function fromRepository(text: string, file: string | undefined): Promise<BuildInput> {
+  const repository = await GitContext.clone(text);
+  try {
+    const input = await fromDirectory(repository.dir, file === undefined ? undefined : within(repository.dir, file));
+    return { ...input, dispose: () => repository[Symbol.dispose]() };
+  } catch (error) {
+    repository[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** A link in a repository must not make a file of this machine the Dockerfile. */
+function within(dir: string, file: string): string {
+  if (file === '-') return file;
+  const path = join(dir, file);
+  if (!exists(path) || realpathSync(path).startsWith(`${realpathSync(dir)}/`)) return path;
+  throw new BerthError('invalid_argument', `build: ${JSON.stringify(file)} leads out of the repository`);
+}
+
+async function fromDirectory(path: string, file: string | undefined): Promise<BuildInput> {
   const own = file ?? defaultFile(path);
   const { dockerfile, dockerfileName } =
     own === '-' ? { dockerfile: await stdinText(), dockerfileName: 'Dockerfile' } : named(own);

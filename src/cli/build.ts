@@ -43,8 +43,11 @@ interface Flags {
 
 export function define(command: Command, daemon: () => Daemon): void {
   command
-    .usage('[OPTIONS] PATH|-')
-    .argument('<path>', 'the directory that COPY and ADD take from; -: a Dockerfile, from stdin')
+    .usage('[OPTIONS] PATH|URL|-')
+    .argument(
+      '<path>',
+      'the directory that COPY and ADD take from, or a repository: URL.git#REF:DIRECTORY; -: a Dockerfile, from stdin',
+    )
     .option('-t, --tag <name[:tag]>', 'a name for the image', collect, [])
     .option('-f, --file <file>', 'the Dockerfile (default: PATH/Dockerfile); -: stdin')
     .option('--target <stage>', 'build this stage', '')
@@ -71,6 +74,7 @@ export function define(command: Command, daemon: () => Daemon): void {
 
 async function build(daemon: Daemon, path: string, flags: Flags): Promise<void> {
   const input = await readBuildInput(path, flags.file);
+  using _repository = { [Symbol.dispose]: () => input.dispose?.() };
   const output = parseOutput(flags.output);
   // What is wrong here is said before anything is built.
   const start = { ...startOf(flags, input), output: { type: output.type } };

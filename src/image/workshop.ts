@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
+import type { GitSource } from '../base/git-source';
 import type { Content } from './content/content';
 import { chainIdOf, digestOf, parseDigest, type Digest } from './digest';
 import { mediaTypes, parseImageConfig, type Descriptor } from './documents';
 import { writeManifest } from './archive';
 import { downloadFile } from './download';
 import { spool, type Chunks } from './incoming';
+import { cloneRepository, type Repository } from './git-repository';
 import { manifestOf } from './manifest-of';
 import type { Platform } from './platform';
 import type { FetchedImage } from './pull';
@@ -239,6 +241,11 @@ export class Workshop {
   async download(ctx: Context, url: string, path: string, digest: string | undefined): Promise<void> {
     const expected = digest === undefined ? undefined : parseDigest(digest, `the checksum of ${url}`);
     await downloadFile(this.parts.transport, ctx, url, path, expected);
+  }
+
+  /** Brings the files of a repository into the new directory `dir`. */
+  async clone(ctx: Context, source: GitSource, dir: string, keepsGitDir: boolean): Promise<Repository> {
+    return cloneRepository(ctx, source, dir, keepsGitDir);
   }
 
   /** Unpacks a tar that comes in pieces into the new directory `dir`. */

@@ -19,6 +19,8 @@ export interface ProgramOptions {
   readonly timeoutMs: number;
   /** Of stdout. */
   readonly outputBytesMax: number;
+  /** Kills it. */
+  readonly signal?: AbortSignal;
 }
 
 const stderrBytesMax = 16 * 1024;
@@ -34,7 +36,7 @@ const afterEndMs = 1000;
 export async function runProgram(
   path: string,
   args: readonly string[],
-  { input, env, timeoutMs, outputBytesMax }: ProgramOptions,
+  { input, env, timeoutMs, outputBytesMax, signal }: ProgramOptions,
 ): Promise<ProgramOutcome> {
   const native = addon();
   const ours: number[] = [];
@@ -65,6 +67,8 @@ export async function runProgram(
     timedOut = true;
     kill();
   }, timeoutMs);
+  signal?.addEventListener('abort', kill, { once: true });
+  if (signal?.aborted) kill();
   const reading = [
     readText(stdout, text => {
       said += text;
@@ -82,6 +86,7 @@ export async function runProgram(
     return { status: code > 128 ? undefined : code, stdout: said, stderr: complaint, timedOut, tooLong };
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener('abort', kill);
     for (const { stop } of reading) stop();
     closeSync(child.pidfd);
   }

@@ -14,6 +14,7 @@ import {
 import { Context } from '../base/context';
 import { BerthError, kindOf, messageOf, type ErrorKind } from '../base/errors';
 import type { Logger } from '../base/log';
+import { Turns } from '../base/turns';
 import { stepsOf } from './observe';
 
 /** The one place that knows gRPC codes. */
@@ -36,6 +37,9 @@ const CODE_OF_KIND: Readonly<Record<ErrorKind, status>> = {
 
 /** Calls slower than this are told in the log: somebody waited. Beyond what the caller has allowed, and no streams. */
 const SLOW_MS = 5000;
+
+/** Many calls may come with one read from a connection. */
+const turns = new Turns();
 
 export interface Failure {
   code: status;
@@ -68,7 +72,10 @@ export function unary<Request, Response>(
 ): handleUnaryCall<Request, Response> {
   return (call, reply) => {
     const scope = begin(log, name, call);
-    const run = async () => work(call.request, scope.ctx, call);
+    const run = async () => {
+      await turns.next();
+      return work(call.request, scope.ctx, call);
+    };
     run().then(
       response => {
         scope.end();

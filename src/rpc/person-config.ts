@@ -78,9 +78,10 @@ function commandOf({ entrypoint, args }: CreateRequest): { command: string[]; ar
   });
 }
 
-function mountOf({ source, target, readonly, propagation }: Mount) {
+function mountOf({ source, target, readonly, propagation, relabel }: Mount) {
   const found = Object.hasOwn(PROPAGATIONS, propagation) ? PROPAGATIONS[propagation] : undefined;
-  if (found !== undefined) return { hostPath: source, containerPath: target, readonly, propagation: found };
+  if (found !== undefined)
+    return { hostPath: source, containerPath: target, readonly, propagation: found, selinuxRelabel: relabel };
   throw new BerthError(
     'invalid_argument',
     `mount at ${target}: propagation ${JSON.stringify(propagation)} is not known`,

@@ -117,8 +117,8 @@ describe('berth run', () => {
       workingDir: '/srv',
       user: '1000:100',
       mounts: [
-        { source: '/data', target: '/data', readonly: true, propagation: '', volume: '' },
-        { source: resolve('./x'), target: '/x', readonly: false, propagation: '', volume: '' },
+        { source: '/data', target: '/data', readonly: true, propagation: '', volume: '', relabel: false },
+        { source: resolve('./x'), target: '/x', readonly: false, propagation: '', volume: '', relabel: false },
       ],
       hostname: 'ship',
       network: 'host',

@@ -6,10 +6,6 @@ import type { Tmpfs } from '../../cri/generated/berth/v1/run';
 /** What docker has and berth has not: it would do nothing, and somebody relies on it. */
 const REFUSED: ReadonlyMap<string, [string, string]> = new Map([
   ['nocopy', ['"nocopy" is not there', 'an empty volume takes what the image has in its place; mount it elsewhere']],
-  ...['z', 'Z'].map((option): [string, [string, string]] => [
-    option,
-    [`"${option}" is not there: files on the node keep their SELinux labels`, 'leave it out, or label them with chcon'],
-  ]),
 ]);
 
 const PROPAGATION = /^r?(private|slave|shared)$/;
@@ -19,10 +15,12 @@ export function parseMount(text: string): Mount {
   const [source = '', target = '', options = '', ...rest] = text.split(':');
   if (source === '' || target === '' || rest.length > 0) throw wrong(text, 'it is not SOURCE:TARGET[:ro]');
   if (!target.startsWith('/')) throw wrong(text, `the path in the container, "${target}", is not absolute`);
-  const mount = { ...sourceOf(source), target, readonly: false, propagation: '' };
+  const mount = { ...sourceOf(source), target, readonly: false, propagation: '', relabel: false };
   for (const option of options === '' ? [] : options.split(',')) {
     if (option === 'ro' || option === 'readonly') mount.readonly = true;
     else if (PROPAGATION.test(option)) mount.propagation = option;
+    // Shared or private: that is a matter of levels, which containers of people have none of.
+    else if (option === 'z' || option === 'Z') mount.relabel = true;
     // Docker's words for how late a virtual machine may see a file: here it sees it at once.
     else if (!['rw', 'cached', 'delegated', 'consistent'].includes(option))
       throw wrong(
@@ -58,8 +56,9 @@ export function parseMountFlag(text: string): { mount: Mount } | { tmpfs: Tmpfs 
     throw wrongMount(text, `"${propagation}" is no propagation`);
   if (source === '') throw wrongMount(text, 'it has no source=', 'an anonymous volume comes with the image’s VOLUME');
   refuseRest(text, fields);
-  if (type === 'bind') return { mount: { source: resolve(source), volume: '', target, readonly, propagation } };
-  if (type === 'volume') return { mount: { source: '', volume: source, target, readonly, propagation } };
+  const mount = { target, readonly, propagation, relabel: false };
+  if (type === 'bind') return { mount: { ...mount, source: resolve(source), volume: '' } };
+  if (type === 'volume') return { mount: { ...mount, source: '', volume: source } };
   throw wrongMount(text, `type "${type}" is not known`, 'it is bind, volume or tmpfs');
 }
 

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer as createTcpServer, type AddressInfo, type Server } from 'node:net';
 import { join } from 'node:path';
 import { tar } from '../../support/image-builder';
 import { writeFiles, type Files } from './context';
@@ -320,6 +321,60 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
     await daemon.ok('rmi', 'localhost/trigger:1');
   });
 
+  it('ADD brings what a repository has at a branch, a tag or a commit, and a build may stand on one', async () => {
+    const work = daemon.path('repository');
+    const git = (...args: string[]) =>
+      execFileSync('git', ['-C', work, '-c', 'user.name=x', '-c', 'user.email=x@y', ...args], {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore'],
+      }).trim();
+    mkdirSync(join(work, 'sub/deep'), { recursive: true });
+    git('init', '-q', '-b', 'main');
+    const dockerfile = `FROM ${base}\nCOPY file /of-the-context\nRUN test "$(cat /of-the-context)" = second\n`;
+    writeFiles(join(work, 'sub'), { file: 'first', Dockerfile: dockerfile });
+    // Were it taken for whose machine this is, git would run it.
+    const attack = `[core]\n\tfsmonitor = touch ${daemon.path('attacked')}; false\n`;
+    writeFiles(work, { '.gitconfig': attack, 'sub/deep/one': '1' });
+    symlinkSync(daemon.folder, join(work, 'out'));
+    git('add', '-A');
+    git('commit', '-qm', 'first');
+    git('tag', 'v1');
+    const first = git('rev-parse', 'HEAD');
+    writeFiles(work, { 'sub/file': 'second' });
+    git('commit', '-qam', 'second');
+
+    const server = await gitServer(daemon.folder);
+    const url = `git://127.0.0.1:${(server.address() as AddressInfo).port}/repository`;
+    try {
+      await built({}, [
+        `FROM ${base}`,
+        `ADD ${url} /main`,
+        `ADD --keep-git-dir=true ${url}#v1 /tag`,
+        `ADD --checksum=${first} ${url}#${first}:sub/deep /deep/`,
+        'RUN test "$(cat /main/sub/file) $(cat /tag/sub/file) $(cat /deep/one)" = "second first 1"',
+        'RUN test ! -e /main/.git -a -e /tag/.git/HEAD -a -L /main/out',
+      ]);
+      for (const [source, why] of [
+        [`${url}#nobody`, /git: .*#nobody: .*couldn't find remote ref nobody/],
+        [`${url}#main:none`, /the repository has no directory "none"/],
+        [`${url}#main:out`, /the repository has no directory "out"/],
+        [`--checksum=${first} ${url}`, /it is at commit [0-9a-f]{40}, and --checksum=/],
+        [`${url}#--upload-pack=x`, /"--upload-pack=x" is no branch, tag or commit/],
+      ] as const) {
+        const { code, stderr } = await build({}, [`FROM ${base}`, `ADD ${source} /x`]);
+        assert.equal(code, 1);
+        assert.match(stderr, why);
+      }
+      assert.equal((await daemon.berth('build', '-q', `${url}#main:sub`)).code, 0);
+      assert.match((await daemon.berth('build', `${url}#v1:sub`)).stderr, /RUN test/);
+      const away = await daemon.berth('build', '-f', '../out/config.toml', `${url}#main:sub`);
+      assert.match(away.stderr, /leads out of the repository/);
+      assert.ok(!existsSync(daemon.path('attacked')));
+    } finally {
+      server.close();
+    }
+  });
+
   it('ADD unpacks archives of the context, and takes files from URLs as they are', async () => {
     const archive = tar([
       { path: 'd/', type: 'dir', mode: 0o750, uid: 7, gid: 8 },
@@ -466,3 +521,13 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
     ]);
   });
 });
+
+/** Serves the repositories below `dir`: a git for each connection, which has it as its stdio. */
+async function gitServer(dir: string): Promise<Server> {
+  const args = ['daemon', '--inetd', '--export-all', `--base-path=${dir}`, dir];
+  const server = createTcpServer({ pauseOnConnect: true }, socket => {
+    spawn('git', args, { stdio: [socket, socket, 'ignore'] }).once('exit', () => socket.destroy());
+  });
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  return server;
+}

@@ -1,0 +1,63 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { BerthError, isAbsent, messageOf, redact } from '../base/errors';
+import { gitCalls, gitEnvironment, parseGitSource } from '../base/git-source';
+
+/** A repository that is here for a while. */
+export class GitContext implements Disposable {
+  private constructor(
+    private readonly root: string,
+    /** What was asked for of it. */
+    readonly dir: string,
+  ) {}
+
+  /** Clones with the git, the configuration and the credentials of whoever asks. What git says goes to stderr. */
+  static async clone(text: string): Promise<GitContext> {
+    const source = parseGitSource(text);
+    const root = mkdtempSync(join(tmpdir(), 'berth-context-'));
+    try {
+      for (const args of gitCalls(source, join(root, 'files'))) await git(args, text);
+      rmSync(join(root, 'files/.git'), { recursive: true, force: true });
+      return new GitContext(root, directoryIn(join(root, 'files'), source.directory, text));
+    } catch (error) {
+      rmSync(root, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.root, { recursive: true, force: true });
+  }
+}
+
+async function git(args: readonly string[], text: string): Promise<void> {
+  const child = spawn('git', args, {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, ...gitEnvironment },
+  });
+  let ended: unknown[];
+  try {
+    ended = (await once(child, 'exit')) as unknown[];
+  } catch (error) {
+    const why = isAbsent(error) ? 'git is not installed here' : messageOf(error);
+    throw new BerthError('failed_precondition', `build ${redact(text)}: ${why}`, { cause: error });
+  }
+  if (ended[0] !== 0) throw new BerthError('unavailable', `build ${redact(text)}: git has failed; it says above why`);
+}
+
+/** A link on the way is not followed out of the repository. */
+function directoryIn(root: string, directory: string, text: string): string {
+  try {
+    const [top, found] = [realpathSync(root), realpathSync(join(root, directory))];
+    if (found === top || found.startsWith(`${top}/`)) return found;
+  } catch (error) {
+    if (!isAbsent(error)) throw error;
+  }
+  throw new BerthError(
+    'not_found',
+    `build ${redact(text)}: the repository has no directory ${JSON.stringify(directory)}`,
+  );
+}
