@@ -51,9 +51,9 @@ export function readingsOf(parts: () => Measured): Readings {
 
 /** Counts what is told, and times what cgroups do. Only for a daemon with metrics: objects are changed for it. */
 export function measure(metrics: Metrics, cgroups: Cgroups, containers: Containers, growth: LogGrowth): void {
-  timeMethods(cgroups, ['create', 'limit', 'limitDevices', 'kill', 'remove'], (operation, seconds) => {
-    metrics.cgroupCallEnded(operation, seconds);
-  });
+  const tell = (operation: string, seconds: number) => metrics.cgroupCallEnded(operation, seconds);
+  timeMethods(cgroups, ['create', 'limit', 'limitDevices', 'kill', 'remove'], tell);
+  if (cgroups.units) timeMethods(cgroups.units, ['startScope', 'startSlice', 'stop'], tell);
   countEvents(metrics, containers.events, id => {
     const container = containers.find(id);
     // Its last output: when somebody reads the metrics next, it may be gone.

@@ -54,7 +54,7 @@ export class Cgroups {
 
   constructor(
     private readonly hierarchies: Hierarchies,
-    private readonly units?: Units,
+    readonly units?: Units,
   ) {
     this.usages = usageTable(hierarchies);
     this.detailed = detailsTable(hierarchies);

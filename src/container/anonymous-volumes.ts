@@ -20,6 +20,6 @@ export function volumeDirectories(
   ];
 }
 
-function volumesOf(containerDir: string): string {
+export function volumesOf(containerDir: string): string {
   return join(containerDir, 'volumes');
 }

@@ -60,7 +60,7 @@ export class PrometheusMetrics implements Metrics {
     name: 'berth_cgroup_seconds',
     help: 'How long operations on cgroups took.',
     labelNames: ['operation'],
-    buckets: [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1],
+    buckets: [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1, 10],
     registers: this.registers,
   });
   private readonly cniPlugins = new Histogram({

@@ -1,3 +1,5 @@
+import { encoded } from './encoded';
+
 /** Clients of the CRI take messages of 16 MiB; one of these is far below, unless a single item is not. */
 const BYTES_MAX = 1024 * 1024;
 const ITEMS_MAX = 500;
@@ -17,4 +19,12 @@ export function* batches<T>(items: Iterable<T>, bytesOf: (item: T) => number): G
     bytes += own;
   }
   if (batch.length > 0) yield batch;
+}
+
+/** Sends items, each the bytes of one field of a response, in messages that no client refuses for their size. */
+export async function sendItems<Response>(
+  send: (response: Response) => Promise<void>,
+  items: Iterable<Uint8Array>,
+): Promise<void> {
+  for (const some of batches(items, ({ length }) => length)) await send(encoded(Buffer.concat(some)));
 }

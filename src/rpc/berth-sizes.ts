@@ -1,5 +1,5 @@
-import { join } from 'node:path';
 import type { Container, Containers } from '../container/containers';
+import { writtenTrees } from '../container/written';
 import type { ContainerSize, ContainersServer } from '../cri/generated/berth/v1/containers';
 import { treeUsage } from '../process/tree-usage';
 import type { BerthParts } from './berth-service';
@@ -18,11 +18,7 @@ export function sizesRpc({ log, containers }: BerthParts) {
 
 /** Counted now: a person may wait for it. */
 async function sizesOf(containers: Containers, some: readonly Container[]): Promise<ContainerSize[]> {
-  const trees = some.flatMap(({ record }) => {
-    const { dir, upper } = containers.paths(record.id);
-    return [upper, join(dir, 'volumes')];
-  });
-  const usage = await treeUsage(trees);
+  const usage = await treeUsage(some.flatMap(({ record }) => writtenTrees(containers.paths(record.id))));
   return some.flatMap(({ record: { id, imageId } }, i) => {
     const [layer, volumes] = [usage[2 * i], usage[2 * i + 1]];
     if (layer === undefined) return []; // it was removed meanwhile

@@ -3,6 +3,7 @@ import { BerthError } from '../base/errors';
 import type { Logger } from '../base/log';
 import {
   ImageServiceService,
+  StreamImagesResponse,
   type AuthConfig,
   type FilesystemUsage,
   type ImageFilter,
@@ -11,6 +12,7 @@ import {
 import type { Image, Images, RegistryAuth } from '../image/images';
 import { canonicalForm, parseReference } from '../image/reference';
 import type { WritableLayers } from '../stats/writable-layers';
+import { sendItems } from './batches';
 import { complete, serverStream, unary } from './handler';
 import { jsonText } from './json';
 import { criImage } from './to-cri';
@@ -23,9 +25,6 @@ export interface ImageServiceParts {
   layers: WritableLayers;
 }
 
-/** Images a message of StreamImages; far from any limit of a message's size. */
-const batch = 100;
-
 type Built = Partial<{ [Name in keyof ImageServiceServer]: ImageServiceServer[Name] }>;
 
 /** The CRI's ImageService. */
@@ -33,8 +32,11 @@ export function imageService({ log, images, root, layers }: ImageServiceParts): 
   const built = {
     listImages: unary(log, 'ListImages', ({ filter }) => ({ images: listed(images, filter).map(criImage) })),
     streamImages: serverStream(log, 'StreamImages', async ({ filter }, _ctx, send) => {
-      const all = listed(images, filter);
-      for (let i = 0; i < all.length; i += batch) await send({ images: all.slice(i, i + batch).map(criImage) });
+      const items = listed(images, filter).map(image => ({ images: [criImage(image)] }));
+      await sendItems(
+        send,
+        items.map(item => StreamImagesResponse.encode(item).finish()),
+      );
     }),
     imageStatus: unary(log, 'ImageStatus', ({ image: spec, verbose }) => {
       const name = named(spec?.image, 'ImageStatus');

@@ -1,3 +1,4 @@
+import { onceFor } from '../base/once-for';
 import type { Container } from '../container/containers';
 import {
   ListContainersResponse,
@@ -48,23 +49,17 @@ function hasLabels(labels: Readonly<Record<string, string>>, wanted: Readonly<Re
 
 /** A container as field 1 of a ListContainersResponse or a StreamContainersResponse. */
 export function containerItem(container: Container): Uint8Array {
-  return encodedOnce(container.record, () =>
+  return onceFor(encodings, container.record, () =>
     ListContainersResponse.encode({ containers: [criContainer(container)] }).finish(),
   );
 }
 
 /** A pod as field 1 of a ListPodSandboxResponse or a StreamPodSandboxesResponse. */
 export function podItem(sandbox: Sandbox): Uint8Array {
-  return encodedOnce(sandbox.record, () => ListPodSandboxResponse.encode({ items: [podSandbox(sandbox)] }).finish());
+  return onceFor(encodings, sandbox.record, () =>
+    ListPodSandboxResponse.encode({ items: [podSandbox(sandbox)] }).finish(),
+  );
 }
 
 /** By record, which is another object after each change. */
 const encodings = new WeakMap<object, Uint8Array>();
-
-function encodedOnce(record: object, encode: () => Uint8Array): Uint8Array {
-  const known = encodings.get(record);
-  if (known) return known;
-  const bytes = encode();
-  encodings.set(record, bytes);
-  return bytes;
-}

@@ -4,7 +4,7 @@ import type { RuntimeServiceServer } from '../cri';
 import type { Sandboxes } from '../sandbox/sandboxes';
 import { metricDescriptors, podMetricsMessage } from '../stats/metrics/encode';
 import type { Facts } from '../stats/metrics/facts';
-import { batches } from './batches';
+import { sendItems } from './batches';
 import { encoded } from './encoded';
 import { serverStream, unary } from './handler';
 import { listedSandboxes } from './runtime-lists';
@@ -33,7 +33,7 @@ export function metricsRpcs({ log, sandboxes, facts }: MetricsParts) {
     listMetricDescriptors: unary(log, 'ListMetricDescriptors', () => ({ descriptors: metricDescriptors() })),
     listPodSandboxMetrics: unary(log, 'ListPodSandboxMetrics', async () => encoded(Buffer.concat(await items()))),
     streamPodSandboxMetrics: serverStream(log, 'StreamPodSandboxMetrics', async (_request, _ctx, send) => {
-      for (const some of batches(await items(), ({ length }) => length)) await send(encoded(Buffer.concat(some)));
+      await sendItems(send, await items());
     }),
   } satisfies Partial<RuntimeServiceServer>;
 }

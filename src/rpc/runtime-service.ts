@@ -27,7 +27,7 @@ import { updateSandbox } from '../sandbox/update';
 import type { Facts } from '../stats/metrics/facts';
 import type { Readings } from '../stats/readings';
 import type { StreamingServer } from '../streaming/server';
-import { batches } from './batches';
+import { sendItems } from './batches';
 import { eventRpcs } from './container-events';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
 import { encoded } from './encoded';
@@ -122,7 +122,7 @@ function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
     ),
     streamPodSandboxes: serverStream(log, 'StreamPodSandboxes', async ({ filter }, _ctx, send) => {
       const items = listedSandboxes(sandboxes.list(), filter).map(podItem);
-      for (const some of batches(items, ({ length }) => length)) await send(encoded(Buffer.concat(some)));
+      await sendItems(send, items);
     }),
   } satisfies Built;
 }
@@ -156,7 +156,7 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
     ),
     streamContainers: serverStream(log, 'StreamContainers', async ({ filter }, _ctx, send) => {
       const items = listedContainers(containers.list(), filter).map(containerItem);
-      for (const some of batches(items, ({ length }) => length)) await send(encoded(Buffer.concat(some)));
+      await sendItems(send, items);
     }),
     containerStatus: unary(log, 'ContainerStatus', ({ containerId, verbose }) => {
       const container = getContainer(containers, containerId);

@@ -4,7 +4,7 @@ import type { RuntimeServiceServer } from '../cri';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
 import { containerStatsMessage, podStatsMessage } from '../stats/encode';
 import type { Readings } from '../stats/readings';
-import { batches } from './batches';
+import { sendItems } from './batches';
 import { encoded } from './encoded';
 import { getContainer, getSandbox } from './find';
 import { serverStream, unary } from './handler';
@@ -37,7 +37,7 @@ export function statsRpcs({ log, sandboxes, containers, readings, root }: StatsP
     streamContainerStats: serverStream(log, 'StreamContainerStats', async ({ filter }, _ctx, send) => {
       const found = await readings.containers(listedContainers(containers.list(), filter));
       const items = found.map(reading => containerStatsMessage(STATS, [reading], place));
-      for (const some of batches(items, ({ length }) => length)) await send(encoded(Buffer.concat(some)));
+      await sendItems(send, items);
     }),
     podSandboxStats: unary(log, 'PodSandboxStats', async ({ podSandboxId }) => {
       const found = await readings.pods([getSandbox(sandboxes, podSandboxId)]);
@@ -50,7 +50,7 @@ export function statsRpcs({ log, sandboxes, containers, readings, root }: StatsP
     streamPodSandboxStats: serverStream(log, 'StreamPodSandboxStats', async ({ filter }, _ctx, send) => {
       const found = await readings.pods(listedSandboxes(sandboxes.list(), filter).filter(isReady));
       const items = found.map(reading => podStatsMessage(STATS, [reading], place));
-      for (const some of batches(items, ({ length }) => length)) await send(encoded(Buffer.concat(some)));
+      await sendItems(send, items);
     }),
   } satisfies Partial<RuntimeServiceServer>;
 }

@@ -1,3 +1,4 @@
+import { onceFor } from '../base/once-for';
 import type { Pressure, Stall, Usage } from '../cgroup/usage';
 import type { Container } from '../container/containers';
 import { ContainerAttributes, PodSandboxAttributes } from '../cri';
@@ -173,24 +174,21 @@ const attributesOf = new WeakMap<object, Uint8Array>();
 /** Field 1 of a ContainerStats. */
 function containerAttributes({ record, config }: Container): Uint8Array {
   const { metadata, labels, annotations } = config;
-  return cached(record, () => ContainerAttributes.encode({ id: record.id, metadata, labels, annotations }).finish());
+  const encode = () => ContainerAttributes.encode({ id: record.id, metadata, labels, annotations }).finish();
+  return onceFor(attributesOf, record, () => asField(1, encode()));
 }
 
 /** Field 1 of a PodSandboxStats. */
 function podAttributes({ record, config }: Sandbox): Uint8Array {
   const { metadata, labels, annotations } = config;
-  return cached(record, () => PodSandboxAttributes.encode({ id: record.id, metadata, labels, annotations }).finish());
+  const encode = () => PodSandboxAttributes.encode({ id: record.id, metadata, labels, annotations }).finish();
+  return onceFor(attributesOf, record, () => asField(1, encode()));
 }
 
-function cached(record: object, encode: () => Uint8Array): Uint8Array {
-  const known = attributesOf.get(record);
-  if (known) return known;
-  const message = encode();
+function asField(field: number, message: Uint8Array): Uint8Array {
   const wire = new Wire(message.length + 16);
-  const start = wire.begin(1);
+  const start = wire.begin(field);
   wire.raw(message);
   wire.end(start);
-  const bytes = Uint8Array.from(wire.finish());
-  attributesOf.set(record, bytes);
-  return bytes;
+  return Uint8Array.from(wire.finish());
 }

@@ -1,8 +1,8 @@
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import type { Container, Containers } from '../container/containers';
+import { writtenTrees } from '../container/written';
 import { addon } from '../native/addon';
 
 /** What a container has on the disk beside its image. */
@@ -16,6 +16,9 @@ interface Reading extends Written {
   /** How long the counting took. */
   ms: number;
 }
+
+/** Bytes and inodes of each of these trees, in turn; NaN for one that is not there. */
+type CountTrees = (trees: readonly string[]) => Promise<Float64Array>;
 
 /** A reading is good for so long; the kubelet asks every ten seconds and more. */
 const GOOD_FOR_MS = 10_000;
@@ -36,11 +39,16 @@ const FIRST_WITHIN_MS = 250;
 export class WritableLayers {
   private readonly readings = new WeakMap<Container, Reading>();
   private readonly waiting = new Set<Container>();
-  private counting: Promise<void> | undefined;
+  /** Those that are counted now, and the end of that. */
+  private taken: readonly Container[] = [];
+  private taking = Promise.resolve();
+  private isCounting = false;
 
   constructor(
     private readonly containers: Pick<Containers, 'paths' | 'list'>,
     private readonly log: Logger,
+    private readonly countTrees: CountTrees = trees => addon().treeUsage(trees.join('\0')),
+    private readonly firstWithinMs = FIRST_WITHIN_MS,
   ) {}
 
   /** The last reading; undefined when there is none yet. */
@@ -48,65 +56,81 @@ export class WritableLayers {
     return this.readings.get(container);
   }
 
-  /** Has old readings taken again; resolves when none is missing, or after a moment. */
+  /** Has old readings taken again; resolves when none of these is missing, or after a moment. */
   async refresh(containers: readonly Container[]): Promise<void> {
     const now = Date.now();
     for (const container of containers) if (this.isOld(container, now)) this.waiting.add(container);
-    if (this.waiting.size > 0) this.counting ??= this.count();
-    if (!this.counting || containers.every(container => this.readings.has(container))) return;
+    if (this.waiting.size > 0 && !this.isCounting) void this.count();
+    if (!containers.some(container => this.isAwaited(container))) return;
+    let isLate = false;
     const end = new AbortController();
-    await Promise.race([
-      this.counting,
-      sleep(FIRST_WITHIN_MS, undefined, { signal: end.signal }).catch(() => undefined),
-    ]);
+    const late = sleep(this.firstWithinMs, undefined, { signal: end.signal }).then(
+      () => (isLate = true),
+      () => undefined,
+    );
+    while (!isLate && containers.some(container => this.isAwaited(container))) {
+      await Promise.race([this.taking, late]);
+    }
     end.abort();
   }
 
-  /** Of all containers together, as far as known, with the time of the oldest reading. */
+  /** True while its first reading is still to come. */
+  private isAwaited(container: Container): boolean {
+    return !this.readings.has(container) && (this.waiting.has(container) || this.taken.includes(container));
+  }
+
+  /** Of all containers together, as far as known, with the time of the oldest reading of those that may write. */
   async total(): Promise<Written> {
     const all = this.containers.list();
     await this.refresh(all);
-    const readings = all.flatMap(container => this.readings.get(container) ?? []);
+    const known = all.flatMap(container => {
+      const reading = this.readings.get(container);
+      return reading ? [{ container, reading }] : [];
+    });
+    const readings = known.map(({ reading }) => reading);
+    const open = known.filter(({ container, reading }) => !isFinal(container, reading));
     return {
-      takenAtMs: Math.min(Date.now(), ...readings.map(({ takenAtMs }) => takenAtMs)),
+      takenAtMs: Math.min(Date.now(), ...open.map(({ reading }) => reading.takenAtMs)),
       bytes: readings.reduce((sum, { bytes }) => sum + bytes, 0),
       inodes: readings.reduce((sum, { inodes }) => sum + inodes, 0),
     };
   }
 
-  /** A container that has ended writes no more. */
   private isOld(container: Container, now: number): boolean {
     const reading = this.readings.get(container);
     if (!reading) return true;
-    const { state, finishedAtNs } = container.record;
-    if (state === 'exited' && reading.takenAtMs * 1e6 > Number(finishedAtNs)) return false;
+    if (isFinal(container, reading)) return false;
     return now - reading.takenAtMs > Math.max(GOOD_FOR_MS, reading.ms * GOOD_FOR_TIMES);
   }
 
   private async count(): Promise<void> {
-    try {
-      while (this.waiting.size > 0) await this.take(this.next());
-    } catch (error) {
-      this.waiting.clear();
-      this.log.warn(`could not count what containers have written: ${messageOf(error)}`);
-    } finally {
-      this.counting = undefined;
+    this.isCounting = true;
+    while (this.waiting.size > 0) {
+      this.taken = this.next();
+      for (const container of this.taken) this.waiting.delete(container);
+      this.taking = this.take(this.taken).catch((error: unknown) => {
+        this.waiting.clear();
+        this.log.warn(`could not count what containers have written: ${messageOf(error)}`);
+      });
+      await this.taking;
+      this.taken = [];
     }
+    this.isCounting = false;
   }
 
-  /** Small trees together; a large one, or one that nobody knows, by itself and after them. */
+  /** Small trees together; one that nobody knows by itself and after them, since it may be large; and those that are at last. */
   private next(): Container[] {
     const all = [...this.waiting];
     const small = all.filter(container => (this.readings.get(container)?.ms ?? Infinity) < SMALL_MS);
-    return small.length > 0 ? small.slice(0, AT_A_TIME) : all.slice(0, 1);
+    if (small.length > 0) return small.slice(0, AT_A_TIME);
+    const unknown = all.find(container => !this.readings.has(container));
+    return unknown ? [unknown] : all.slice(0, 1);
   }
 
   private async take(some: readonly Container[]): Promise<void> {
-    for (const container of some) this.waiting.delete(container);
     const takenAtMs = Date.now();
     const from = performance.now();
-    const trees = some.flatMap(container => this.treesOf(container));
-    const cells = await addon().treeUsage(trees.join('\0'));
+    const cells = await this.countTrees(some.flatMap(({ record }) => writtenTrees(this.containers.paths(record.id))));
     const ms = (performance.now() - from) / some.length;
     some.forEach((container, i) => {
       const [bytes = NaN, inodes = NaN, moreBytes = NaN, moreInodes = NaN] = cells.subarray(i * 4, i * 4 + 4);
@@ -115,9 +139,9 @@ export class WritableLayers {
       if (!Number.isNaN(bytes)) this.readings.set(container, { takenAtMs, ms, ...known });
     });
   }
+}
 
-  private treesOf({ record }: Container): [string, string] {
-    const { dir, upper } = this.containers.paths(record.id);
-    return [upper, join(dir, 'volumes')];
-  }
+/** A container that has ended writes no more. */
+function isFinal({ record: { state, finishedAtNs } }: Container, { takenAtMs }: Reading): boolean {
+  return state === 'exited' && takenAtMs * 1e6 > Number(finishedAtNs);
 }
