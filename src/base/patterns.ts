@@ -1,3 +1,5 @@
+import { Glob, type GlobPart } from './glob';
+
 /**
  * Two ways to say which files are meant: that of a shell, as Go's filepath.Match has it, and that of .dockerignore,
  * which has `**` and exceptions besides.
@@ -9,13 +11,13 @@ export function isPattern(text: string): boolean {
 }
 
 /** Matches one whole path: `*` and `?` stop at slashes, `[a-z]` and `[^a]` are classes. Undefined for a malformed pattern. */
-export function pathPattern(pattern: string): RegExp | undefined {
-  return compiled(sourceOf(pattern, false));
+export function pathPattern(pattern: string): Glob | undefined {
+  return compiled(pattern, false);
 }
 
 /** A list of patterns as in .dockerignore: the last that matches a path, or a directory above it, decides. */
 export class IgnorePatterns {
-  private readonly patterns: { readonly negated: boolean; readonly text: string; readonly regexp: RegExp }[] = [];
+  private readonly patterns: { readonly negated: boolean; readonly text: string; readonly glob: Glob }[] = [];
 
   /** Throws a RangeError that names a malformed pattern. */
   constructor(lines: readonly string[]) {
@@ -23,9 +25,9 @@ export class IgnorePatterns {
       const negated = line.startsWith('!');
       const text = cleaned(negated ? line.slice(1).trim() : line);
       if (text === '' || text === '.') continue;
-      const regexp = compiled(sourceOf(text, true));
-      if (!regexp) throw new RangeError(line);
-      this.patterns.push({ negated, text, regexp });
+      const glob = compiled(text, true);
+      if (!glob) throw new RangeError(line);
+      this.patterns.push({ negated, text, glob });
     }
   }
 
@@ -35,11 +37,9 @@ export class IgnorePatterns {
 
   /** `path` without a slash at either end. */
   matches(path: string): boolean {
-    const parts = path.split('/');
-    const above = parts.map((_, i) => parts.slice(0, i + 1).join('/'));
     let matched = false;
-    for (const { negated, regexp } of this.patterns)
-      if (matched === negated && above.some(each => regexp.test(each))) matched = !negated;
+    for (const { negated, glob } of this.patterns)
+      if (matched === negated && glob.matches(path, true)) matched = !negated;
     return matched;
   }
 
@@ -74,49 +74,59 @@ function cleaned(pattern: string): string {
   return parts.join('/');
 }
 
-function compiled(source: string | undefined): RegExp | undefined {
-  try {
-    return source === undefined ? undefined : new RegExp(`^${source}$`, 's');
-  } catch {
-    return undefined;
-  }
-}
+const anything = () => true;
+const notSlash = (character: string) => character !== '/';
 
-function sourceOf(pattern: string, hasDoubleStar: boolean): string | undefined {
-  let source = '';
-  for (let i = 0; i < pattern.length; i++) {
-    const at = pattern.charAt(i);
-    if (at === '*' && hasDoubleStar && pattern.charAt(i + 1) === '*') {
+/** Undefined for a malformed pattern. */
+function compiled(pattern: string, hasDoubleStar: boolean): Glob | undefined {
+  const parts: GlobPart[] = [];
+  const characters = [...pattern];
+  for (let i = 0; i < characters.length; i++) {
+    const at = characters[i] ?? '';
+    if (at === '*' && hasDoubleStar && characters[i + 1] === '*') {
       i++;
-      if (pattern.charAt(i + 1) === '/') i++;
-      source += i + 1 >= pattern.length ? '.*' : '(?:.*/)?';
-    } else if (at === '*') source += '[^/]*';
-    else if (at === '?') source += '[^/]';
+      if (characters[i + 1] === '/') i++;
+      if (i + 1 >= characters.length) parts.push({ kind: 'many', takes: anything });
+      else parts.push({ kind: 'optional', parts: 2 }, { kind: 'many', takes: anything }, one('/'));
+    } else if (at === '*') parts.push({ kind: 'many', takes: notSlash });
+    else if (at === '?') parts.push({ kind: 'one', takes: notSlash });
     else if (at === '[') {
-      const end = classEnd(pattern, i);
-      if (end === undefined) return undefined;
-      source += pattern.slice(i, end + 1).replace(/\[(?!\^|$)/g, (bracket, at: number) => (at === 0 ? bracket : '\\['));
-      i = end;
+      const found = classAt(characters, i);
+      if (!found) return undefined;
+      parts.push({ kind: 'one', takes: found.takes });
+      i = found.end;
     } else if (at === '\\') {
-      if (++i === pattern.length) return undefined;
-      source += quoted(pattern.charAt(i));
-    } else source += quoted(at);
+      const next = characters[++i];
+      if (next === undefined) return undefined;
+      parts.push(one(next));
+    } else parts.push(one(at));
   }
-  return source;
+  return new Glob(parts);
 }
 
-/** Where the class that begins at `from` ends; a `]` right at its beginning is not its end. */
-function classEnd(pattern: string, from: number): number | undefined {
-  let i = from + 1;
-  if (pattern.charAt(i) === '^') i++;
-  if (pattern.charAt(i) === ']') return undefined;
-  for (; i < pattern.length; i++) {
-    if (pattern.charAt(i) === '\\') i++;
-    else if (pattern.charAt(i) === ']') return i;
-  }
-  return undefined;
+function one(wanted: string): GlobPart {
+  return { kind: 'one', takes: character => character === wanted };
 }
 
-function quoted(text: string): string {
-  return text.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&');
+/** The class that begins at `from`, and where it ends; undefined for none, or one that is empty or upside down. */
+function classAt(
+  characters: readonly string[],
+  from: number,
+): { takes: (character: string) => boolean; end: number } | undefined {
+  const isNegated = characters[from + 1] === '^';
+  const ranges: [string, string][] = [];
+  let i = from + (isNegated ? 2 : 1);
+  const next = () => (characters[i] === '\\' ? characters[++i] : characters[i]);
+  for (; characters[i] !== ']'; i++) {
+    const low = next();
+    if (low === undefined) return undefined;
+    const isRange = characters[i + 1] === '-' && characters[i + 2] !== ']';
+    if (isRange) i += 2;
+    const high = next();
+    if (high === undefined || high < low) return undefined;
+    ranges.push([low, high]);
+  }
+  if (ranges.length === 0) return undefined;
+  const isIn = (character: string) => ranges.some(([low, high]) => low <= character && character <= high);
+  return { takes: character => isIn(character) !== isNegated, end: i };
 }

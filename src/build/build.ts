@@ -60,7 +60,7 @@ export async function buildImage(
   ctx: Context,
   options: BuildOptions,
   context: Chunks,
-  report: (event: BuildEvent) => void,
+  report: (event: BuildEvent) => Promise<void>,
 ): Promise<Built> {
   try {
     ctx.stage('read the Dockerfile');

@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { inBatches } from '../base/batches';
 import type { CopyOp, ScannedEntry } from '../image/workshop';
 import type { Found } from './files';
 
@@ -23,14 +24,12 @@ const typeBits: Partial<Record<ScannedEntry['type'], number>> = {
 };
 
 /** What to do so that `found` is copied to `target`. */
-export function copyOps(found: readonly Found[], target: CopyTarget): CopyOp[] {
+export async function copyOps(found: readonly Found[], target: CopyTarget): Promise<CopyOp[]> {
   const base = target.path.replace(/^\/+|\/+$/g, '');
   const holder = target.isDirectory ? base : parentOf(base);
-  return [
-    ...(target.owner ? [{ op: 'owner', ...target.owner } as const] : []),
-    ...waysTo(holder),
-    ...found.flatMap(each => opsOf(each, placeOf(each, base, target), target)),
-  ];
+  const ops: CopyOp[] = [...(target.owner ? [{ op: 'owner', ...target.owner } as const] : []), ...waysTo(holder)];
+  for (const each of found) await addOps(ops, each, placeOf(each, base, target), target);
+  return ops;
 }
 
 /** Whose files are whose: `user`, `user:group`, numbers or names. */
@@ -52,7 +51,7 @@ function placeOf({ path, pivot, entries }: Found, base: string, { isDirectory, p
   return first?.type === 'directory' || !isDirectory ? base : posix.join(base, posix.basename(path));
 }
 
-function opsOf({ path, entries }: Found, place: string, target: CopyTarget): CopyOp[] {
+async function addOps(ops: CopyOp[], { path, entries }: Found, place: string, target: CopyTarget): Promise<void> {
   const [first] = entries;
   const firsts = new Map<string, string>();
   const holder = first?.type === 'directory' ? place : target.parents ? parentOf(place) : '';
@@ -66,7 +65,8 @@ function opsOf({ path, entries }: Found, place: string, target: CopyTarget): Cop
     if (entry.type === 'file' && entry.links > 1) firsts.set(entry.inode, at);
     return opOf(entry, at, from, target);
   };
-  return [...waysTo(holder), ...entries.flatMap(ofEntry)];
+  ops.push(...waysTo(holder));
+  for await (const batch of inBatches(entries)) ops.push(...batch.flatMap(ofEntry));
 }
 
 function opOf(entry: ScannedEntry, path: string, from: string, target: CopyTarget): CopyOp[] {

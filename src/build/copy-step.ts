@@ -85,32 +85,36 @@ async function partsOf(
     const found = await findFiles(workshop, ctx, source, local, flags.exclude, command);
     const unpacks = kind === 'ADD' && flags.unpack !== false;
     parts.push(
-      unpacks
+      await (unpacks
         ? archivesOr(tools, source, found)
-        : plainPart(source, found, { keepsOwners: flags.from !== undefined, parents: flags.parents }),
+        : plainPart(source, found, { keepsOwners: flags.from !== undefined, parents: flags.parents })),
     );
   }
   for (const url of remote) parts.push(await remotePart(tools, command, url));
   if (heredocs.length > 0) {
     const source = { dir: await writeHeredocs(tools, stage, command) };
     const names = heredocs.map(({ name }) => name);
-    parts.push(plainPart(source, await findFiles(workshop, ctx, source, names, [], command), {}));
+    parts.push(await plainPart(source, await findFiles(workshop, ctx, source, names, [], command), {}));
   }
   return parts;
 }
 
-function plainPart(source: Source, found: readonly Found[], { keepsOwners = false, parents = false }): Part {
+async function plainPart(
+  source: Source,
+  found: readonly Found[],
+  { keepsOwners = false, parents = false },
+): Promise<Part> {
   return {
-    digest: digestFiles(found, keepsOwners, parents),
+    digest: await digestFiles(found, keepsOwners, parents),
     count: found.length,
-    copies: async target => [{ source, ops: copyOps(found, { ...target, keepsOwners }) }],
+    copies: async target => [{ source, ops: await copyOps(found, { ...target, keepsOwners }) }],
   };
 }
 
 /** Files of the context that are archives are unpacked, with the owners that they have there. */
-function archivesOr(tools: StepTools, source: Source, found: readonly Found[]): Part {
+async function archivesOr(tools: StepTools, source: Source, found: readonly Found[]): Promise<Part> {
   return {
-    digest: digestFiles(found, false),
+    digest: await digestFiles(found, false),
     count: found.length,
     copies: async target => {
       const copies: Copy[] = [];
@@ -118,8 +122,11 @@ function archivesOr(tools: StepTools, source: Source, found: readonly Found[]): 
         const dir = await extracted(tools, source, each);
         const inner = dir === undefined ? undefined : await everythingIn(tools, dir);
         if (inner)
-          copies.push({ ...inner, ops: copyOps(inner.found, { ...target, isDirectory: true, keepsOwners: true }) });
-        else copies.push({ source, ops: copyOps([each], { ...target, keepsOwners: false }) });
+          copies.push({
+            ...inner,
+            ops: await copyOps(inner.found, { ...target, isDirectory: true, keepsOwners: true }),
+          });
+        else copies.push({ source, ops: await copyOps([each], { ...target, keepsOwners: false }) });
       }
       return copies;
     },
@@ -138,7 +145,7 @@ async function remotePart(tools: StepTools, command: CopyCommand, url: string): 
   const source = { dir };
   if (isTree) {
     const kept = await findFiles(tools.workshop, tools.ctx, source, ['/'], command.flags.exclude, command);
-    return { ...plainPart(source, kept, {}), count: 1 };
+    return { ...(await plainPart(source, kept, {})), count: 1 };
   }
   const files = await findFiles(tools.workshop, tools.ctx, source, ['/*'], [], command);
   return command.flags.unpack === true ? archivesOr(tools, source, files) : plainPart(source, files, {});

@@ -1,8 +1,9 @@
+import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
+import { filterInBatches, inBatches } from '../base/batches';
 import type { Context } from '../base/context';
 import { IgnorePatterns, isPattern, pathPattern } from '../base/patterns';
 import type { ScannedEntry, Workshop } from '../image/workshop';
-import { digestText } from './cache';
 import { DockerfileError, type Place } from './dockerfile/error';
 import type { Source } from './steps';
 
@@ -36,22 +37,26 @@ export async function findFiles(
   }
   if (wanted.length === 0) return [];
   const scanned = await workshop.scan(ctx, source, { paths: wanted.map(({ path }) => path), hash: true });
-  return wanted.map(({ path, pivot }) => {
+  const found: Found[] = [];
+  for (const { path, pivot } of wanted) {
     const entries = scanned.get(path);
     if (!entries) throw missing(path, source, place);
-    return { path, pivot, entries: entries.filter(({ name }) => name === '.' || !ignored.matches(name)) };
-  });
+    const isKept = ({ name }: ScannedEntry) => name === '.' || !ignored.matches(name);
+    found.push({ path, pivot, entries: ignored.isEmpty ? entries : await filterInBatches(entries, isKept) });
+  }
+  return found;
 }
 
 /** What decides about the copy: all but times; owners and the ways to files, where these are kept. */
-export function digestFiles(found: readonly Found[], withOwners: boolean, withWays = false): string {
-  const lines = found.flatMap(({ path, pivot, entries }) => [
-    JSON.stringify(withWays ? path.slice(pivot.length) : posix.basename(path)),
-    ...entries.map(({ type, name, mode, uid, gid, xattrs, sha256 = '', target = '', device }) =>
-      JSON.stringify([type, name, mode, ...(withOwners ? [uid, gid] : []), xattrs, sha256, target, device]),
-    ),
-  ]);
-  return digestText(lines.join('\n'));
+export async function digestFiles(found: readonly Found[], withOwners: boolean, withWays = false): Promise<string> {
+  const digest = createHash('sha256');
+  const lineOf = ({ type, name, mode, uid, gid, xattrs, sha256 = '', target = '', device }: ScannedEntry) =>
+    JSON.stringify([type, name, mode, ...(withOwners ? [uid, gid] : []), xattrs, sha256, target, device]);
+  for (const { path, pivot, entries } of found) {
+    digest.update(`${JSON.stringify(withWays ? path.slice(pivot.length) : posix.basename(path))}\n`);
+    for await (const batch of inBatches(entries)) digest.update(`${batch.map(lineOf).join('\n')}\n`);
+  }
+  return digest.digest('hex');
 }
 
 /** Without slashes at either end; `..` does not lead out. */
@@ -66,13 +71,13 @@ async function matching(
   pattern: string,
   place: Place,
 ): Promise<string[]> {
-  const regexp = pathPattern(pattern);
-  if (!regexp) throw new DockerfileError(place, `${JSON.stringify(pattern)} is a malformed pattern`);
+  const glob = pathPattern(pattern);
+  if (!glob) throw new DockerfileError(place, `${JSON.stringify(pattern)} is a malformed pattern`);
   const parts = pattern.split('/');
   const fixed = parts.slice(0, parts.findIndex(isPattern)).join('/');
   const entries = (await workshop.scan(ctx, source, { paths: [fixed] })).get(fixed) ?? [];
   const names = entries.map(({ name }) => (name === '.' ? fixed : posix.join(fixed, name)));
-  return names.filter(name => name !== '' && regexp.test(name));
+  return filterInBatches(names, name => name !== '' && glob.matches(name));
 }
 
 function excluded(patterns: readonly string[], place: Place): IgnorePatterns {

@@ -16,7 +16,8 @@ export type BuildEvent =
 
 /** One step under way. */
 export interface StepReport {
-  output(stream: 'stdout' | 'stderr', data: Buffer): void;
+  /** Resolves when there is room for more. */
+  output(stream: 'stdout' | 'stderr', data: Buffer): Promise<void>;
   /** Whether the cache had the result, and why. */
   why(hit: boolean, text: string): void;
   done(): void;
@@ -26,14 +27,15 @@ export interface StepReport {
 export class Reporter {
   private steps = 0;
 
-  constructor(private readonly report: (event: BuildEvent) => void) {}
+  /** `report` keeps the order, resolves when there is room for more, and never rejects. */
+  constructor(private readonly report: (event: BuildEvent) => Promise<void>) {}
 
   warn(text: string): void {
-    this.report({ type: 'warning', text });
+    void this.report({ type: 'warning', text });
   }
 
   pull(progress: LayerProgress): void {
-    this.report({ type: 'pull', progress });
+    void this.report({ type: 'pull', progress });
   }
 
   begin(name: string): StepReport {
@@ -43,7 +45,7 @@ export class Reporter {
     let isCached = false;
     const say = (state: 'started' | 'done' | 'cached' | 'failed') => {
       const durationMs = Math.round(performance.now() - startedAt);
-      this.report({ type: 'step', id, name, state, durationMs, why: reason });
+      void this.report({ type: 'step', id, name, state, durationMs, why: reason });
     };
     say('started');
     return {

@@ -125,12 +125,12 @@ async function prepareBind(tools: StepTools, command: RunCommand, options: Optio
     }
     // What is written is thrown away with this copy.
     const isDirectory = found[0]?.entries[0]?.type === 'directory';
-    const ops = copyOps(found, { path: '/copy', isDirectory: false, parents: false, keepsOwners: true });
+    const ops = await copyOps(found, { path: '/copy', isDirectory: false, parents: false, keepsOwners: true });
     const upper = await workshop.copied(ctx, [{ source, ops }], []);
     if (isDirectory) await mkdir(join(upper, 'copy'), { recursive: true });
     return { mount: { ...plain, destination, source: join(upper, 'copy') } };
   };
-  return { input: `bind ${destination} ${isWritable} ${digestFiles(found, true)}`, make };
+  return { input: `bind ${destination} ${isWritable} ${await digestFiles(found, true)}`, make };
 }
 
 async function prepareCache(_tools: StepTools, command: RunCommand, options: Options, cwd: string): Promise<Prepared> {

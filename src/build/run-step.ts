@@ -65,7 +65,7 @@ export async function runCommandStep(
     };
     const onOutput = (stream: 'stdout' | 'stderr', data: Buffer) => {
       tail.add(data);
-      tools.output(stream, data);
+      return tools.output(stream, data);
     };
     return runStep(parts, ctx, workshop, step, onOutput, result => taken(tools, stage, result, tail));
   });

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Context } from '../base/context';
 import type { Container, Containers } from '../container/containers';
 import { createContainer, type CreateContainerRequest } from '../container/create';
+import { joinRecords } from '../container/log-records';
 import { readLog } from '../container/logs';
 import { removePod } from '../container/pods';
 import { startContainer } from '../container/start';
@@ -41,7 +42,7 @@ export async function runStep<T>(
   ctx: Context,
   workshop: Workshop,
   command: StepCommand,
-  onOutput: (stream: 'stdout' | 'stderr', data: Buffer) => void,
+  onOutput: (stream: 'stdout' | 'stderr', data: Buffer) => Promise<void>,
   then: (result: StepResult) => Promise<T>,
 ): Promise<T> {
   const { sandboxes, containers } = parts;
@@ -73,7 +74,7 @@ async function watched(
   containers: Containers,
   ctx: Context,
   container: Container,
-  onOutput: (stream: 'stdout' | 'stderr', data: Buffer) => void,
+  onOutput: (stream: 'stdout' | 'stderr', data: Buffer) => Promise<void>,
 ): Promise<void> {
   const exited = containers.exitOf(container, ctx.signal);
   let watching: () => void = () => undefined;
@@ -81,7 +82,7 @@ async function watched(
   const reading = (async () => {
     const follow = { ended: exited, signal: ctx.signal, onWatching: watching };
     for await (const records of readLog(container.record.logPath, { tail: undefined, sinceNs: 0n }, follow))
-      for (const { stream, data } of records) onOutput(stream, data);
+      for (const { stream, data } of joinRecords(records)) await onOutput(stream, data);
   })();
   await Promise.race([isWatched, reading]);
   await startContainer(containers, ctx, container).finally(() => reading.catch(() => undefined));

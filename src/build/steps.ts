@@ -50,8 +50,8 @@ export interface StepTools {
   readonly context: () => Promise<string>;
   /** A stage or an image, by name. */
   readonly sourceOf: (name: string) => Promise<Source>;
-  /** What a command writes. */
-  readonly output: (stream: 'stdout' | 'stderr', data: Buffer) => void;
+  /** What a command writes; resolves when there is room for more. */
+  readonly output: (stream: 'stdout' | 'stderr', data: Buffer) => Promise<void>;
   /** Finds the step's result, or makes it; says why to whoever watches. */
   readonly cached: (
     inputs: Readonly<Record<string, string>>,

@@ -46,6 +46,17 @@ export function parseRecords(text: Buffer, offset: number): LogRecord[] {
   return records;
 }
 
+/** What records say, adjacent ones of a stream as one. */
+export function joinRecords(records: readonly LogRecord[]): { stream: LogStream; data: Buffer }[] {
+  const runs: { stream: LogStream; parts: Buffer[] }[] = [];
+  for (const { stream, data } of records) {
+    const last = runs.at(-1);
+    if (last?.stream === stream) last.parts.push(data);
+    else runs.push({ stream, parts: [data] });
+  }
+  return runs.map(({ stream, parts }) => ({ stream, data: Buffer.concat(parts) }));
+}
+
 export function endsLine({ data }: LogRecord): boolean {
   return data.at(-1) === NEWLINE;
 }

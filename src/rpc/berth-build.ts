@@ -51,10 +51,10 @@ async function build(
   if (!start) throw new BerthError('invalid_argument', 'the first request of a build is its start');
   const options = optionsOf(start, data => send({ data }));
   await using progress = new ProgressFeed(pull => send({ pull }));
-  const line = new SendQueue(send);
-  const { image } = await buildImage(parts, ctx, options, contextOf(requests), event => {
+  await using line = new SendQueue(send);
+  const { image } = await buildImage(parts, ctx, options, contextOf(requests), async event => {
     if (event.type === 'pull') progress.take(event.progress);
-    else line.push(responseOf(event));
+    else await line.push(responseOf(event));
   });
   await progress.end();
   await line.idle();
@@ -62,19 +62,25 @@ async function build(
   await send({ done: { imageId: image?.id ?? '', manifestDigest: image?.manifestDigest ?? '', references } });
 }
 
-/** Events in their order, as fast as the client takes them. */
-class SendQueue {
+/** Events in their order, as fast as the client takes them; all are sent before the call ends, also when it fails. */
+class SendQueue implements AsyncDisposable {
   private last: Promise<void> = Promise.resolve();
 
   constructor(private readonly send: (response: BuildResponse) => Promise<void>) {}
 
-  push(response: BuildResponse): void {
+  /** Resolves once it is sent and the client takes more. */
+  push(response: BuildResponse): Promise<void> {
     // The call has ended when this fails, and its work hears of that itself.
     this.last = this.last.then(() => this.send(response)).catch(() => undefined);
+    return this.last;
   }
 
   idle(): Promise<void> {
     return this.last;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.last;
   }
 }
 

@@ -1,3 +1,5 @@
+import { Glob, type GlobPart } from '../../base/glob';
+
 /** The value of a variable, or undefined when it has none. */
 export type Lookup = (name: string) => string | undefined;
 
@@ -24,9 +26,15 @@ export function expandText(text: string, lookup: Lookup, escape = '\\'): string 
   return new Expander(text, lookup, escape, 'variables').run();
 }
 
+/** By how much variables may make a text longer, in characters: a few lines that double one would need all memory. */
+const growthMax = 1024 * 1024;
+/** Of substitutions within one another. */
+const depthMax = 100;
+
 class Expander {
   readonly words: string[] = [];
   private at = 0;
+  private depth = 0;
   private word: string | undefined;
 
   constructor(
@@ -38,9 +46,14 @@ class Expander {
 
   run(): string {
     let out = '';
-    while (this.at < this.text.length) out += this.next();
+    while (this.at < this.text.length) out = this.grown(out, this.next());
     this.endWord();
     return out;
+  }
+
+  /** A text without variables may be as long as it is. */
+  private grown(text: string, more: string): string {
+    return limited(text + more, this.text.length + growthMax);
   }
 
   private next(): string {
@@ -97,7 +110,7 @@ class Expander {
       if (at === '') throw new ExpansionError('a " has no end');
       if (at === '"') break;
       if (at === '$') {
-        out += this.dollar();
+        out = this.grown(out, this.dollar());
         continue;
       }
       const next = this.text.charAt(this.at + 1);
@@ -137,7 +150,10 @@ class Expander {
     if (operator === '')
       throw new ExpansionError(`\${${name}${this.text.charAt(this.at)}…}: this form of substitution is not known`);
     this.at += operator.length;
-    return this.modified(name, value, operator);
+    if (++this.depth > depthMax) throw new ExpansionError(`more than ${depthMax} substitutions within one another`);
+    const modified = this.modified(name, value, operator);
+    this.depth--;
+    return modified;
   }
 
   private modified(name: string, value: string | undefined, operator: string): string {
@@ -172,7 +188,7 @@ class Expander {
       const at = this.text.charAt(this.at);
       if (at === '') throw new ExpansionError('a ${ has no end');
       if (ends.includes(at)) return out;
-      if (at === '$') out += this.dollar();
+      if (at === '$') out = this.grown(out, this.dollar());
       else if (at === "'") out += this.single();
       else if (at === '"') out += this.double();
       else if (at === this.escape && this.at + 1 < this.text.length) {
@@ -188,33 +204,47 @@ class Expander {
 }
 
 /** `*` and `?` of a shell; the escape takes the next character as it is. */
-function patternSource(pattern: string, isGreedy: boolean): string {
-  let source = '';
-  for (let i = 0; i < pattern.length; i++) {
-    const at = pattern.charAt(i);
-    if (at === '*') source += isGreedy ? '.*' : '.*?';
-    else if (at === '?') source += '.';
-    else source += quoted(at === '\\' && i + 1 < pattern.length ? pattern.charAt(++i) : at);
+function partsOf(pattern: string): GlobPart[] {
+  const characters = [...pattern];
+  const parts: GlobPart[] = [];
+  for (let i = 0; i < characters.length; i++) {
+    const at = characters[i] ?? '';
+    if (at === '*') parts.push({ kind: 'many', takes: () => true });
+    else if (at === '?') parts.push({ kind: 'one', takes: () => true });
+    else {
+      const wanted = at === '\\' && i + 1 < characters.length ? characters[++i] : at;
+      parts.push({ kind: 'one', takes: character => character === wanted });
+    }
   }
-  return source;
+  return parts;
 }
 
-function quoted(text: string): string {
-  return text.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&');
-}
-
+/** `#` and `##` take a beginning away, `%` and `%%` an end, which is a beginning from behind. */
 function trimmed(value: string, pattern: string, operator: string): string {
-  const source = patternSource(pattern, operator.length === 2);
-  if (operator.startsWith('#')) return value.replace(new RegExp(`^${source}`, 's'), '');
-  // The shortest suffix begins as late as it can.
-  if (operator === '%%') return value.replace(new RegExp(`${source}$`, 's'), '');
-  for (let from = value.length; from >= 0; from--)
-    if (new RegExp(`^${source}$`, 's').test(value.slice(from))) return value.slice(0, from);
-  return value;
+  const isEnd = operator.startsWith('%');
+  const inOrder = <T>(list: T[]) => (isEnd ? list.reverse() : list);
+  const characters = inOrder([...value]);
+  const found = new Glob(inOrder(partsOf(pattern))).beginnings(characters);
+  if (!found) return value;
+  return inOrder(characters.slice(operator.length === 2 ? found.longest : found.shortest)).join('');
 }
 
 function replaced(value: string, pattern: string, operator: string, replacement: string): string {
   if (pattern === '') return value;
-  const flags = operator === '//' ? 'gs' : 's';
-  return value.replace(new RegExp(patternSource(pattern, true), flags), () => replacement);
+  const characters = [...value];
+  const glob = new Glob(partsOf(pattern));
+  let out = '';
+  let at = 0;
+  do {
+    const found = glob.find(characters, at);
+    if (!found) break;
+    out = limited(out + characters.slice(at, found.from).join('') + replacement, value.length + growthMax);
+    at = found.to;
+  } while (operator === '//' && at < characters.length);
+  return out + characters.slice(at).join('');
+}
+
+function limited(text: string, lengthMax: number): string {
+  if (text.length <= lengthMax) return text;
+  throw new ExpansionError(`what its variables make of it is longer than ${lengthMax} characters`);
 }

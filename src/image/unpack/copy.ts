@@ -1,4 +1,5 @@
 import { mkdir, open } from 'node:fs/promises';
+import { inBatches } from '../../base/batches';
 import { BerthError } from '../../base/errors';
 import { runUnpack, UnpackFailure } from '../../native/unpack-process';
 import { notConfined } from './unpack';
@@ -40,7 +41,8 @@ export async function copyFiles(request: CopyRequest, signal: AbortSignal): Prom
   const { ops, source, lowers, upper, work, listPath } = request;
   await mkdir(work, { recursive: true, mode: 0o700 });
   await using list = await open(listPath, 'wx+', 0o600);
-  await list.writeFile(ops.flatMap(fieldsOf).map(checked).join('\0') + '\0');
+  for await (const batch of inBatches(ops))
+    await list.appendFile(`${batch.flatMap(fieldsOf).map(checked).join('\0')}\0`);
   const args = [
     ...['copy', '--list', '3', '--upper', upper, '--work', work],
     ...lowers.flatMap(lower => ['--lower', lower]),

@@ -128,6 +128,9 @@ describe('berth build, with a real daemon', function () {
       'berth: Dockerfile:3: RUN echo almost; echo the last words >&2; exit 7: ' +
         'the command ended with exit code 7; almost; the last words\n',
     );
+    write({ Dockerfile: `FROM ${base}\nRUN seq 1 100000; exit 7\n` });
+    const { stderr: shown } = await build('-t', 'never');
+    assert.equal(shown.match(/^#2 \d+$/gm)?.length, 100_000, 'also what the client has not taken when it fails');
     assert.doesNotMatch(await daemon.ok('images'), /never/);
     assert.equal(await daemon.ok('ps', '-aq'), '');
     assert.deepEqual(

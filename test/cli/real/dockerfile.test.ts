@@ -335,10 +335,21 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
     // Were it taken for whose machine this is, git would run it.
     const attack = `[core]\n\tfsmonitor = touch ${daemon.path('attacked')}; false\n`;
     writeFiles(work, { '.gitconfig': attack, 'sub/deep/one': '1' });
+    // Where submodules are looked for, in which git has files of its own.
+    writeFiles(work, { '.gitmodules': '' });
     symlinkSync(daemon.folder, join(work, 'out'));
+    for (const [name, target] of [
+      ['Dockerfile', daemon.path('config.toml')],
+      ['.dockerignore', '/dev/zero'],
+    ] as const) {
+      mkdirSync(join(work, 'linked', name), { recursive: true });
+      writeFiles(join(work, 'linked', name), { Dockerfile: dockerfile });
+      rmSync(join(work, 'linked', name, name), { force: true });
+      symlinkSync(target, join(work, 'linked', name, name));
+    }
     git('add', '-A');
     git('commit', '-qm', 'first');
-    git('tag', 'v1');
+    git('tag', '-a', '-m', 'v1', 'v1');
     const first = git('rev-parse', 'HEAD');
     writeFiles(work, { 'sub/file': 'second' });
     git('commit', '-qam', 'second');
@@ -349,7 +360,7 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
       await built({}, [
         `FROM ${base}`,
         `ADD ${url} /main`,
-        `ADD --keep-git-dir=true ${url}#v1 /tag`,
+        `ADD --keep-git-dir=true --checksum=${first} ${url}#v1 /tag`,
         `ADD --checksum=${first} ${url}#${first}:sub/deep /deep/`,
         'RUN test "$(cat /main/sub/file) $(cat /tag/sub/file) $(cat /deep/one)" = "second first 1"',
         'RUN test ! -e /main/.git -a -e /tag/.git/HEAD -a -L /main/out',
@@ -369,6 +380,11 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
       assert.match((await daemon.berth('build', `${url}#v1:sub`)).stderr, /RUN test/);
       const away = await daemon.berth('build', '-f', '../out/config.toml', `${url}#main:sub`);
       assert.match(away.stderr, /leads out of the repository/);
+      for (const name of ['Dockerfile', '.dockerignore']) {
+        const { stderr } = await daemon.berth('build', `${url}#main:linked/${name}`);
+        assert.match(stderr, /ignore" leads out of the repository|"Dockerfile" leads out of the repository/);
+      }
+      assert.ok(existsSync(join(work, '.git/HEAD')), 'repositories that links lead to are left alone');
       assert.ok(!existsSync(daemon.path('attacked')));
     } finally {
       server.close();

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readlinkSync, rmSync } from 'node:fs';
 import { buildImage } from '../../support/image-builder';
 import { writeFiles } from './context';
-import { RealDaemon } from './harness';
+import { processesNaming, RealDaemon } from './harness';
+import { Person } from './person';
 
 interface Report {
   sizeBytes: number;
@@ -99,6 +101,59 @@ describe('looking into images, with a real daemon', function () {
     assert.equal(missing.code, 2);
     assert.match(missing.stderr, /^berth: no image is called "localhost\/nothing:1"/);
     assert.equal((await daemon.berth('image', 'explore', '--lowest-efficiency', '90', 'localhost/made:1')).code, 2);
+  });
+
+  describe('at a terminal', () => {
+    const ENTERED = '\x1b[?1049h';
+    const LEFT = '\x1b[?1049l';
+    let person: Person;
+    const explore = (...flags: string[]) => {
+      person = Person.at(daemon.socket, 'image', 'explore', ...flags, 'localhost/made:1');
+    };
+    afterEach(() => person.leave());
+    const isAsBefore = () => {
+      const { seen } = person;
+      assert.ok(seen.lastIndexOf(LEFT) > seen.lastIndexOf(ENTERED), JSON.stringify(seen));
+      assert.match(seen.slice(seen.lastIndexOf(LEFT)), /[^-]icanon[^]*[^-]echo /);
+    };
+
+    it('explore is a view to walk through, and gives the terminal back', async () => {
+      explore();
+      await person.sees('8 added, 0 changed, 0 removed');
+      person.type('j');
+      await person.sees('1 added, 1 changed, 2 removed');
+      person.type('\t');
+      await person.sees('Space fold');
+      person.type('ue/evil\r');
+      await person.sees('evil\\u001b[1A\\u202e\\u009b2J');
+      person.type('q');
+      await person.sees('code 0');
+      await person.ended;
+      isAsBefore();
+      assert.doesNotMatch(person.seen, /\u202e|\u009b|\x1b\[1A/);
+    });
+
+    it('explore follows the size of the terminal, and ends with a signal in order', async () => {
+      explore('--top', String(process.pid));
+      await person.sees('efficiency');
+      const shown = processesNaming([`explore --top ${process.pid} localhost`]).find(line => !line.includes('stty'));
+      const pid = Number(shown?.split(' ')[0]);
+      const seen = person.seen.length;
+      execFileSync('stty', ['-F', readlinkSync(`/proc/${pid}/fd/0`), 'cols', '40', 'rows', '9']);
+      await person.sees('Tab other pane · w wasted ·…', seen);
+      process.kill(pid, 'SIGTERM');
+      await person.sees('code 143');
+      await person.ended;
+      isAsBefore();
+    });
+
+    it('explore --no-tty is lines there, too', async () => {
+      explore('--no-tty');
+      await person.sees('code 0');
+      await person.ended;
+      assert.match(person.seen, /^LAYER +SIZE/);
+      assert.ok(!person.seen.includes(ENTERED));
+    });
   });
 
   it('sees what a build did, directories that were made anew among it', async () => {

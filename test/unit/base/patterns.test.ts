@@ -10,17 +10,18 @@ describe('patterns of paths', () => {
     ['?.c', ['a.c'], ['.c', 'ab.c', '/.c']],
     ['[a-c]x', ['ax', 'cx'], ['dx', '-x']],
     ['[^a]x', ['bx'], ['ax']],
+    ['[\\]\\-x]', [']', '-', 'x'], ['\\', 'a']],
     ['\\*', ['*'], ['a']],
     ['a+(b)', ['a+(b)'], ['aab']],
     ['**', ['a'], ['a/b']],
   ] as const)
     it(`${pattern} is ${matching.join(', ')} and not ${others.join(', ')}`, () => {
-      const regexp = pathPattern(pattern);
-      for (const path of matching) assert.ok(regexp?.test(path), path);
-      for (const path of others) assert.ok(!regexp?.test(path), path);
+      const glob = pathPattern(pattern);
+      for (const path of matching) assert.ok(glob?.matches(path), path);
+      for (const path of others) assert.ok(!glob?.matches(path), path);
     });
 
-  for (const pattern of ['[', '[a', 'a\\', '[]'])
+  for (const pattern of ['[', '[a', 'a\\', '[]', '[b-a]', '[a\\'])
     it(`${pattern} is malformed`, () => assert.equal(pathPattern(pattern), undefined));
 });
 

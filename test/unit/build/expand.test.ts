@@ -57,6 +57,11 @@ describe('variables of a Dockerfile', () => {
     ['${path//\\//_}', '_usr_local_lib_app.tar.gz'],
     ['${path/app*/$x}', '/usr/local/lib/value'],
     ['${path//l}', '/usr/oca/ib/app.tar.gz'],
+    ['${path/*\\//}', 'app.tar.gz'],
+    ['${path//[/x}', '/usr/local/lib/app.tar.gz'],
+    ['${path//*/x}', 'x'],
+    ['${x%%*}', ''],
+    ['${x#?}', 'alue'],
     ['$quoted', 'it"s'],
   ] as const)
     it(`${text} is ${JSON.stringify(result)}`, () => assert.equal(expand(text, lookup), result));
@@ -66,6 +71,16 @@ describe('variables of a Dockerfile', () => {
 
   it('says what a variable is needed for', () =>
     assert.throws(() => expand('${none:?it is needed}', lookup), /none: it is needed/));
+
+  it('refuses what grows without bound, and patterns cost no more than their length', () => {
+    const long = (name: string) => (name === 'a' ? 'a'.repeat(100_000) : undefined);
+    for (const text of ['$a'.repeat(12), '${x:-' + '$a'.repeat(12) + '}', '"' + '$a'.repeat(12) + '"', '${a//a/$a}'])
+      assert.throws(() => expand(text, long), /longer than/);
+    assert.throws(() => expand('${x:-'.repeat(10_000), long), /within one another/);
+    for (const operator of ['##', '#', '%%', '%', '/', '//'])
+      assert.equal(expand(`\${a${operator}${'*a'.repeat(10)}b}`, long), 'a'.repeat(100_000));
+    assert.equal(expandText('x'.repeat(2_000_000), long).length, 2_000_000);
+  });
 
   it('has another escape character where the Dockerfile says so', () => {
     assert.equal(expand('`$x c:\\dir', lookup, '`'), '$x c:\\dir');

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { appendFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
-import type { LogRecord, LogStream } from '../../../src/container/log-records';
+import { joinRecords, type LogRecord, type LogStream } from '../../../src/container/log-records';
 import { readLog, type Follow } from '../../../src/container/logs';
 import { tempFolder } from '../../support/temp';
 
@@ -23,6 +23,24 @@ describe('the log of a container', () => {
       [line(1, 'stdout', 'F', 'a b '), line(2, 'stderr', 'P', ' c'), line(3, 'stdout', 'F', '')].join(''),
     );
     assert.deepEqual((await read(file)).map(text), ['stdout:a b \n', 'stderr: c', 'stdout:\n']);
+  });
+
+  it('is what its streams say in their order, with adjacent records of a stream as one', async () => {
+    const file = write(
+      'log',
+      [
+        line(1, 'stdout', 'F', 'a'),
+        line(2, 'stdout', 'P', 'b'),
+        line(3, 'stderr', 'F', 'c'),
+        line(4, 'stdout', 'F', 'd'),
+      ].join(''),
+    );
+    const joined = joinRecords(await read(file)).map(({ stream, data }) => [stream, data.toString()]);
+    assert.deepEqual(joined, [
+      ['stdout', 'a\nb'],
+      ['stderr', 'c\n'],
+      ['stdout', 'd\n'],
+    ]);
   });
 
   it('has times in nanoseconds, of any zone, and is read from one of them on', async () => {
