@@ -4,11 +4,12 @@ import { sentenceOf } from './errors';
 import { Explorer } from './explore/explorer';
 import { showFullScreen } from './explore/full-screen';
 import { ImageTree } from './explore/image-tree';
+import { printAll } from './explore/print-all';
 import { inspectImage, readLayers } from './explore/read-image';
 import { jsonReport, textReport, type ExploredImage } from './explore/report';
 import { brokenRules, parseShare, type Rules } from './explore/rules';
 import { styles } from './explore/styles';
-import { print, write } from './output';
+import { write } from './output';
 import { parseInteger } from './parse/numbers';
 import { parseSize } from './parse/size';
 
@@ -44,9 +45,9 @@ export function define(command: Command, daemon: () => Daemon): void {
         '\n         berth image explore --lowest-efficiency 0.95 --highest-wasted-bytes 20m app:1',
     )
     .action(async (name: string, flags: Flags) => {
+      if (isForPerson(flags)) return walkThrough(daemon(), name);
       const explored = await readImage(daemon(), name);
-      if (isForPerson(flags)) return void (await show(explored));
-      for (const text of (flags.json ? jsonReport : textReport)(explored, flags)) await print(text);
+      await printAll((flags.json ? jsonReport : textReport)(explored, flags));
       const broken = brokenRules(explored.tree, flags);
       if (broken.length === 0) return;
       await write(process.stderr, sentenceOf(`image ${name}: ${broken.join(', and ')}`));
@@ -60,16 +61,30 @@ function isForPerson({ tty, json, changes, lowestEfficiency, highestWastedBytes 
   return tty && !isAsked && process.stdin.isTTY && process.stdout.isTTY;
 }
 
-async function show(explored: ExploredImage): Promise<void> {
+async function walkThrough(daemon: Daemon, name: string): Promise<void> {
+  const explored = await readImage(daemon, name, tellLayer).finally(() => process.stdout.write('\r\x1b[K'));
   const signal = await showFullScreen(new Explorer(explored, styles(!process.env['NO_COLOR'])));
   if (signal > 0) process.exitCode = 128 + signal;
 }
 
-async function readImage(daemon: Daemon, name: string): Promise<ExploredImage> {
+/** @param onLayer hears of each layer that begins, counted from 1, and of how many there are */
+async function readImage(
+  daemon: Daemon,
+  name: string,
+  onLayer: (layer: number, layers: number) => void = () => undefined,
+): Promise<ExploredImage> {
   const image = await inspectImage(daemon, name);
   const tree = new ImageTree();
-  await readLayers(daemon, image, [...image.layers.keys()], () => tree);
+  await readLayers(daemon, image, [...image.layers.keys()], layer => {
+    onLayer(layer + 1, image.layers.length);
+    return tree;
+  });
   return { image, tree };
+}
+
+/** On a line that is written over. */
+function tellLayer(layer: number, layers: number): void {
+  process.stdout.write(`\r\x1b[Kreading layer ${layer} of ${layers}`);
 }
 
 function parseTop(text: string): number {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readlinkSync, rmSync } from 'node:fs';
+import { readlinkSync, rmSync, truncateSync } from 'node:fs';
 import { buildImage } from '../../support/image-builder';
 import { writeFiles } from './context';
 import { processesNaming, RealDaemon } from './harness';
@@ -11,7 +11,7 @@ interface Report {
   wastedBytes: number;
   efficiency: number;
   wasted: { path: string; wastedBytes: number; layers: { layer: number; how: string; by: number }[] }[];
-  layers: { createdBy: string; changes?: { kind: string; path: string; differences?: string[] }[] }[];
+  layers: { diffId: string; createdBy: string; changes?: { kind: string; path: string; differences?: string[] }[] }[];
 }
 
 /** Moves the cursor up, and turns the line round. */
@@ -147,6 +147,20 @@ describe('looking into images, with a real daemon', function () {
       isAsBefore();
     });
 
+    it('explore gives the terminal back while it is stopped', async () => {
+      person = Person.stopping(daemon.socket, 'image', 'explore', 'localhost/made:1');
+      await person.sees('efficiency');
+      person.type('\x1a');
+      await person.sees('stopped 148');
+      const stopped = person.seen.indexOf('stopped 148');
+      assert.ok(person.seen.lastIndexOf(LEFT, stopped) > person.seen.lastIndexOf(ENTERED, stopped));
+      await person.sees('efficiency', stopped);
+      person.type('q');
+      await person.sees('code 0');
+      await person.ended;
+      isAsBefore();
+    });
+
     it('explore --no-tty is lines there, too', async () => {
       explore('--no-tty');
       await person.sees('code 0');
@@ -194,5 +208,28 @@ describe('looking into images, with a real daemon', function () {
     assert.doesNotMatch(made, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
     assert.equal(await daemon.ok('image', 'diff', '--exit-code', 'built', 'built'), 'The images are the same\n');
     assert.equal((await daemon.berth('image', 'diff', 'built', 'nothing')).code, 2);
+  });
+
+  it('says what to do when the list of a layer is damaged or gone', async () => {
+    const layers = [[{ path: 'only-here', data: 'x' }]];
+    await daemon.import(buildImage({ layers }), 'localhost/broken:1');
+    const [layer] = (await report('localhost/broken:1')).layers;
+    const manifest = daemon.path('root/layers', (layer?.diffId ?? '').replace(':', '-'), 'manifest');
+    const explore = () => daemon.berth('image', 'explore', 'localhost/broken:1');
+    truncateSync(manifest, 40);
+    const cut = await explore();
+    assert.deepEqual([cut.code, cut.stdout], [2, '']);
+    assert.match(
+      cut.stderr,
+      /^berth: the list of the files of layer [0-9a-f]{12} is cut off .*berth check --repair\n$/,
+    );
+    rmSync(manifest);
+    const gone = await explore();
+    assert.equal(gone.code, 2);
+    assert.match(
+      gone.stderr,
+      /^berth: the list of the files of layer sha256:[0-9a-f]{64} is gone; .*berth check --repair\n$/,
+    );
+    await daemon.ok('rmi', 'localhost/broken:1');
   });
 });

@@ -16,9 +16,19 @@ export class Person {
   }
 
   static at(socket: string, ...args: string[]): Person {
-    const command = `stty cols 91 rows 17; "${process.execPath}" "${main}" ${args.join(' ')}; echo "code $?"; stty -a`;
+    return Person.before(socket, `berth ${args.join(' ')}`);
+  }
+
+  /** One that a shell with job control lets run, and takes up again when it was stopped. */
+  static stopping(socket: string, ...args: string[]): Person {
+    return Person.before(socket, `set -m; berth ${args.join(' ')}; echo "stopped $?"; fg`);
+  }
+
+  private static before(socket: string, commands: string): Person {
+    const berth = `"${process.execPath}" "${main}"`;
+    const script = `stty cols 91 rows 17; ${commands.replace('berth', berth)}; echo "code $?"; stty -a`;
     const env = { ...process.env, BERTH_HOST: socket };
-    return new Person(spawn('script', ['-qec', command, '/dev/null'], { env }));
+    return new Person(spawn('script', ['-qec', script, '/dev/null'], { env }));
   }
 
   type(keys: string): void {
