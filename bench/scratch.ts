@@ -16,6 +16,7 @@ export interface Scratch {
   throwIfInterrupted(): void;
 }
 
+const END_WITHIN_MS = 10_000;
 const INSIDE = 'BERTH_BENCH_HAS_OWN_MOUNTS';
 
 /**
@@ -39,6 +40,9 @@ export async function inScratch(work: (scratch: Scratch) => Promise<void>): Prom
     await cgroups.create(cgroup);
     await work({ dir, cgroups, cgroup, throwIfInterrupted });
   } finally {
+    // What a benchmark that broke off has left running.
+    await cgroups.kill(cgroup);
+    await cgroups.emptied(cgroup, AbortSignal.timeout(END_WITHIN_MS));
     removeCgroups(cgroup);
     unmountBelow(dir);
     rmSync(dir, { recursive: true, force: true });
