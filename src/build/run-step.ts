@@ -56,6 +56,7 @@ export async function runCommandStep(
     const tail = new Tail();
     const step = {
       ...{ argv, cwd, network, user: config.User ?? '', mounts: held.mounts, below: stage.layers },
+      secretEnv: held.secretEnv,
       env: [
         ...(shown.has('PATH') ? [] : [['PATH', defaultPath] as const]),
         ...[...proxies, ...args].filter(([name]) => !shown.has(name)),
