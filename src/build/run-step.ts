@@ -50,7 +50,7 @@ export async function runCommandStep(
     ...Object.fromEntries(args.map(([name, value]) => [`ARG ${name}`, value])),
     ...Object.fromEntries(mounts.inputs),
   };
-  return tools.cached(inputs, async () => {
+  return await tools.cached(inputs, async () => {
     const held = await mounts.mount(ctx);
     const shown = new Set([...env, ...held.env].map(([name]) => name));
     const tail = new Tail();
