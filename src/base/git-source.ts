@@ -19,7 +19,6 @@ export const SHALLOW = '--depth=1';
 export const gitEnvironment: Readonly<Record<string, string>> = {
   GIT_ALLOW_PROTOCOL: PROTOCOLS,
   GIT_TERMINAL_PROMPT: '0',
-  GIT_SSH_COMMAND: 'ssh -o BatchMode=yes',
 };
 
 /** Whether a source of files is a repository: `git://…`, `ssh://…`, `git@host:path`, or `http(s)://….git`. */

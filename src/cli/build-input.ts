@@ -32,7 +32,10 @@ export async function readBuildInput(path: string, file: string | undefined): Pr
 async function fromRepository(text: string, file: string | undefined): Promise<BuildInput> {
   const repository = await GitContext.clone(text);
   try {
-    const input = await fromDirectory(repository.dir, file === undefined ? undefined : within(repository.dir, file));
+    const { dir } = repository;
+    const name = file ?? basename(defaultFile(dir));
+    for (const beside of [`${name}.dockerignore`, '.dockerignore']) within(dir, beside);
+    const input = await fromDirectory(dir, name === '-' ? name : within(dir, name));
     return { ...input, dispose: () => repository[Symbol.dispose]() };
   } catch (error) {
     repository[Symbol.dispose]();
@@ -40,9 +43,8 @@ async function fromRepository(text: string, file: string | undefined): Promise<B
   }
 }
 
-/** A link in a repository must not make a file of this machine the Dockerfile. */
+/** A link in a repository must not make a file of this machine its Dockerfile, or what is read beside it. */
 function within(dir: string, file: string): string {
-  if (file === '-') return file;
   const path = join(dir, file);
   if (!exists(path) || realpathSync(path).startsWith(`${realpathSync(dir)}/`)) return path;
   throw new BerthError('invalid_argument', `build: ${JSON.stringify(file)} leads out of the repository`);

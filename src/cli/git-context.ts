@@ -6,6 +6,18 @@ import { join } from 'node:path';
 import { BerthError, isAbsent, messageOf, redact } from '../base/errors';
 import { gitCalls, gitEnvironment, parseGitSource } from '../base/git-source';
 
+const ofRepository: ReadonlySet<string> = new Set([
+  'GIT_DIR',
+  'GIT_COMMON_DIR',
+  'GIT_WORK_TREE',
+  'GIT_INDEX_FILE',
+  'GIT_OBJECT_DIRECTORY',
+  'GIT_ALTERNATE_OBJECT_DIRECTORIES',
+  'GIT_SHALLOW_FILE',
+  'GIT_NAMESPACE',
+  'GIT_PREFIX',
+]);
+
 /** A repository that is here for a while. */
 export class GitContext implements Disposable {
   private constructor(
@@ -36,7 +48,7 @@ export class GitContext implements Disposable {
 async function git(args: readonly string[], text: string): Promise<void> {
   const child = spawn('git', args, {
     stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, ...gitEnvironment },
+    env: { ...withoutRepository(process.env), ...gitEnvironment },
   });
   let ended: unknown[];
   try {
@@ -46,6 +58,11 @@ async function git(args: readonly string[], text: string): Promise<void> {
     throw new BerthError('failed_precondition', `build ${redact(text)}: ${why}`, { cause: error });
   }
   if (ended[0] !== 0) throw new BerthError('unavailable', `build ${redact(text)}: git has failed; it says above why`);
+}
+
+/** In a hook of git, its variables name the repository that the hook is of: what is cloned would go into that one. */
+function withoutRepository(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !ofRepository.has(name)));
 }
 
 /** A link on the way is not followed out of the repository. */

@@ -5,11 +5,11 @@ import { imageDifferences, type PathDifference } from './explore/image-diff';
 import { ImageTree } from './explore/image-tree';
 import { safeJson } from './explore/json';
 import { Paths } from './explore/paths';
+import { printAll } from './explore/print-all';
 import { inspectImage, readLayers, type InspectedImage } from './explore/read-image';
 import { LETTERS } from './explore/report';
 import { printable } from './format/printable';
 import { humanSize } from './format/size';
-import { print } from './output';
 
 interface Flags {
   json: boolean;
@@ -41,14 +41,28 @@ async function compare(daemon: Daemon, first: string, second: string, json: bool
   const [before, after] = await Promise.all([first, second].map(name => inspectImage(daemon, name)));
   if (!before || !after) return false;
   const configs = configChanges(before.config, after.config);
-  for (const change of configs) await print(json ? line({ config: change }) : configLine(change));
   const sums = new Sums();
-  for (const difference of await differences(daemon, before, after)) {
-    sums.add(difference);
-    await print(json ? line(difference) : fileLine(difference));
-  }
-  await print(json ? line({ sums }) : sums.sentence(configs.length));
+  const files = await differences(daemon, before, after);
+  await printAll(json ? jsonLines(configs, files, sums) : textLines(configs, files, sums));
   return configs.length > 0 || sums.files > 0;
+}
+
+function* textLines(configs: readonly ConfigChange[], files: Iterable<PathDifference>, sums: Sums): Generator<string> {
+  for (const change of configs) yield configLine(change);
+  for (const difference of files) {
+    sums.add(difference);
+    yield fileLine(difference);
+  }
+  yield sums.sentence(configs.length);
+}
+
+function* jsonLines(configs: readonly ConfigChange[], files: Iterable<PathDifference>, sums: Sums): Generator<string> {
+  for (const config of configs) yield `${safeJson({ config })}\n`;
+  for (const difference of files) {
+    sums.add(difference);
+    yield `${safeJson(difference)}\n`;
+  }
+  yield `${safeJson({ sums })}\n`;
 }
 
 /** The layers that both begin with are read once; when those are all, there is nothing to read. */
@@ -106,10 +120,6 @@ class Sums {
     const size = `${grown < 0 ? '-' : '+'}${humanSize(Math.abs(grown))}`;
     return `${added} added, ${changed} changed, ${removed} removed, ${size}; ${configs} of the config\n`;
   }
-}
-
-function line(object: object): string {
-  return `${safeJson(object)}\n`;
 }
 
 /** `C env PATH: /bin -> /usr/bin` */

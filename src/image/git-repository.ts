@@ -11,6 +11,9 @@ const OUTPUT_BYTES_MAX = 1024 * 1024;
 /** What a proxy before the remote is called. */
 const PROXY_VARIABLES = ['http_proxy', 'https_proxy', 'no_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'ALL_PROXY'];
 
+/** ssh(1) looks into root's home wherever HOME leads: a Dockerfile must not fetch with the keys and agents of the node. */
+const SSH = 'ssh -F none -o BatchMode=yes -o IdentityFile=none -o IdentityAgent=none';
+
 export interface Repository {
   /** The directory that was asked for. */
   readonly dir: string;
@@ -47,7 +50,7 @@ export async function cloneRepository(
       if (args.includes(SHALLOW) && /shallow/.test(messageOf(error))) return run(args.filter(arg => arg !== SHALLOW));
       throw error;
     });
-  const commit = await run(['-C', to, 'rev-parse', 'FETCH_HEAD']);
+  const commit = await run(['-C', to, 'rev-parse', 'HEAD']);
   if (!keepsGitDir) await removeGitDirs(to);
   return { dir: await directoryIn(to, source.directory, what), commit };
 }
@@ -57,7 +60,12 @@ function environment(): Record<string, string> {
     const value = process.env[name];
     return value === undefined ? [] : [[name, value] as const];
   });
-  const noConfig = { GIT_CONFIG_NOSYSTEM: '1', GIT_CONFIG_GLOBAL: '/dev/null', HOME: '/dev/null' };
+  const noConfig = {
+    GIT_CONFIG_NOSYSTEM: '1',
+    GIT_CONFIG_GLOBAL: '/dev/null',
+    HOME: '/dev/null',
+    GIT_SSH_COMMAND: SSH,
+  };
   return { ...Object.fromEntries(passed), ...gitEnvironment, ...noConfig, LC_ALL: 'C' };
 }
 
@@ -80,13 +88,19 @@ function refusal(what: string, { stderr, timedOut }: ProgramOutcome): BerthError
   return new BerthError('unavailable', `${what}: ${said || 'git failed without a word'}`);
 }
 
-/** The repository's own, and what submodules have in its place. */
+/** The repository's own, and what submodules have in its place. Links are not followed: they lead to repositories of the node. */
 async function removeGitDirs(root: string): Promise<void> {
   const hasModules = (await readdir(root)).includes('.gitmodules');
   await rm(join(root, '.git'), { recursive: true, force: true });
   if (!hasModules) return;
-  const found = (await readdir(root, { recursive: true })).filter(path => path.endsWith('/.git'));
-  for (const path of found) await rm(join(root, path), { recursive: true, force: true });
+  const dirs = [root];
+  for (let dir = dirs.pop(); dir !== undefined; dir = dirs.pop()) {
+    for (const entry of await readdir(dir, { withFileTypes: true })) {
+      const path = join(dir, entry.name);
+      if (entry.name === '.git') await rm(path, { recursive: true, force: true });
+      else if (entry.isDirectory()) dirs.push(path);
+    }
+  }
 }
 
 /** A link on the way may lead anywhere, and so is not followed out of the repository. */

@@ -1,4 +1,5 @@
-type Numbers = Uint8Array | Uint16Array | Int32Array | Uint32Array | Float64Array;
+/** Two kinds and no more: V8 compiles what works on a few. */
+type Numbers = Int32Array | Float64Array;
 
 const FIRST_ROOM = 256;
 
@@ -14,16 +15,14 @@ export class Column {
     private readonly make: (length: number) => Numbers,
   ) {}
 
-  static of(make: (length: number) => Numbers): Column {
-    return new Column(make(FIRST_ROOM), make);
+  /** Whole numbers of 32 bits, or -1 for none. */
+  static ints(): Column {
+    return new Column(new Int32Array(FIRST_ROOM), length => new Int32Array(length));
   }
 
-  static bytes = () => Column.of(length => new Uint8Array(length));
-  static shorts = () => Column.of(length => new Uint16Array(length));
-  /** Whole numbers, -1 for none. */
-  static ints = () => Column.of(length => new Int32Array(length));
-  static words = () => Column.of(length => new Uint32Array(length));
-  static sizes = () => Column.of(length => new Float64Array(length));
+  static sizes(): Column {
+    return new Column(new Float64Array(FIRST_ROOM), length => new Float64Array(length));
+  }
 
   get(at: number): number {
     return this.data[at] ?? 0;
@@ -40,12 +39,5 @@ export class Column {
       this.data = bigger;
     }
     this.data[this.length++] = value;
-  }
-
-  copy(): Column {
-    const copy = new Column(this.make(this.data.length), this.make);
-    copy.data.set(this.data);
-    copy.length = this.length;
-    return copy;
   }
 }

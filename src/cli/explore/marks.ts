@@ -49,7 +49,7 @@ export function* inOrder(paths: Paths, { own, all }: Marks, wanted: number): Gen
   }
 }
 
-export function byName(paths: Paths, some: readonly number[]): number[] {
+function byName(paths: Paths, some: readonly number[]): number[] {
   const named = some.map(path => ({ path, name: paths.nameOf(path) }));
   return named.sort((a, b) => (a.name < b.name ? -1 : 1)).map(({ path }) => path);
 }

@@ -20,3 +20,16 @@ export function nameText(name: string): string {
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** What somebody has typed, as a manifest writes it. */
+export function manifestName(text: string): string {
+  const bytes = [...Buffer.from(text, 'utf8')];
+  return bytes
+    .map(byte => (isPlain(byte) ? String.fromCharCode(byte) : `%${byte.toString(16).padStart(2, '0')}`))
+    .join('');
+}
+
+/** Printable ASCII, but no blank and no `%`. */
+function isPlain(byte: number): boolean {
+  return byte > 0x20 && byte < 0x7f && byte !== 0x25;
+}

@@ -5,7 +5,7 @@ import { shortId } from '../format/names';
 import { dockerfileLine } from './dockerfile-line';
 import { ManifestReader, type ManifestSink } from './manifest';
 
-export interface InspectedLayer {
+interface InspectedLayer {
   readonly diffId: string;
   /** The Dockerfile's line; empty where the image does not say. */
   readonly line: string;
@@ -47,13 +47,12 @@ export interface LayerSink extends ManifestSink {
   begin(): void;
 }
 
-/** Reads layers of an image, numbers from 0 upwards, into `sinkOf` each; `onLayer` hears when one begins. */
+/** Reads layers of an image, numbers from 0 upwards, each into what `sinkOf` has for it when it begins. */
 export async function readLayers(
   daemon: Daemon,
   { id, layers }: InspectedImage,
   numbers: readonly number[],
   sinkOf: (layer: number) => LayerSink,
-  onLayer: (layer: number) => void = () => undefined,
 ): Promise<void> {
   if (numbers.length === 0) return;
   let at = -1;
@@ -62,7 +61,6 @@ export async function readLayers(
     if (layer !== at) {
       reader?.end();
       at = layer;
-      onLayer(layer);
       const sink = sinkOf(layer);
       sink.begin();
       reader = new ManifestReader(shortId(layers[layer]?.diffId ?? ''), sink);

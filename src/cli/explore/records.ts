@@ -12,6 +12,11 @@ const WITH_TEXT = ['l', 'c', 'b'];
 /** What of an object is another. */
 export type Difference = 'type' | 'content' | 'target' | 'mode' | 'owner';
 
+const KIND_BITS = 3;
+const TYPE_AT = 2;
+const TYPE_BITS = 7;
+const MODE_AT = 5;
+
 /** Of 32 bits, in the hash of what a file holds. */
 const WORDS = 4;
 
@@ -38,15 +43,14 @@ export class Records {
   readonly counted = Column.sizes();
   /** What of a file is not needed any more: a later layer has replaced or removed its last name. */
   readonly wasted = Column.sizes();
-  private readonly kinds = Column.bytes();
+  /** In bits: the kind, the type, and the mode. */
+  private readonly facts = Column.ints();
   private readonly links = Column.ints();
-  private readonly types = Column.bytes();
-  private readonly modes = Column.shorts();
-  private readonly uids = Column.words();
-  private readonly gids = Column.words();
+  private readonly uids = Column.ints();
+  private readonly gids = Column.ints();
   private readonly sizes = Column.sizes();
   /** Four for each: the hash of what a file holds; of what has a text, its number. */
-  private readonly contents = Column.words();
+  private readonly contents = Column.ints();
   private readonly texts = new Texts();
 
   get count(): number {
@@ -55,9 +59,8 @@ export class Records {
 
   /** Its number. */
   add({ path, layer, kind, previous, entry, links }: NewRecord): number {
-    this.begin(path, layer, kind, previous, links);
-    this.types.push(TYPES.indexOf(entry.type));
-    this.modes.push(entry.mode);
+    this.begin(path, layer, previous, links);
+    this.facts.push(KINDS.indexOf(kind) | (TYPES.indexOf(entry.type) << TYPE_AT) | (entry.mode << MODE_AT));
     this.uids.push(entry.uid);
     this.gids.push(entry.gid);
     this.sizes.push(entry.sizeBytes);
@@ -67,14 +70,15 @@ export class Records {
 
   /** The record of a removal remembers what there was. */
   addRemoval(layer: number, previous: number): number {
-    this.begin(this.path.get(previous), layer, 'removed', previous, 0);
-    for (const column of [this.types, this.modes, this.uids, this.gids, this.sizes]) column.push(column.get(previous));
+    this.begin(this.path.get(previous), layer, previous, 0);
+    this.facts.push((this.facts.get(previous) & ~KIND_BITS) | KINDS.indexOf('removed'));
+    for (const column of [this.uids, this.gids, this.sizes]) column.push(column.get(previous));
     for (let i = 0; i < WORDS; i++) this.contents.push(this.contents.get(previous * WORDS + i));
     return this.count - 1;
   }
 
   kindOf(record: number): Kind {
-    return KINDS[this.kinds.get(record)] ?? 'removed';
+    return KINDS[this.facts.get(record) & KIND_BITS] ?? 'removed';
   }
 
   linksOf(record: number): number {
@@ -82,7 +86,7 @@ export class Records {
   }
 
   typeOf(record: number): ManifestEntry['type'] {
-    return TYPES[this.types.get(record)] ?? 'p';
+    return TYPES[(this.facts.get(record) >> TYPE_AT) & TYPE_BITS] ?? 'p';
   }
 
   isDirectory(record: number): boolean {
@@ -90,15 +94,15 @@ export class Records {
   }
 
   modeOf(record: number): number {
-    return this.modes.get(record);
+    return this.facts.get(record) >> MODE_AT;
   }
 
   uidOf(record: number): number {
-    return this.uids.get(record);
+    return this.uids.get(record) >>> 0;
   }
 
   gidOf(record: number): number {
-    return this.gids.get(record);
+    return this.gids.get(record) >>> 0;
   }
 
   /** Of a file; 0 of everything else. */
@@ -138,10 +142,9 @@ export class Records {
     return true;
   }
 
-  private begin(path: number, layer: number, kind: Kind, previous: number, links: number): void {
+  private begin(path: number, layer: number, previous: number, links: number): void {
     this.path.push(path);
     this.layer.push(layer);
-    this.kinds.push(KINDS.indexOf(kind));
     this.previous.push(previous);
     this.links.push(links);
     this.counted.push(0);

@@ -73,7 +73,7 @@ function* jsonList(name: string, items: Iterable<unknown>): Generator<string> {
 }
 
 /** `3 layers, 12MB, of which later layers replace or remove 1MB: efficiency 91.6 %` */
-export function summary({ layers, bytes, wastedBytes, efficiency }: ImageTree): string {
+function summary({ layers, bytes, wastedBytes, efficiency }: ImageTree): string {
   const size = `${layers.length} ${layers.length === 1 ? 'layer' : 'layers'}, ${humanSize(bytes)}`;
   if (wastedBytes === 0) return `${size}: nothing is wasted`;
   return `${size}, of which later layers replace or remove ${humanSize(wastedBytes)}: efficiency ${percent(efficiency)}`;

@@ -4,7 +4,7 @@ const FIRST_BYTES = 16 * 1024;
 
 /** Many short texts of one byte a character, by number. */
 export class Texts {
-  private readonly starts = Column.of(length => new Float64Array(length));
+  private readonly starts = Column.sizes();
   private bytes = Buffer.alloc(FIRST_BYTES);
   private end = 0;
 

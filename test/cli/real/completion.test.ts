@@ -37,6 +37,8 @@ describe('completion, with a real daemon', function () {
     assert.deepEqual(await offered('run', '--rm', ''), [image]);
     assert.deepEqual(await offered('run', image, ''), []);
     assert.deepEqual(await offered('volume', 'rm', ''), ['shelf']);
+    assert.deepEqual(await offered('image', 'explore', ''), [image]);
+    assert.deepEqual(await offered('image', 'diff', image, ''), [image]);
   });
 
   it('has nothing to say, and no complaint, without a daemon', async () => {

@@ -347,10 +347,21 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
     // Were it taken for whose machine this is, git would run it.
     const attack = `[core]\n\tfsmonitor = touch ${daemon.path('attacked')}; false\n`;
     writeFiles(work, { '.gitconfig': attack, 'sub/deep/one': '1' });
+    // Where submodules are looked for, in which git has files of its own.
+    writeFiles(work, { '.gitmodules': '' });
     symlinkSync(daemon.folder, join(work, 'out'));
+    for (const [name, target] of [
+      ['Dockerfile', daemon.path('config.toml')],
+      ['.dockerignore', '/dev/zero'],
+    ] as const) {
+      mkdirSync(join(work, 'linked', name), { recursive: true });
+      writeFiles(join(work, 'linked', name), { Dockerfile: dockerfile });
+      rmSync(join(work, 'linked', name, name), { force: true });
+      symlinkSync(target, join(work, 'linked', name, name));
+    }
     git('add', '-A');
     git('commit', '-qm', 'first');
-    git('tag', 'v1');
+    git('tag', '-a', '-m', 'v1', 'v1');
     const first = git('rev-parse', 'HEAD');
     writeFiles(work, { 'sub/file': 'second' });
     git('commit', '-qam', 'second');
@@ -361,7 +372,7 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
       await built({}, [
         `FROM ${base}`,
         `ADD ${url} /main`,
-        `ADD --keep-git-dir=true ${url}#v1 /tag`,
+        `ADD --keep-git-dir=true --checksum=${first} ${url}#v1 /tag`,
         `ADD --checksum=${first} ${url}#${first}:sub/deep /deep/`,
         'RUN test "$(cat /main/sub/file) $(cat /tag/sub/file) $(cat /deep/one)" = "second first 1"',
         'RUN test ! -e /main/.git -a -e /tag/.git/HEAD -a -L /main/out',
@@ -381,6 +392,11 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
       assert.match((await daemon.berth('build', `${url}#v1:sub`)).stderr, /RUN test/);
       const away = await daemon.berth('build', '-f', '../out/config.toml', `${url}#main:sub`);
       assert.match(away.stderr, /leads out of the repository/);
+      for (const name of ['Dockerfile', '.dockerignore']) {
+        const { stderr } = await daemon.berth('build', `${url}#main:linked/${name}`);
+        assert.match(stderr, /ignore" leads out of the repository|"Dockerfile" leads out of the repository/);
+      }
+      assert.ok(existsSync(join(work, '.git/HEAD')), 'repositories that links lead to are left alone');
       assert.ok(!existsSync(daemon.path('attacked')));
     } finally {
       server.close();
@@ -402,6 +418,8 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
       const lines = [
         `FROM ${base}`,
         'ADD a.tar /unpacked',
+        'ADD a.tar.xz a.tar.bz2 /more/',
+        'RUN test "$(cat /more/d/f)" = inside -a ! -e /more/a.tar.xz',
         'COPY a.tar /copied.tar',
         'ADD dump.sql.gz /dumps/',
         'RUN test "$(zcat /dumps/dump.sql.gz)" = "select 1"',
@@ -411,13 +429,18 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
         'RUN test "$(cat /unpacked/d/f)" = inside -a "$(stat -c %u:%g:%a /unpacked/d)" = 7:8:750 -a -f /copied.tar',
         'RUN test "$(cat /remote/file.txt)" = served -a "$(stat -c %a:%Y /remote/file.txt)" = 600:1767225600 -a "$(stat -c %u /named)" = 9',
       ];
-      const xz = Buffer.from('fd377a585a0000', 'hex');
-      writeFiles(context, { 'a.tar': archive, 'dump.sql.gz': gzipSync('select 1'), 'dump.xz': xz });
+      const compressed = (program: string) => execFileSync(program, ['-c'], { input: archive });
+      writeFiles(context, { 'a.tar': archive, 'a.tar.xz': compressed('xz'), 'a.tar.bz2': compressed('bzip2') });
+      const damaged = Buffer.concat([Buffer.from('fd377a585a00', 'hex'), Buffer.alloc(100, 'x')]);
+      writeFiles(context, { 'dump.sql.gz': gzipSync('select 1'), 'damaged.xz': damaged });
       await built({}, lines);
       const { code, stderr } = await build({}, [`FROM ${base}`, `ADD --checksum=sha256:${'0'.repeat(64)} ${url} /x`]);
       assert.deepEqual([code, /it has the digest .* and sha256:0{64} is asked for/.test(stderr)], [1, true], stderr);
-      const unreadable = await build({}, [`FROM ${base}`, 'ADD dump.xz /x/']);
-      assert.match(unreadable.stderr, /compressed with xz, .*; COPY, or ADD --unpack=false, takes it as it is$/m);
+      const unreadable = await build({}, [`FROM ${base}`, 'ADD damaged.xz /x/']);
+      assert.match(
+        unreadable.stderr,
+        /its compressed data is damaged; .*COPY, or ADD --unpack=false, takes it as it is$/m,
+      );
       const malformed = await build({}, [`FROM ${base}`, `ADD ${url}%zz /x`]);
       assert.match(malformed.stderr, /Dockerfile:2: .*has a % that no two hexadecimal digits follow/);
     } finally {

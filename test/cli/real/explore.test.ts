@@ -1,15 +1,17 @@
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readlinkSync, rmSync, truncateSync } from 'node:fs';
 import { buildImage } from '../../support/image-builder';
 import { writeFiles } from './context';
-import { RealDaemon } from './harness';
+import { processesNaming, RealDaemon } from './harness';
+import { Person } from './person';
 
 interface Report {
   sizeBytes: number;
   wastedBytes: number;
   efficiency: number;
   wasted: { path: string; wastedBytes: number; layers: { layer: number; how: string; by: number }[] }[];
-  layers: { createdBy: string; changes?: { kind: string; path: string; differences?: string[] }[] }[];
+  layers: { diffId: string; createdBy: string; changes?: { kind: string; path: string; differences?: string[] }[] }[];
 }
 
 /** Moves the cursor up, and turns the line round. */
@@ -101,6 +103,73 @@ describe('looking into images, with a real daemon', function () {
     assert.equal((await daemon.berth('image', 'explore', '--lowest-efficiency', '90', 'localhost/made:1')).code, 2);
   });
 
+  describe('at a terminal', () => {
+    const ENTERED = '\x1b[?1049h';
+    const LEFT = '\x1b[?1049l';
+    let person: Person;
+    const explore = (...flags: string[]) => {
+      person = Person.at(daemon.socket, 'image', 'explore', ...flags, 'localhost/made:1');
+    };
+    afterEach(() => person.leave());
+    const isAsBefore = () => {
+      const { seen } = person;
+      assert.ok(seen.lastIndexOf(LEFT) > seen.lastIndexOf(ENTERED), JSON.stringify(seen));
+      assert.match(seen.slice(seen.lastIndexOf(LEFT)), /[^-]icanon[^]*[^-]echo /);
+    };
+
+    it('explore is a view to walk through, and gives the terminal back', async () => {
+      explore();
+      await person.sees('8 added, 0 changed, 0 removed');
+      person.type('j');
+      await person.sees('1 added, 1 changed, 2 removed');
+      person.type('\t');
+      await person.sees('Space fold');
+      person.type('ue/evil\r');
+      await person.sees('evil\\u001b[1A\\u202e\\u009b2J');
+      person.type('q');
+      await person.sees('code 0');
+      await person.ended;
+      isAsBefore();
+      assert.doesNotMatch(person.seen, /\u202e|\u009b|\x1b\[1A/);
+    });
+
+    it('explore follows the size of the terminal, and ends with a signal in order', async () => {
+      explore('--top', String(process.pid));
+      await person.sees('efficiency');
+      const shown = processesNaming([`explore --top ${process.pid} localhost`]).find(line => !line.includes('stty'));
+      const pid = Number(shown?.split(' ')[0]);
+      const seen = person.seen.length;
+      execFileSync('stty', ['-F', readlinkSync(`/proc/${pid}/fd/0`), 'cols', '40', 'rows', '9']);
+      await person.sees('Tab other pane · w wasted ·…', seen);
+      process.kill(pid, 'SIGTERM');
+      await person.sees('code 143');
+      await person.ended;
+      isAsBefore();
+    });
+
+    it('explore gives the terminal back while it is stopped', async () => {
+      person = Person.stopping(daemon.socket, 'image', 'explore', 'localhost/made:1');
+      await person.sees('efficiency');
+      person.type('\x1a');
+      await person.sees('stopped 148');
+      const stopped = person.seen.indexOf('stopped 148');
+      assert.ok(person.seen.lastIndexOf(LEFT, stopped) > person.seen.lastIndexOf(ENTERED, stopped));
+      await person.sees('efficiency', stopped);
+      person.type('q');
+      await person.sees('code 0');
+      await person.ended;
+      isAsBefore();
+    });
+
+    it('explore --no-tty is lines there, too', async () => {
+      explore('--no-tty');
+      await person.sees('code 0');
+      await person.ended;
+      assert.match(person.seen, /^LAYER +SIZE/);
+      assert.ok(!person.seen.includes(ENTERED));
+    });
+  });
+
   it('sees what a build did, directories that were made anew among it', async () => {
     const context = daemon.path('context');
     writeFiles(context, {
@@ -139,5 +208,28 @@ describe('looking into images, with a real daemon', function () {
     assert.doesNotMatch(made, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
     assert.equal(await daemon.ok('image', 'diff', '--exit-code', 'built', 'built'), 'The images are the same\n');
     assert.equal((await daemon.berth('image', 'diff', 'built', 'nothing')).code, 2);
+  });
+
+  it('says what to do when the list of a layer is damaged or gone', async () => {
+    const layers = [[{ path: 'only-here', data: 'x' }]];
+    await daemon.import(buildImage({ layers }), 'localhost/broken:1');
+    const [layer] = (await report('localhost/broken:1')).layers;
+    const manifest = daemon.path('root/layers', (layer?.diffId ?? '').replace(':', '-'), 'manifest');
+    const explore = () => daemon.berth('image', 'explore', 'localhost/broken:1');
+    truncateSync(manifest, 40);
+    const cut = await explore();
+    assert.deepEqual([cut.code, cut.stdout], [2, '']);
+    assert.match(
+      cut.stderr,
+      /^berth: the list of the files of layer [0-9a-f]{12} is cut off .*berth check --repair\n$/,
+    );
+    rmSync(manifest);
+    const gone = await explore();
+    assert.equal(gone.code, 2);
+    assert.match(
+      gone.stderr,
+      /^berth: the list of the files of layer sha256:[0-9a-f]{64} is gone; .*berth check --repair\n$/,
+    );
+    await daemon.ok('rmi', 'localhost/broken:1');
   });
 });

@@ -1,39 +1,8 @@
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { once } from 'node:events';
-import { resolve } from 'node:path';
 import { RealDaemon } from './harness';
+import { Person } from './person';
 
 const image = 'localhost/busybox:1';
-const main = resolve(__dirname, '../../../src/cli/main.js');
-
-/** A person at a terminal of 91 columns and 17 rows, by script(1), with one command in it. */
-class Person {
-  seen = '';
-  readonly ended: Promise<unknown>;
-
-  private constructor(private readonly shell: ChildProcessWithoutNullStreams) {
-    this.ended = once(shell, 'close');
-    shell.stdout.on('data', chunk => (this.seen += String(chunk)));
-  }
-
-  static at(socket: string, ...args: string[]): Person {
-    const command = `stty cols 91 rows 17; "${process.execPath}" "${main}" ${args.join(' ')}; echo "code $?"`;
-    const env = { ...process.env, BERTH_HOST: socket };
-    return new Person(spawn('script', ['-qec', command, '/dev/null'], { env }));
-  }
-
-  type(keys: string): void {
-    this.shell.stdin.write(keys);
-  }
-
-  async sees(text: string): Promise<void> {
-    while (!this.seen.includes(text)) {
-      const more = await Promise.race([once(this.shell.stdout, 'data'), this.ended.then(() => undefined)]);
-      assert.ok(more !== undefined || this.seen.includes(text), `${text} is not in ${JSON.stringify(this.seen)}`);
-    }
-  }
-}
 
 describe('berth at a terminal, with a real daemon', function () {
   this.timeout(30_000);
