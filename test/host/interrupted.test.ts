@@ -61,11 +61,16 @@ describe('tests that are ended from outside', function () {
         paths.filter(path => !existsSync(path)),
         [],
       );
-      const births = new Map(pids.map(pid => [pid, startTimeOf(pid)]));
-      assert.ok(pids.length >= 4 && [...births.values()].every(birth => birth !== undefined), line);
+      // What a daemon runs for a moment may have ended since.
+      const births = pids.flatMap(pid => {
+        const birth = startTimeOf(pid);
+        return birth === undefined ? [] : [{ pid, birth }];
+      });
+      assert.ok(births.length >= 4, line);
       child.kill(signal);
       assert.deepEqual(await closed, ended);
-      const left = () => [...paths.filter(existsSync), ...pids.filter(pid => births.get(pid) === startTimeOf(pid))];
+      const lives = ({ pid, birth }: (typeof births)[number]) => startTimeOf(pid) === birth;
+      const left = () => [...paths.filter(existsSync), ...births.filter(lives)];
       while (left().length > 0) await sleep(20);
     });
   }
