@@ -61,11 +61,12 @@ describe('tests that are ended from outside', function () {
         paths.filter(path => !existsSync(path)),
         [],
       );
-      const births = new Map(pids.map(pid => [pid, startTimeOf(pid)]));
-      assert.ok(pids.length >= 4 && [...births.values()].every(birth => birth !== undefined), line);
+      // What a daemon runs for a moment may have ended by itself.
+      const there = pids.map(pid => [pid, startTimeOf(pid)] as const).filter(([, birth]) => birth !== undefined);
+      assert.ok(there.length >= 4, line);
       child.kill(signal);
       assert.deepEqual(await closed, ended);
-      const left = () => [...paths.filter(existsSync), ...pids.filter(pid => births.get(pid) === startTimeOf(pid))];
+      const left = () => [...paths.filter(existsSync), ...there.filter(([pid, birth]) => birth === startTimeOf(pid))];
       while (left().length > 0) await sleep(20);
     });
   }
