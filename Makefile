@@ -13,8 +13,8 @@ PROTOS := $(shell find proto -name '*.proto')
 SOURCES := $(shell find src test bench -name '*.ts' -not -path 'src/cri/generated/*' 2>/dev/null)
 GENERATED := src/cri/generated/.stamp
 NODE_MODULES := node_modules/.package-lock.json
-# gcc and libc6-dev for the addon, musl-tools and linux-libc-dev for the helper, libisal-dev, libzstd-dev, nettle-dev and libxxhash-dev for unpack.
-BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzstd-dev nettle-dev libxxhash-dev protobuf-compiler
+# gcc and libc6-dev for the addon, musl-tools and linux-libc-dev for the helper, libisal-dev, libzstd-dev, nettle-dev, liblzma-dev, libbz2-dev and libxxhash-dev for unpack.
+BUILD_PACKAGES := gcc make libc6-dev musl-tools linux-libc-dev libisal-dev libzstd-dev nettle-dev liblzma-dev libbz2-dev libxxhash-dev protobuf-compiler
 # What goes into the image made on the spot.
 RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
 # A registry to pull from with and without passwords, a look at the network and at labels, the yardsticks of seccomp filters
@@ -25,7 +25,7 @@ TEST_PACKAGES += dbus-daemon
 # Networks of pods by plugins, and a look at the rules of the kernel.
 TEST_PACKAGES += containernetworking-plugins iptables nftables
 # To make layers otherwise than berth does, and disks that get full.
-TEST_PACKAGES += tar zstd e2fsprogs
+TEST_PACKAGES += tar zstd xz-utils bzip2 e2fsprogs
 # A guest with systemd and cgroup v2 to run tests in.
 TEST_PACKAGES += qemu-system-x86 debootstrap
 

@@ -1,14 +1,16 @@
 #include "decode.h"
 
+#include <bzlib.h>
 #include <errno.h>
 #include <isa-l/igzip_lib.h>
+#include <lzma.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 #include <zstd_errors.h>
 
 /* The longest magic that is looked for; frames of zstd begin with four bytes. */
-enum { MAGIC_BYTES = 6, FRAME_MAGIC_BYTES = 4, FRAME_HEADER_MAX = 18 };
+enum { MAGIC_BYTES = 10, XZ_MAGIC_BYTES = 6, FRAME_MAGIC_BYTES = 4, FRAME_HEADER_MAX = 18 };
 
 /* A header may have names as long as it likes (RFC 1952); a layer's has none, or that of its file. */
 enum { GZIP_HEADER_MAX = 256 * 1024 };
@@ -31,10 +33,12 @@ struct decoder {
   size_t head_len, head_used; /* held back to be looked at, then decoded before what follows them */
   uint8_t frame[FRAME_HEADER_MAX];
   size_t frame_len; /* what has come of the next frame's header */
-  int inside;                 /* a gzip member or zstd frame has begun and not ended */
+  int inside;                 /* a member, frame or stream has begun and not ended */
   struct gzip_header header;  /* of the member */
   struct inflate_state *gzip;
   ZSTD_DStream *zstd;
+  lzma_stream xz;
+  bz_stream bzip2;
 };
 
 struct decoder *decoder_new(void)
@@ -48,6 +52,8 @@ void decoder_free(struct decoder *d)
     return;
   free(d->gzip);
   ZSTD_freeDStream(d->zstd);
+  lzma_end(&d->xz);
+  BZ2_bzDecompressEnd(&d->bzip2);
   free(d);
 }
 
@@ -269,6 +275,97 @@ static int decode_zstd(struct decoder *d, struct decoder_io *io, struct failure 
   return more < 0 ? -1 : 0;
 }
 
+/* ---- xz and bzip2: streams one after the other ---- */
+
+static int xz_failed(lzma_ret status, struct failure *f)
+{
+  if (status == LZMA_MEM_ERROR)
+    return fail(f, "memory", ENOMEM, NULL);
+  return status == LZMA_MEMLIMIT_ERROR ? fail(f, "xz-memory", E2BIG, NULL) : fail(f, "xz", EBADMSG, NULL);
+}
+
+/* Zeros may stand between streams and behind the last one. */
+static int begin_xz(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  while (io->in_len > 0 && io->in[0] == 0)
+    advance(io, 1, 0);
+  if (io->in_len == 0)
+    return 0;
+  const lzma_ret status = lzma_stream_decoder(&d->xz, XZ_MEMORY_MAX, LZMA_TELL_UNSUPPORTED_CHECK);
+  if (status != LZMA_OK)
+    return xz_failed(status, f);
+  d->inside = 1;
+  return 1;
+}
+
+static int xz_step(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  lzma_stream *z = &d->xz;
+  z->next_in = io->in;
+  z->avail_in = io->in_len;
+  z->next_out = io->out;
+  z->avail_out = io->out_len;
+  const lzma_ret status = lzma_code(z, LZMA_RUN);
+  const size_t used = io->in_len - z->avail_in, made = io->out_len - z->avail_out;
+  advance(io, used, made);
+  if (status == LZMA_STREAM_END)
+    d->inside = 0;
+  else if (status != LZMA_OK && status != LZMA_BUF_ERROR)
+    return xz_failed(status, f);
+  return used > 0 || made > 0;
+}
+
+static int decode_xz(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  int more = 1;
+  while (more > 0 && io->out_len > 0)
+    more = d->inside ? xz_step(d, io, f) : begin_xz(d, io, f);
+  return more < 0 ? -1 : 0;
+}
+
+static int begin_bzip2(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  if (io->in_len == 0)
+    return 0;
+  BZ2_bzDecompressEnd(&d->bzip2);
+  d->bzip2 = (bz_stream){0};
+  if (BZ2_bzDecompressInit(&d->bzip2, 0, 0) != BZ_OK)
+    return fail(f, "memory", ENOMEM, NULL);
+  d->inside = 1;
+  return 1;
+}
+
+static unsigned at_most(size_t length)
+{
+  return length < BZIP2_STEP_MAX ? (unsigned)length : BZIP2_STEP_MAX;
+}
+
+static int bzip2_step(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  bz_stream *z = &d->bzip2;
+  const unsigned in = at_most(io->in_len), out = at_most(io->out_len);
+  z->next_in = (char *)(uintptr_t)io->in;
+  z->avail_in = in;
+  z->next_out = (char *)io->out;
+  z->avail_out = out;
+  const int status = BZ2_bzDecompress(z);
+  const size_t used = in - z->avail_in, made = out - z->avail_out;
+  advance(io, used, made);
+  if (status == BZ_STREAM_END)
+    d->inside = 0;
+  else if (status != BZ_OK)
+    return status == BZ_MEM_ERROR ? fail(f, "memory", ENOMEM, NULL) : fail(f, "bzip2", EBADMSG, NULL);
+  return used > 0 || made > 0;
+}
+
+static int decode_bzip2(struct decoder *d, struct decoder_io *io, struct failure *f)
+{
+  int more = 1;
+  while (more > 0 && io->out_len > 0)
+    more = d->inside ? bzip2_step(d, io, f) : begin_bzip2(d, io, f);
+  return more < 0 ? -1 : 0;
+}
+
 /* ---- telling them apart ---- */
 
 static int start_gzip(struct decoder *d, struct failure *f)
@@ -290,20 +387,26 @@ static int start_zstd(struct decoder *d, struct failure *f)
   return 0;
 }
 
+/* Three letters, the size of the blocks in 100 kB, and how a block or the end begins. */
+static int is_bzip2(const uint8_t *head, size_t len)
+{
+  static const uint8_t block[] = {0x31, 0x41, 0x59, 0x26, 0x53, 0x59}, end[] = {0x17, 0x72, 0x45, 0x38, 0x50, 0x90};
+  return len == MAGIC_BYTES && memcmp(head, "BZh", 3) == 0 && head[3] >= '1' && head[3] <= '9' &&
+         (memcmp(head + 4, block, sizeof block) == 0 || memcmp(head + 4, end, sizeof end) == 0);
+}
+
 static int choose(struct decoder *d, struct failure *f)
 {
-  static const struct {
-    const char *name, *bytes;
-    size_t len;
-  } others[] = {{"xz", "\xfd" "7zXZ", 5}, {"bzip2", "BZh", 3}};
   if (d->head_len >= 2 && d->head[0] == 0x1f && d->head[1] == 0x8b)
     return start_gzip(d, f);
   if (d->head_len >= FRAME_MAGIC_BYTES && is_zstd_frame(d->head))
     return start_zstd(d, f);
-  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-    if (d->head_len >= others[i].len && memcmp(d->head, others[i].bytes, others[i].len) == 0)
-      return fail(f, "compression", EOPNOTSUPP, others[i].name);
-  d->decode = decode_plain;
+  if (d->head_len >= XZ_MAGIC_BYTES && memcmp(d->head, "\xfd" "7zXZ", XZ_MAGIC_BYTES) == 0)
+    d->decode = decode_xz;
+  else if (is_bzip2(d->head, d->head_len))
+    d->decode = decode_bzip2;
+  else
+    d->decode = decode_plain;
   return 0;
 }
 

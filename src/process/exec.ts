@@ -159,6 +159,8 @@ class Output {
   private readonly ended: Promise<void>;
   private pending: Promise<void> = Promise.resolve();
   private isSlow = false;
+  /** How often something came. */
+  private taken = 0;
   private memory: Buffer = Buffer.allocUnsafe(FIRST_READ_BYTES);
 
   constructor(
@@ -174,8 +176,10 @@ class Output {
 
   /** Resolves when all that was written has been delivered; a relay that is kept waiting is given up. */
   async finish(): Promise<void> {
+    let seen = this.taken;
     const timer = setInterval(() => {
-      if (!this.isSlow) this.socket.destroy();
+      if (!this.isSlow && this.taken === seen) this.socket.destroy();
+      seen = this.taken;
     }, OUTPUT_WITHIN_MS);
     await this.ended;
     clearInterval(timer);
@@ -188,6 +192,7 @@ class Output {
 
   /** What was read lies in `memory`; false stops reading. */
   private take(bytes: number): boolean {
+    this.taken++;
     const delivered = this.deliver(this.memory.subarray(0, bytes));
     // The chunk stays where it is, for whoever has not done with it.
     if (bytes === this.memory.length && bytes < READ_BYTES) this.memory = Buffer.allocUnsafeSlow(bytes * 8);

@@ -4,27 +4,26 @@ import { encoded } from './encoded';
 const BYTES_MAX = 1024 * 1024;
 const ITEMS_MAX = 500;
 
-/** Every item once, in messages that no client refuses for their size. Without items there is no message. */
-export function* batches<T>(items: Iterable<T>, bytesOf: (item: T) => number): Generator<T[]> {
-  let batch: T[] = [];
-  let bytes = 0;
-  for (const item of items) {
-    const own = bytesOf(item);
-    if (batch.length > 0 && (bytes + own > BYTES_MAX || batch.length === ITEMS_MAX)) {
-      yield batch;
-      batch = [];
-      bytes = 0;
-    }
-    batch.push(item);
-    bytes += own;
-  }
-  if (batch.length > 0) yield batch;
-}
-
 /** Sends items, each the bytes of one field of a response, in messages that no client refuses for their size. */
 export async function sendItems<Response>(
   send: (response: Response) => Promise<void>,
   items: Iterable<Uint8Array>,
 ): Promise<void> {
-  for (const some of batches(items, ({ length }) => length)) await send(encoded(Buffer.concat(some)));
+  for (const some of batches(items)) await send(encoded(Buffer.concat(some)));
+}
+
+/** Every item once. Without items there is no batch. */
+function* batches(items: Iterable<Uint8Array>): Generator<Uint8Array[]> {
+  let batch: Uint8Array[] = [];
+  let bytes = 0;
+  for (const item of items) {
+    if (batch.length > 0 && (bytes + item.length > BYTES_MAX || batch.length === ITEMS_MAX)) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(item);
+    bytes += item.length;
+  }
+  if (batch.length > 0) yield batch;
 }

@@ -44,7 +44,7 @@ describe('a daemon with records of images', function () {
 
   it('streams each image once, in several messages, and then ends', async () => {
     await using daemon = await TestDaemon.prepare();
-    const ids = Array.from({ length: 250 }, (_, i) => `sha256:${hex(`${i}`)}`);
+    const ids = Array.from({ length: 600 }, (_, i) => `sha256:${hex(`${i}`)}`);
     const record = (id: string, i: number) => ({
       ...{ version: 2, id, tags: [`registry.example/app:${i}`], digests: [], config: emptyConfig },
       ...{ runtimeHandler: '', layerKeys: [], content: [], pinned: false },

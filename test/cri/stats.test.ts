@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { cgroupDir, cgroupFile, cgroupOf } from '../support/cgroup-files';
+import { cgroupDir, cgroupFile, cgroupOf, isInV2 } from '../support/cgroup-files';
 import type { ContainerStats, PodSandboxStats } from '../support/cri-client';
 import { refused, useNode } from '../support/node';
 
@@ -48,7 +48,8 @@ describe('stats of containers', function () {
     assert.deepEqual({ ...attributes.labels }, labels);
     assert.deepEqual({ ...attributes.annotations }, annotations);
     for (const { timestamp } of [cpu, memory, swap]) isRecent(timestamp);
-    const used = Number(cgroupFile(node(), path, 'memory.usage_in_bytes'));
+    const file = isInV2(node(), 'memory') ? 'memory.current' : 'memory.usage_in_bytes';
+    const used = Number(cgroupFile(node(), path, file));
     near(Number(memory.usageBytes.value), used, 8 * MIB);
     assert.ok(Number(memory.workingSetBytes.value) <= Number(memory.usageBytes.value));
     assert.equal(Number(memory.availableBytes?.value), 64 * MIB - Number(memory.workingSetBytes.value));

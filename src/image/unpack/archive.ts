@@ -54,6 +54,10 @@ const refusals: Partial<Record<string, string>> = {
   garbage: 'something follows its end',
   gzip: 'its compressed data is damaged',
   zstd: 'its compressed data is damaged',
+  xz: 'its compressed data is damaged',
+  bzip2: 'its compressed data is damaged',
+  'zstd-window': 'its zstd data asks for a window of more than 128 MiB',
+  'xz-memory': 'its xz data asks for more than 128 MiB of memory',
   escapes: 'the name leads out of it',
   'link-escapes': 'the link leads out of it',
   'link-target': 'the file that it links to does not exist',
@@ -72,11 +76,6 @@ function explain(failure: UnpackFailure, what: string): BerthError {
       hint: 'free some space and try again',
     });
   if (step === 'confine') return notConfined(`unpack ${what}`, failure);
-  if (step === 'compression')
-    return new BerthError('failed_precondition', `${what} is compressed with ${path}, which this berth cannot read`, {
-      cause: failure,
-      hint: 'plain tar, gzip and zstd are read',
-    });
   const entry = path === '' ? '' : ` entry ${JSON.stringify(path)}:`;
   const why = refusals[step] ?? `it cannot be unpacked (${step})`;
   return new BerthError('failed_precondition', `${what}:${entry} ${why}`, {

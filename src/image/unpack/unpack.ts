@@ -172,6 +172,8 @@ const formatErrors: Partial<Record<string, string>> = {
   truncated: 'it ends early',
   gzip: 'its gzip data is damaged, or something follows it',
   zstd: 'its zstd data is damaged, or something follows it',
+  xz: 'its xz data is damaged, or something follows it',
+  bzip2: 'its bzip2 data is damaged, or something follows it',
   checksum: 'a tar header has a wrong checksum',
   garbage: 'something follows the end of its tar archive',
   size: 'a tar header has an impossible size',
@@ -184,6 +186,7 @@ const formatErrors: Partial<Record<string, string>> = {
 
 const limitErrors: Partial<Record<string, string>> = {
   'zstd-window': 'its zstd data asks for a window of more than 128 MiB',
+  'xz-memory': 'its xz data asks for more than 128 MiB of memory',
   'too-large': `it grows to more than ${ratioMax} times its size`,
   entries: 'it has more than 10 million entries',
   'extension-size': 'a PAX header or a long name is too long',
@@ -232,7 +235,7 @@ function explain(layer: Descriptor, failure: UnpackFailure): BerthError {
   if (step === 'too-short') return wrongSize(layer, path);
   if (step === 'too-long') return wrongSize(layer, `more than ${layer.sizeBytes}`);
   if (step === 'confine') return notConfined(`unpack layer ${layer.digest}`, failure);
-  const entry = path === '' || step === 'compression' || step === 'died' ? '' : ` entry ${JSON.stringify(path)}:`;
+  const entry = path === '' || step === 'died' ? '' : ` entry ${JSON.stringify(path)}:`;
   const say = (kind: ErrorKind, why: string, hint?: string) =>
     new BerthError(kind, `layer ${layer.digest}:${entry} ${why}`, {
       cause: failure,
@@ -240,8 +243,6 @@ function explain(layer: Descriptor, failure: UnpackFailure): BerthError {
     });
   if (errno === 'ENOSPC' || errno === 'EDQUOT')
     return say('resource_exhausted', errnoWords[errno] ?? errno, 'free some space and pull again');
-  if (step === 'compression')
-    return say('failed_precondition', `it is compressed with ${path}, which this berth cannot read`);
   const format = formatErrors[step];
   if (format !== undefined) return say('data_loss', format, 'the image is damaged; build and push it again');
   const refused = limitErrors[step] ?? refusals[step] ?? impossible[`${step} ${errno}`] ?? impossible[errno];

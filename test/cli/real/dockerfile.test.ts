@@ -406,6 +406,8 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
       const lines = [
         `FROM ${base}`,
         'ADD a.tar /unpacked',
+        'ADD a.tar.xz a.tar.bz2 /more/',
+        'RUN test "$(cat /more/d/f)" = inside -a ! -e /more/a.tar.xz',
         'COPY a.tar /copied.tar',
         `ADD ${url} /remote/`,
         `ARG DIGEST=${digest}`,
@@ -413,7 +415,8 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
         'RUN test "$(cat /unpacked/d/f)" = inside -a "$(stat -c %u:%g:%a /unpacked/d)" = 7:8:750 -a -f /copied.tar',
         'RUN test "$(cat /remote/file.txt)" = served -a "$(stat -c %a:%Y /remote/file.txt)" = 600:1767225600 -a "$(stat -c %u /named)" = 9',
       ];
-      writeFiles(context, { 'a.tar': archive });
+      const compressed = (program: string) => execFileSync(program, ['-c'], { input: archive });
+      writeFiles(context, { 'a.tar': archive, 'a.tar.xz': compressed('xz'), 'a.tar.bz2': compressed('bzip2') });
       await built({}, lines);
       const { code, stderr } = await build({}, [`FROM ${base}`, `ADD --checksum=sha256:${'0'.repeat(64)} ${url} /x`]);
       assert.deepEqual([code, /it has the digest .* and sha256:0{64} is asked for/.test(stderr)], [1, true], stderr);

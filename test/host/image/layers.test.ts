@@ -426,18 +426,15 @@ describe('layers', function () {
         message: /something follows the end/,
       });
     });
-    it('compressed in a way that is not known', async () => {
-      for (const [name, magic] of [
-        ['xz', 'fd377a585a00'],
-        ['bzip2', '425a6839'],
+    it('of damaged xz and bzip2', async () => {
+      for (const [name, bytes] of [
+        ['xz', 'fd377a585a0000000000'],
+        ['bzip2', '425a683931415926535900000000'],
       ] as const)
-        await assert.rejects(
-          importImage(buildImage({ layers: [Buffer.from(`${magic}00000000`, 'hex')], compress: false })),
-          {
-            kind: 'failed_precondition',
-            message: new RegExp(`compressed with ${name}, which this berth cannot read`),
-          },
-        );
+        await assert.rejects(importImage(buildImage({ layers: [Buffer.from(bytes, 'hex')], compress: false })), {
+          kind: 'data_loss',
+          message: new RegExp(`its ${name} data is damaged|it ends early`),
+        });
     });
   });
 

@@ -3,10 +3,12 @@
 #include "decode.h"
 #include "source.h"
 
+#include <bzlib.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <isa-l/crc.h>
 #include <isa-l/igzip_lib.h>
+#include <lzma.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,11 +176,81 @@ static void test_plain(void)
   b->len = 0;
   append(b, text, TEXT);
   decodes(b, text, TEXT, "plain");
-  memcpy(b->data, "BZh", 3);
-  refuses(b, "compression", "bzip2");
-  memcpy(b->data, "\xfd" "7zXZ", 5);
-  refuses(b, "compression", "xz");
+  memcpy(b->data, "BZh91AY&S.", 10);
+  decodes(b, b->data, TEXT, "nearly bzip2");
   free(b);
+}
+
+static void append_xz(struct bytes *b, const uint8_t *data, size_t len)
+{
+  size_t at = b->len;
+  if (lzma_easy_buffer_encode(3, LZMA_CHECK_CRC64, NULL, data, len, b->data, &at, sizeof b->data) != LZMA_OK)
+    abort();
+  b->len = at;
+}
+
+static void append_bzip2(struct bytes *b, const uint8_t *data, size_t len)
+{
+  unsigned room = (unsigned)(sizeof b->data - b->len);
+  if (BZ2_bzBuffToBuffCompress((char *)b->data + b->len, &room, (char *)(uintptr_t)data, (unsigned)len, 1, 0, 0) != BZ_OK)
+    abort();
+  b->len += room;
+}
+
+static void test_streams(const char *format, void (*append_stream)(struct bytes *, const uint8_t *, size_t))
+{
+  struct bytes *b = new_bytes();
+  append_stream(b, text, TEXT);
+  decodes(b, text, TEXT, format);
+  const size_t whole = b->len;
+  b->len = whole - 5;
+  refuses(b, "truncated", format);
+  b->len = whole;
+  b->data[whole / 2] ^= 0x10;
+  refuses(b, format, "damaged in the middle");
+  b->data[whole / 2] ^= 0x10;
+  append_stream(b, text, TEXT);
+  uint8_t *twice = malloc(2 * TEXT);
+  memcpy(twice, text, TEXT);
+  memcpy(twice + TEXT, text, TEXT);
+  decodes(b, twice, 2 * TEXT, "two streams");
+  free(twice);
+  append(b, "something else", 14);
+  refuses(b, format, "something else behind it");
+  b->len = 0;
+  append_stream(b, text, 0);
+  decodes(b, text, 0, "a stream of nothing");
+  free(b);
+}
+
+/* Zeros may follow; what needs too much memory is refused before any is taken. */
+static void test_xz(void)
+{
+  test_streams("xz", append_xz);
+  struct bytes *b = new_bytes();
+  append_xz(b, text, TEXT);
+  append(b, "\0\0\0\0", 4);
+  decodes(b, text, TEXT, "xz with padding");
+  lzma_options_lzma options;
+  lzma_lzma_preset(&options, 0);
+  options.dict_size = 512u << 20;
+  lzma_filter filters[] = {{LZMA_FILTER_LZMA2, &options}, {LZMA_VLI_UNKNOWN, NULL}};
+  b->len = 0;
+  /* An encoder of so large a window takes gigabytes: the block's header is written for it, the data is not. */
+  lzma_stream_flags flags = {.version = 0, .check = LZMA_CHECK_CRC32};
+  lzma_block block = {.version = 0, .check = LZMA_CHECK_CRC32, .compressed_size = LZMA_VLI_UNKNOWN,
+                      .uncompressed_size = LZMA_VLI_UNKNOWN, .filters = filters};
+  if (lzma_stream_header_encode(&flags, b->data) != LZMA_OK || lzma_block_header_size(&block) != LZMA_OK ||
+      lzma_block_header_encode(&block, b->data + LZMA_STREAM_HEADER_SIZE) != LZMA_OK)
+    abort();
+  b->len = LZMA_STREAM_HEADER_SIZE + block.header_size;
+  refuses(b, "xz-memory", "a window of 512 MiB");
+  free(b);
+}
+
+static void test_bzip2(void)
+{
+  test_streams("bzip2", append_bzip2);
 }
 
 static void test_gzip(void)
@@ -485,7 +557,7 @@ static void test_sources(void)
 
 int main(void)
 {
-  static void (*const tests[])(void) = {test_plain, test_gzip, test_members, test_zstd, test_frames, test_windows, test_damage, test_sources};
+  static void (*const tests[])(void) = {test_plain, test_gzip, test_members, test_xz, test_bzip2, test_zstd, test_frames, test_windows, test_damage, test_sources};
   int passed = 0, failed = 0;
   make_text();
   for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
