@@ -2,6 +2,7 @@ import { renameSync } from 'node:fs';
 import { chmod, chown, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../base/context';
+import { isAbsent } from '../base/errors';
 import { randomHexId } from '../base/ids';
 import { KeyedLock } from '../base/keyed-lock';
 import { digestText } from './cache';
@@ -59,7 +60,12 @@ export class CacheMounts {
       if (this.used.has(name)) continue;
       // At once, and in this turn: a step that begins now makes one of its own.
       const gone = name.startsWith('.') ? name : `.${randomHexId().slice(0, 16)}`;
-      renameSync(join(this.root, name), join(this.root, gone));
+      try {
+        renameSync(join(this.root, name), join(this.root, gone));
+      } catch (error) {
+        if (isAbsent(error)) continue; // whoever prunes at the same time has it
+        throw error;
+      }
       await rm(join(this.root, gone), { recursive: true, force: true });
     }
   }

@@ -61,12 +61,16 @@ describe('tests that are ended from outside', function () {
         paths.filter(path => !existsSync(path)),
         [],
       );
-      // What a daemon runs for a moment may have ended by itself.
-      const there = pids.map(pid => [pid, startTimeOf(pid)] as const).filter(([, birth]) => birth !== undefined);
-      assert.ok(there.length >= 4, line);
+      // What a daemon runs for a moment may have ended since.
+      const births = pids.flatMap(pid => {
+        const birth = startTimeOf(pid);
+        return birth === undefined ? [] : [{ pid, birth }];
+      });
+      assert.ok(births.length >= 4, line);
       child.kill(signal);
       assert.deepEqual(await closed, ended);
-      const left = () => [...paths.filter(existsSync), ...there.filter(([pid, birth]) => birth === startTimeOf(pid))];
+      const lives = ({ pid, birth }: (typeof births)[number]) => startTimeOf(pid) === birth;
+      const left = () => [...paths.filter(existsSync), ...births.filter(lives)];
       while (left().length > 0) await sleep(20);
     });
   }

@@ -19,6 +19,9 @@ import { FakeSystemd } from '../support/fake-systemd';
 
 const here = readHierarchies();
 
+/** Of what a machine without load does at once. */
+const LONG_MS = 60_000;
+
 /** In the real trees of this host below a name of the test's own, with a systemd that is not the host's. */
 describe('cgroups made by systemd', function () {
   this.timeout(60_000);
@@ -43,7 +46,7 @@ describe('cgroups made by systemd', function () {
     await new Cgroups(here).create(`/${base}`);
     fake = await FakeSystemd.start(join(dir, 'bus'), directories(hierarchies, '/'));
     systemd = new Systemd(addresses({ DBUS_SYSTEM_BUS_ADDRESS: fake.address }), 50);
-    cgroups = new Cgroups(hierarchies, new Units(systemd, hierarchies));
+    cgroups = new Cgroups(hierarchies, new Units(systemd, hierarchies, LONG_MS));
   });
   afterEach(() => {
     for (const child of children.splice(0)) child.kill('SIGKILL');
@@ -208,8 +211,10 @@ describe('cgroups made by systemd', function () {
     await once(server, 'listening');
     const lonely = new Systemd([{ socket: nobody, isBus: true }]);
     try {
-      const stops = Array.from({ length: 10 }, (_, i) => lonely.stop(`berth-none${i}.scope`, 300));
-      for (const { status, reason } of (await Promise.allSettled(stops)) as PromiseRejectedResult[]) {
+      const connected = once(server, 'connection');
+      const stops = Promise.allSettled(Array.from({ length: 10 }, (_, i) => lonely.stop(`berth-none${i}.scope`, 300)));
+      await connected;
+      for (const { status, reason } of (await stops) as PromiseRejectedResult[]) {
         assert.equal(status, 'rejected');
         assert.match(String(reason), /stop berth-none\d\.scope through systemd: systemd has not done it in time/);
       }
@@ -312,7 +317,7 @@ describe('cgroups made by systemd', function () {
     writeFileSync(join(v2, scopeOf(path)?.path ?? '', 'memory.max', 'x'), '');
     fake.faults.refuses = 'StopUnit';
     await assert.rejects(
-      new Cgroups(own, new Units(systemd, own)).remove(path),
+      new Cgroups(own, new Units(systemd, own, LONG_MS)).remove(path),
       /StopUnit is refused; remove cgroup .*ENOTEMPTY/,
     );
   });

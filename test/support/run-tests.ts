@@ -22,7 +22,7 @@ const REPEATED_LINES = 6;
 /** What failed in all of the runs. Who reads only the end of a long output has to see it. */
 const failures: string[][] = [];
 
-let running: ChildProcess | undefined;
+const running = new Set<ChildProcess>();
 let isInterrupted = false;
 
 interface Outcome {
@@ -32,15 +32,12 @@ interface Outcome {
 
 async function main(): Promise<void> {
   rmSync(tallyFile, { force: true });
-  const tallies = {
-    lint: await lint(),
-    native: await nativeTests(),
-    mocha: await mochaTests(),
-    guest: await guestTests(),
-  };
+  // The guest and what is compiled leave each other room on two processors; tests of the daemon have the machine to themselves.
+  const guest = guestTests();
+  const [compiled, inGuest] = await Promise.all([lintAndNative(), guest]);
+  const tallies = { ...compiled, guest: inGuest, mocha: await mochaTests() };
   console.log();
-  for (const failure of failures.filter(lines => lines[0]?.startsWith('✗')))
-    console.log(failure.slice(0, REPEATED_LINES).join('\n'));
+  for (const failure of failures) console.log(failure.slice(0, REPEATED_LINES).join('\n'));
   for (const [name, tally] of Object.entries(tallies)) {
     if (tally.passed + tally.failed + tally.skipped > 0) console.log(`${name}: ${formatTally(tally)}`);
   }
@@ -49,6 +46,10 @@ async function main(): Promise<void> {
   writeFileSync(tallyFile, `${formatTally(total)}\n`);
   console.log(formatTally(total));
   process.exitCode = total.failed > 0 ? 1 : 0;
+}
+
+async function lintAndNative(): Promise<{ lint: Tally; native: Tally }> {
+  return { lint: await lint(), native: await nativeTests() };
 }
 
 /** Lint is no test: it counts only when it fails. */
@@ -60,7 +61,7 @@ async function lint(): Promise<Tally> {
 async function nativeTests(): Promise<Tally> {
   const makefile = join(repoRoot, 'native/Makefile');
   if (!existsSync(makefile) || !/^test:/m.test(readFileSync(makefile, 'utf8'))) return sum([]);
-  return tallyOf(await run('make', ['-C', 'native', 'test'], false));
+  return tallyOf(await run('make', ['-C', 'native', 'test'], { endsWithTally: false }));
 }
 
 async function mochaTests(): Promise<Tally> {
@@ -82,8 +83,10 @@ async function mochaTests(): Promise<Tally> {
 async function guestTests(): Promise<Tally> {
   // Without root, what needs it has been told of.
   if (process.getuid?.() !== 0) return sum([]);
-  console.log('\nIn a guest with systemd and cgroup v2:');
-  return tallyOf(await run('node', ['dist/test/vm/main.js']));
+  const said: string[] = [];
+  const outcome = await run('node', ['dist/test/vm/main.js'], { say: line => said.push(line) });
+  console.log(['\nIn a guest with systemd and cgroup v2:', ...said].join('\n'));
+  return tallyOf(outcome);
 }
 
 /** What a run said about itself; one that said nothing is one test, and one that failed has at least one failure. */
@@ -96,50 +99,61 @@ function tallyOf({ code, tally }: Outcome): Tally {
  * Runs a command from the root of the checkout and passes its output on, but for the tally. With `endsWithTally` it is
  * one program, which ends soon after its tally unless something was left open; else several, each with one of its own.
  */
-async function run(command: string, args: string[], endsWithTally = true): Promise<Outcome> {
+async function run(
+  command: string,
+  args: string[],
+  {
+    endsWithTally = true,
+    say = line => console.log(line),
+  }: { endsWithTally?: boolean; say?: (line: string) => void } = {},
+): Promise<Outcome> {
+  // The process ends with the last of those that run.
+  if (isInterrupted) return new Promise(() => undefined);
   const env = { ...process.env, NODE_OPTIONS: '--enable-source-maps' };
   const child = spawn(command, args, { cwd: repoRoot, env, stdio: ['ignore', 'pipe', 'inherit'] });
   let tally: Tally | undefined;
   let timer: NodeJS.Timeout | undefined;
+  const failed: string[][] = [];
   createInterface({ input: child.stdout }).on('line', line => {
     const parsed = parseTally(line);
     if (parsed === undefined) {
-      noteFailure(line);
-      return console.log(line);
+      noteFailure(failed, line);
+      return say(line);
     }
-    failures.push([]);
+    failed.push([]);
     tally = sum([tally ?? { passed: 0, failed: 0, skipped: 0 }, parsed]);
     clearTimeout(timer);
     if (!endsWithTally) return;
     timer = setTimeout(() => {
-      console.log(`${command} has not ended ${graceMs / 1000} s after its last test, so something was left open.`);
+      say(`${command} has not ended ${graceMs / 1000} s after its last test, so something was left open.`);
       child.kill('SIGKILL');
       // What the child leaves running may hold the pipe open.
       child.stdout.destroy();
     }, graceMs);
   });
-  running = child;
+  running.add(child);
   const code = await new Promise<number>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', status => resolve(status ?? 1));
   });
-  running = undefined;
+  running.delete(child);
   clearTimeout(timer);
-  if (isInterrupted) process.exit(code);
+  failures.push(...failed.filter(lines => lines.length > 0));
+  if (isInterrupted && running.size === 0) process.exit(code);
   return { code, tally };
 }
 
 /** Takes the reporter's blocks, the last thing that it says: a line that begins with ✗, then what is indented below. */
-function noteFailure(line: string): void {
-  if (line.startsWith('✗')) failures.push([line]);
-  else if (line.startsWith('    ')) failures.at(-1)?.push(line);
+function noteFailure(failed: string[][], line: string): void {
+  if (line.startsWith('✗')) failed.push([line]);
+  else if (line.startsWith('    ') && failed.at(-1)?.[0]?.startsWith('✗')) failed.at(-1)?.push(line);
 }
 
 /** What is tested removes what it has made before it ends, and that is waited for. */
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => {
     isInterrupted = true;
-    running?.kill(signal);
+    for (const child of running) child.kill(signal);
   });
 }
 void main();

@@ -140,7 +140,8 @@ export class ImageTree implements ManifestSink {
     for (let at = left.pop(); at !== undefined; at = left.pop()) {
       const record = this.present(at);
       if (record < 0) continue;
-      if (this.records.isDirectory(record)) left.push(...this.paths.childrenOf(at));
+      // One by one: a directory may have more than a call can have arguments.
+      if (this.records.isDirectory(record)) for (const child of this.paths.childrenOf(at)) left.push(child);
       this.waste(record);
       this.setHead(at, this.records.addRemoval(this.top, record));
       this.sums.removed++;

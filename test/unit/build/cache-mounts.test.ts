@@ -62,7 +62,7 @@ describe('cache mounts', () => {
     writeFileSync(join(dirsOf(old)[0] ?? '', 'kept'), '');
     old[Symbol.dispose]();
     using used = await open(request('y', 'shared'));
-    const removing = mounts.removeUnused();
+    const removing = Promise.all([mounts.removeUnused(), mounts.removeUnused()]);
     using begun = await open(request('x', 'shared'));
     await removing;
     assert.ok([...dirsOf(used), ...dirsOf(begun)].every(existsSync));

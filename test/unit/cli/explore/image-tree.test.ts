@@ -49,6 +49,12 @@ describe('the files of an image, layer upon layer', () => {
     assert.deepEqual([tree.wastedBytes, tree.layers[1]?.removed], [7, 2]);
   });
 
+  it('removes a directory with more in it than a call has arguments', () => {
+    const many = Object.fromEntries(Array.from({ length: 150_000 }, (_, i) => [`f${i}`, file(1)]));
+    const tree = treeOf([directory({ d: directory(many) }), directory({ d: removal })]);
+    assert.deepEqual([tree.layers[1]?.removed, tree.wastedBytes], [150_001, 150_000]);
+  }).timeout(60_000);
+
   it('comes back to what was removed before', () => {
     const tree = treeOf([
       directory({ a: file(3) }),
