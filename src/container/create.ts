@@ -111,7 +111,7 @@ async function make(
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   if (request.options) withRunOptions(spec, request.options);
   spec.mounts.push(...(request.mounts ?? []));
-  using filling = await fillVolumes(containers, ctx, spec);
+  await using filling = await fillVolumes(containers, ctx, spec);
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
