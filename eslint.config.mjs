@@ -12,6 +12,8 @@ export default defineConfig(
     rules: {
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-misused-promises': 'error',
+      // What `using` closes, and `finally` undoes, is still there while the promise is under way.
+      '@typescript-eslint/return-await': ['error', 'error-handling-correctness-only'],
       // An async function without await turns what it throws into a rejection: often the reason why it is async.
       '@typescript-eslint/require-await': 'off',
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],

@@ -244,7 +244,7 @@ static int take_directory(struct copying *k, const char *const *f)
     return 0;
   }
   if (errno != ENOENT)
-    return fail(k->failure, "mkdir", errno == ENOTDIR ? ENOTDIR : errno, path);
+    return fail(k->failure, "mkdir", errno, path);
   const int parent = rooted_parent(k->c->target, path, &name);
   if (parent < 0)
     return fail(k->failure, "parent", errno, path);

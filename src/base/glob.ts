@@ -8,7 +8,7 @@ export type GlobPart =
   | { readonly kind: 'optional'; readonly parts: number };
 
 /** Where a match begins and ends, in characters. */
-export interface GlobMatch {
+interface GlobMatch {
   readonly from: number;
   readonly to: number;
 }

@@ -1,5 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import { BerthError } from '../base/errors';
+import { NoArchive } from '../image/workshop';
 import type { Found } from './files';
 import type { Source, StepTools } from './steps';
 
@@ -20,8 +22,17 @@ export async function extracted(
   await using file = await open(archive, 'r');
   if (!(await isArchive(file))) return undefined;
   const dir = workshop.fresh('extracted');
-  await workshop.extract(ctx, archive, (await file.stat()).size, `the archive /${path}`, dir);
-  return dir;
+  try {
+    await workshop.extract(ctx, archive, (await file.stat()).size, `the archive /${path}`, dir);
+    return dir;
+  } catch (error) {
+    if (error instanceof NoArchive) return undefined; // a compressed file of another kind
+    if (!(error instanceof BerthError) || ctx.signal.aborted) throw error;
+    throw new BerthError(error.kind, error.message, {
+      cause: error,
+      hint: 'COPY, or ADD --unpack=false, takes it as it is',
+    });
+  }
 }
 
 /** By how its bytes begin: gzip, bzip2, xz, zstd, or a tar header. */

@@ -18,7 +18,7 @@ export async function fetchRemote(
 ): Promise<{ dir: string; isTree: boolean }> {
   if (isGit(source)) return { dir: await fetchRepository({ workshop, ctx }, command, source), isTree: true };
   const url = parsed(source, command);
-  const name = posix.basename(decodeURIComponent(url.pathname));
+  const name = nameIn(url, command);
   if (name === '' || name === '/')
     throw new DockerfileError(command, `ADD ${source}: the URL has no file name`, {
       hint: 'its last part is the name',
@@ -45,6 +45,17 @@ async function fetchRepository(
   } catch (error) {
     ctx.throwIfEnded();
     throw new DockerfileError(command, `ADD ${redact(source)}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function nameIn({ pathname }: URL, command: CommandOf<'COPY' | 'ADD'>): string {
+  try {
+    return posix.basename(decodeURIComponent(pathname));
+  } catch {
+    throw new DockerfileError(
+      command,
+      `ADD: the path ${pathname} of its URL has a % that no two hexadecimal digits follow`,
+    );
   }
 }
 

@@ -8,7 +8,7 @@ import type { BuiltLayer, Workshop } from '../image/workshop';
 import type { Inputs } from './cache';
 import { documentOf, emptyDocument, type ImageDocument } from './document';
 import { DockerfileError } from './dockerfile/error';
-import { parseDockerfile, parseTrigger, type Command, type Dockerfile } from './dockerfile/parse';
+import { parseDockerfile, parseTrigger, type Command, type Dockerfile, type Stage } from './dockerfile/parse';
 import { indexOf, planBuild, type Plan, type PlannedStage } from './plan';
 import { Reporter, type BuildEvent } from './reporter';
 import { StepFailed } from './run-step';
@@ -116,6 +116,7 @@ class Build {
     this.assertPlatform(options.platform);
     this.globals = new GlobalScope(dockerfile.globals, options.buildArgs, platformArgs(platform), dockerfile.escape);
     this.plan = planBuild(dockerfile, options.target, this.globals);
+    if (typeof options.noCache !== 'boolean') options.noCache.forEach(stage => this.assertStage(stage));
   }
 
   async run(context: Chunks): Promise<Built> {
@@ -183,7 +184,7 @@ class Build {
 
   private async carryOut(planned: PlannedStage): Promise<StageResult> {
     const { stage } = planned;
-    const name = stage.name ?? `stage-${stage.index}`;
+    const name = nameOf(stage);
     this.assertPlatform(planned.platform);
     const base = await this.baseOf(planned, name);
     const document = structuredClone(base.document);
@@ -287,7 +288,7 @@ class Build {
 
   private usesCache({ name }: StageState): boolean {
     const { noCache } = this.options;
-    return typeof noCache === 'boolean' ? !noCache : !noCache.includes(name);
+    return typeof noCache === 'boolean' ? !noCache : !noCache.some(each => each.toLowerCase() === name);
   }
 
   /** What --from names in the stage `own`, also in a trigger that it has from its base: an earlier stage, or an image. */
@@ -309,6 +310,14 @@ class Build {
     });
   }
 
+  private assertStage(asked: string): void {
+    const names = this.dockerfile.stages.map(nameOf);
+    if (names.includes(asked.toLowerCase())) return;
+    throw new BerthError('invalid_argument', `--no-cache-filter ${asked}: no stage is called so`, {
+      hint: `there are ${names.join(', ')}`,
+    });
+  }
+
   private assertPlatform(asked: string | undefined): void {
     if (asked === undefined || asked === '') return;
     const own = this.workshop.platform;
@@ -324,4 +333,9 @@ class Build {
 
 function builtOf({ id, digest }: { readonly id: Digest; readonly digest: Digest }): Built {
   return { image: { id, manifestDigest: digest } };
+}
+
+/** For messages and the cache. */
+function nameOf({ name, index }: Stage): string {
+  return name ?? `stage-${index}`;
 }

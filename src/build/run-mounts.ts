@@ -21,6 +21,7 @@ type MountSpec = StepCommand['mounts'][number];
 interface HeldMounts {
   readonly mounts: MountSpec[];
   readonly env: (readonly [string, string])[];
+  readonly secretEnv: (readonly [string, Buffer])[];
 }
 
 /** The mounts of a RUN: what they are for the cache, and how they are made. */
@@ -32,16 +33,18 @@ export interface StepMounts extends AsyncDisposable {
 /** What is to be done once the step has ended. */
 type Closing = (() => unknown)[];
 
+interface Made {
+  readonly mount?: MountSpec;
+  readonly env?: readonly [string, string];
+  readonly secretEnv?: readonly [string, Buffer];
+}
+
 interface Prepared {
   /** For the cache: absent for what a step may find changed. */
   readonly input: string;
   /** What `make` finds among the caches. */
   readonly cache?: CacheMountRequest;
-  readonly make: (
-    ctx: Context,
-    closing: Closing,
-    caches: HeldCaches,
-  ) => Promise<{ mount?: MountSpec; env?: readonly [string, string] }>;
+  readonly make: (ctx: Context, closing: Closing, caches: HeldCaches) => Promise<Made>;
 }
 
 const plain = {
@@ -67,14 +70,18 @@ export async function openMounts(
   return {
     inputs: prepared.map(({ input }, i) => [`mount ${i + 1}`, input] as const),
     mount: async ctx => {
-      const made = [];
+      const made: Made[] = [];
       const caches = await tools.parts.cacheMounts.open(
         ctx,
         prepared.flatMap(({ cache }) => cache ?? []),
       );
       closing.push(() => caches[Symbol.dispose]());
       for (const { make } of prepared) made.push(await make(ctx, closing, caches));
-      return { mounts: made.flatMap(({ mount }) => mount ?? []), env: made.flatMap(({ env }) => (env ? [env] : [])) };
+      return {
+        mounts: made.flatMap(({ mount }) => mount ?? []),
+        env: made.flatMap(({ env }) => (env ? [env] : [])),
+        secretEnv: made.flatMap(({ secretEnv }) => (secretEnv ? [secretEnv] : [])),
+      };
     },
     [Symbol.asyncDispose]: async () => {
       for (const close of closing.reverse()) await close();
@@ -167,8 +174,10 @@ async function prepareSecret(tools: StepTools, command: RunCommand, options: Opt
       hint: `give it: --secret id=${id},src=FILE`,
     });
   }
-  if (env !== undefined && target === undefined)
-    return { input, make: async () => ({ env: [env, Buffer.from(value).toString('utf8')] as const }) };
+  if (env !== undefined && target === undefined) {
+    if (value.includes(0)) throw new DockerfileError(command, `the secret ${id} has a NUL, which no variable can have`);
+    return { input, make: async () => ({ secretEnv: [env, Buffer.from(value)] }) };
+  }
   return {
     input,
     make: async (_ctx, closing) => {

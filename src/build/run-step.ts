@@ -50,12 +50,13 @@ export async function runCommandStep(
     ...Object.fromEntries(args.map(([name, value]) => [`ARG ${name}`, value])),
     ...Object.fromEntries(mounts.inputs),
   };
-  return tools.cached(inputs, async () => {
+  return await tools.cached(inputs, async () => {
     const held = await mounts.mount(ctx);
     const shown = new Set([...env, ...held.env].map(([name]) => name));
     const tail = new Tail();
     const step = {
       ...{ argv, cwd, network, user: config.User ?? '', mounts: held.mounts, below: stage.layers },
+      secretEnv: held.secretEnv,
       env: [
         ...(shown.has('PATH') ? [] : [['PATH', defaultPath] as const]),
         ...[...proxies, ...args].filter(([name]) => !shown.has(name)),

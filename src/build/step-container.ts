@@ -16,6 +16,8 @@ export interface StepCommand {
   readonly argv: readonly string[];
   /** `KEY=VALUE`, in order. */
   readonly env: readonly (readonly [string, string])[];
+  /** The same in bytes, in no record. */
+  readonly secretEnv: NonNullable<CreateContainerRequest['secretEnv']>;
   readonly cwd: string;
   /** user[:group]; empty for root. */
   readonly user: string;
@@ -58,7 +60,7 @@ export async function runStep<T>(
       sandbox,
       config: containerConfig(command, mode),
       image: imageOf(workshop, command.below),
-      mounts: command.mounts,
+      ...{ mounts: command.mounts, secretEnv: command.secretEnv },
     });
     ctx.throwIfEnded();
     await watched(containers, ctx, container, onOutput);

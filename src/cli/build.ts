@@ -18,7 +18,7 @@ import { openOutput, parseOutput, type OutputSink } from './build-output';
 import { print } from './output';
 import { collect } from './parse/collect';
 import { parseLabels } from './parse/labels';
-import { parseBuildArgs, parseSecrets, parseSsh } from './parse/build-flags';
+import { parseBuildArgs, parseContexts, parseSecrets, parseSsh } from './parse/build-flags';
 
 interface Flags {
   tag: string[];
@@ -118,7 +118,7 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput): Buil
     ssh: parseSsh(flags.ssh),
     network: flags.network,
     ...(given === '' ? {} : { sourceDateEpoch: BigInt(given) }),
-    contexts: parseLabels(flags.buildContext),
+    contexts: parseContexts(flags.buildContext),
     output: undefined,
     why: flags.why,
   };

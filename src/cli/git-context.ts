@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BerthError, isAbsent, messageOf, redact } from '../base/errors';
 import { gitCalls, gitEnvironment, parseGitSource } from '../base/git-source';
+import { onInterrupt } from './on-interrupt';
 
 const ofRepository: ReadonlySet<string> = new Set([
   'GIT_DIR',
@@ -24,25 +25,34 @@ export class GitContext implements Disposable {
     private readonly root: string,
     /** What was asked for of it. */
     readonly dir: string,
+    private readonly release: () => void,
   ) {}
 
   /** Clones with the git, the configuration and the credentials of whoever asks. What git says goes to stderr. */
   static async clone(text: string): Promise<GitContext> {
     const source = parseGitSource(text);
     const root = mkdtempSync(join(tmpdir(), 'berth-context-'));
+    const release = onInterrupt(() => remove(root));
     try {
       for (const args of gitCalls(source, join(root, 'files'))) await git(args, text);
       rmSync(join(root, 'files/.git'), { recursive: true, force: true });
-      return new GitContext(root, directoryIn(join(root, 'files'), source.directory, text));
+      return new GitContext(root, directoryIn(join(root, 'files'), source.directory, text), release);
     } catch (error) {
-      rmSync(root, { recursive: true, force: true });
+      remove(root);
+      release();
       throw error;
     }
   }
 
   [Symbol.dispose](): void {
-    rmSync(this.root, { recursive: true, force: true });
+    remove(this.root);
+    this.release();
   }
+}
+
+/** Git may be at work in it still, when all of this is interrupted. */
+function remove(root: string): void {
+  rmSync(root, { recursive: true, force: true, maxRetries: 10 });
 }
 
 async function git(args: readonly string[], text: string): Promise<void> {

@@ -1,19 +1,25 @@
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { BerthError, isAbsent, messageOf } from '../base/errors';
+import { onInterrupt } from './on-interrupt';
 
 /**
  * A file that has its name once it is whole: what was there before stays until then, and for good when it never is. What
  * is no plain file, such as a pipe or /dev/null, is written to as it is.
  */
 export class NewFile implements AsyncDisposable {
+  private readonly release: () => void;
+
   private constructor(
     private readonly path: string,
     /** Undefined once it has its own name, or where it never gets another. */
     private temporary: string | undefined,
     private readonly file: FileHandle,
-  ) {}
+  ) {
+    this.release = onInterrupt(() => this.temporary !== undefined && rmSync(this.temporary, { force: true }));
+  }
 
   static async open(asked: string): Promise<NewFile> {
     return told(asked, async () => {
@@ -41,6 +47,7 @@ export class NewFile implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.file.close();
     if (this.temporary !== undefined) await rm(this.temporary, { force: true });
+    this.release();
   }
 }
 

@@ -205,7 +205,12 @@ async function pipe(ctx: Context, from: Place, out: CopyOp, to: Place, into: Cop
   let isGiving = true;
   // What nobody takes is not read to its end.
   taking.end.catch((error: unknown) => isGiving && refused.abort(error));
-  const giving = await start(ctx, from, out, chunk => feed(taking.stdin, chunk), refused.signal);
+  const giving = await start(ctx, from, out, chunk => feed(taking.stdin, chunk), refused.signal).catch(
+    (error: unknown) => {
+      taking.stdin?.destroy(); // it would wait for ever
+      throw error;
+    },
+  );
   const given = giving.end.finally(() => {
     isGiving = false;
     taking.stdin?.end();

@@ -42,6 +42,8 @@ export interface CreateContainerRequest {
   image?: Image;
   /** After those of the config. */
   mounts?: readonly MountSpec[];
+  /** NAME and value: in the environment of the process, and in no record. */
+  secretEnv?: readonly (readonly [string, Buffer])[];
   options?: RunOptions;
 }
 
@@ -109,7 +111,7 @@ async function make(
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   if (request.options) withRunOptions(spec, request.options);
   spec.mounts.push(...(request.mounts ?? []));
-  using filling = await fillVolumes(containers, ctx, spec);
+  await using filling = await fillVolumes(containers, ctx, spec);
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
@@ -148,9 +150,10 @@ async function make(
   const hookState = runtime
     ? undefined
     : await prepareHooks(spec, { id: record.id, stateDir: paths.stateDir, rootPath: paths.stage, annotations });
+  const launching = withSecretEnv(spec, request.secretEnv ?? []);
   const plan = runtime
-    ? externalPlan(spec, rootfs, placement, output, stdin, runtime.commands(paths.stateDir, record.id))
-    : launchPlan(spec, rootfs, placement, output, stdin, filter, hookState);
+    ? externalPlan(launching, rootfs, placement, output, stdin, runtime.commands(paths.stateDir, record.id))
+    : launchPlan(launching, rootfs, placement, output, stdin, filter, hookState);
   watch.lap('make the plan');
   if (runtime) {
     const forget = () => runtime.delete(record.id);
@@ -166,7 +169,7 @@ async function make(
   ctx.stage('set up the container (a mount source or the log may lie on a file system that does not answer)');
   const home = runtime
     ? await provideBundle(ctx, runtime, monitor, {
-        spec,
+        spec: launching,
         stateDir: paths.stateDir,
         rootPath: paths.stage,
         annotations,
@@ -196,6 +199,13 @@ async function make(
   followToExit(containers, container, monitor);
   ctx.log.info('container is created', { container: record.id, sandbox: record.sandboxId });
   return container;
+}
+
+/** The last of a name counts. */
+function withSecretEnv(spec: Spec, secrets: readonly (readonly [string, Buffer])[]): Spec {
+  const isOther = (line: Buffer) => !secrets.some(([name]) => line.toString('latin1').startsWith(`${name}=`));
+  const lines = secrets.map(([name, value]) => Buffer.concat([Buffer.from(`${name}=`), value]));
+  return { ...spec, process: { ...spec.process, env: [...spec.process.env.filter(isOther), ...lines] } };
 }
 
 /** The CRI: a pod in which a container shall be privileged says so itself. */

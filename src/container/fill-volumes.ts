@@ -1,10 +1,14 @@
 import type { Context } from '../base/context';
+import { messageOf } from '../base/errors';
 import type { KeyedLock } from '../base/keyed-lock';
 import type { Spec } from '../oci/spec';
 import type { Container, Containers } from './containers';
 
-/** While it is not disposed no other container is given what an image has for the same volumes. */
-export interface Filling extends Disposable {
+/**
+ * While it is not disposed no other container is given what an image has for the same volumes. They are empty afterwards
+ * when it was not done: nobody's files may lie where a next filling would take them for half of this one.
+ */
+export interface Filling extends AsyncDisposable {
   /** Init has put into them what the image has. */
   done(): Promise<void>;
 }
@@ -23,11 +27,18 @@ export async function fillVolumes(
   const paths = [...new Set(mounts.map(({ source }) => source))].sort(); // in one order: no two wait for each other
   const turns: Disposable[] = [];
   const filled: string[] = [];
+  let isDone = false;
+  const undo = async (path: string) =>
+    volumes.undoFill(path).catch((error: unknown) => {
+      ctx.log.warn(`a volume keeps half of what an image has, until it is filled anew: ${messageOf(error)}`, { path });
+    });
   const filling: Filling = {
     done: async () => {
       for (const path of filled) await volumes.endFill(path);
+      isDone = true;
     },
-    [Symbol.dispose]: () => {
+    [Symbol.asyncDispose]: async () => {
+      if (!isDone) for (const path of filled) await undo(path);
       for (const turn of turns) turn[Symbol.dispose]();
     },
   };
@@ -38,7 +49,7 @@ export async function fillVolumes(
       if (await volumes.beginFill(path, usersOf(containers, path).length > 0)) filled.push(path);
     }
   } catch (error) {
-    filling[Symbol.dispose]();
+    await filling[Symbol.asyncDispose]();
     throw error;
   }
   for (const path of filled) markFirst(mounts, path);

@@ -133,10 +133,7 @@ export class Volumes {
     if (name === undefined) return false;
     return this.locks.run(name, async () => {
       const file = await this.read(name);
-      if (file.isFilling) {
-        await removeTree(await this.moveAway(path));
-        await mkdir(path, { mode: 0o755 });
-      }
+      if (file.isFilling) await this.empty(path);
       if ((await readdir(path)).length > 0) return false;
       // What others write meanwhile is not to be taken for a filling that was cut off.
       if (!isShared) await this.write(join(this.dir, name), { ...file, isFilling: true });
@@ -145,12 +142,33 @@ export class Volumes {
   }
 
   async endFill(path: string): Promise<void> {
+    await this.leaveFill(path, () => Promise.resolve());
+  }
+
+  /** Its container was not created: the volume is empty again, and keeps whatever somebody puts into it. */
+  async undoFill(path: string): Promise<void> {
+    await this.leaveFill(path, () => this.empty(path));
+  }
+
+  private async leaveFill(path: string, before: () => Promise<void>): Promise<void> {
     const name = this.nameOf(path);
     if (name === undefined) return;
     await this.locks.run(name, async () => {
       const { isFilling, ...file } = await this.read(name);
-      if (isFilling) await this.write(join(this.dir, name), file);
+      if (!isFilling) return;
+      await before();
+      await this.write(join(this.dir, name), file);
     });
+  }
+
+  /** Removing may take long: a daemon that is killed meanwhile leaves a volume that can be mounted, or emptied again. */
+  private async empty(path: string): Promise<void> {
+    const gone = await this.moveAway(path).catch((error: unknown) => {
+      if (isAbsent(error)) return undefined;
+      throw error;
+    });
+    await mkdir(path, { mode: 0o755 });
+    if (gone !== undefined) await removeTree(gone);
   }
 
   private async make(

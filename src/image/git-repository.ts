@@ -1,5 +1,5 @@
-import { access, constants, readdir, realpath, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, constants, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import type { Context } from '../base/context';
 import { BerthError, isAbsent, messageOf, redact } from '../base/errors';
 import { gitCalls, gitEnvironment, SHALLOW, type GitSource } from '../base/git-source';
@@ -51,7 +51,7 @@ export async function cloneRepository(
       throw error;
     });
   const commit = await run(['-C', to, 'rev-parse', 'HEAD']);
-  if (!keepsGitDir) await removeGitDirs(to);
+  await (keepsGitDir ? forgetCredentials(join(to, '.git')) : removeGitDirs(to));
   return { dir: await directoryIn(to, source.directory, what), commit };
 }
 
@@ -86,6 +86,17 @@ function refusal(what: string, { stderr, timedOut }: ProgramOutcome): BerthError
     return new BerthError('deadline_exceeded', `${what}: git took longer than ${CALL_WITHIN_MS / 60_000} min`);
   const said = redact(stderr.trim().split('\n').slice(-3).join('; '));
   return new BerthError('unavailable', `${what}: ${said || 'git failed without a word'}`);
+}
+
+/** What is kept goes into an image: a token in the URL, which submodules have, too, is not for those who get that. */
+export async function forgetCredentials(gitDir: string): Promise<void> {
+  const isConfig = (path: string) => path === 'config' || /^modules\/(.*\/)?config$/.test(path);
+  for (const entry of await readdir(gitDir, { withFileTypes: true, recursive: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (!entry.isFile() || !isConfig(relative(gitDir, path))) continue;
+    const text = await readFile(path, 'latin1');
+    await writeFile(path, text.replace(/(https?:\/\/)[^/\s]*@/gi, '$1'), 'latin1');
+  }
 }
 
 /** The repository's own, and what submodules have in its place. Links are not followed: they lead to repositories of the node. */

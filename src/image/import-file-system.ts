@@ -44,7 +44,7 @@ export async function fileSystemImage(
 
 async function typeOf(path: string): Promise<string> {
   await using file = await open(path, 'r');
-  return layerTypeOf(file);
+  return await layerTypeOf(file);
 }
 
 function configDocument(

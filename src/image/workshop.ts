@@ -23,6 +23,7 @@ import { packLayer, packTree } from './unpack/pack';
 import { scan, type ScannedEntry, type ScanRequest } from './unpack/scan';
 import { syncFileSystem, unpackLayer } from './unpack/unpack';
 
+export { NoArchive } from './unpack/archive';
 export type { CopyOp } from './unpack/copy';
 export type { ScannedEntry } from './unpack/scan';
 
@@ -254,7 +255,7 @@ export class Workshop {
     await this.extract(ctx, archive.path, archive.sizeBytes, what, dir);
   }
 
-  /** Unpacks a tar, plain or with gzip or zstd, into the new directory `dir`. */
+  /** Unpacks a tar, plain or with gzip or zstd, into the new directory `dir`; throws `NoArchive` for what is none. */
   async extract(ctx: Context, path: string, sizeBytes: number, what: string, dir: string): Promise<void> {
     await mkdir(dir, { mode: 0o700 });
     await unpackArchive({ path, sizeBytes }, dir, what, ctx.signal);

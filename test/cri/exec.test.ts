@@ -26,7 +26,7 @@ describe('Exec', function () {
   }
 
   async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-    const until = Date.now() + 20_000;
+    const until = Date.now() + 40_000;
     while (!(await holds())) {
       assert.ok(Date.now() < until, what);
       await new Promise(resolve => setTimeout(resolve, 20));
@@ -86,6 +86,8 @@ describe('Exec', function () {
         const name = `slowly-${transport}`;
         const script = `head -c 20000000 /dev/zero; echo end # ${name}`;
         const remote = await exec(transport, await container(), ['sh', '-c', script]);
+        remote.pause();
+        await eventually('the command begins', () => runs(name));
         await eventually('the command ends', async () => {
           remote.resume();
           await sleep(1);

@@ -16,6 +16,19 @@ export function parseBuildArgs(texts: readonly string[]): Record<string, string>
   );
 }
 
+/** `--build-context`: NAME=IMAGE. */
+export function parseContexts(texts: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    texts.map(text => {
+      const equals = text.indexOf('=');
+      if (equals > 0 && equals < text.length - 1) return [text.slice(0, equals), text.slice(equals + 1)] as const;
+      throw new BerthError('invalid_argument', `--build-context ${text}: it has another form`, {
+        hint: 'write --build-context NAME=IMAGE',
+      });
+    }),
+  );
+}
+
 /** `--secret id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; without either the variable, or the file, of its name. */
 export function parseSecrets(texts: readonly string[]): BuildSecret[] {
   return texts.map(text => {

@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { open, readdir } from 'node:fs/promises';
 import { BerthError } from '../../base/errors';
 import { runUnpack, UnpackFailure } from '../../native/unpack-process';
 import { parseDigest, type Digest } from '../digest';
@@ -17,6 +17,9 @@ export interface Measured {
   /** Of the tar within. */
   readonly diffId: Digest;
 }
+
+/** What was to be unpacked holds no tar. */
+export class NoArchive extends BerthError {}
 
 /** More than this many times its size, and more than a gigabyte, is a bomb. */
 const plainBytesMax = 1024 ** 3;
@@ -44,8 +47,16 @@ export async function unpackArchive(
       diffId: parseDigest(summary.get('diff-id') ?? '', what),
     };
   } catch (error) {
-    throw error instanceof UnpackFailure ? explain(error, what) : error;
+    if (!(error instanceof UnpackFailure)) throw error;
+    const { kind, message } = explain(error, what);
+    const Failure = (await isNone(error, dir)) ? NoArchive : BerthError;
+    throw new Failure(kind, message, { cause: error });
   }
+}
+
+/** Not even its first header is one. */
+async function isNone({ step, path }: UnpackFailure, dir: string): Promise<boolean> {
+  return (step === 'checksum' || step === 'truncated') && path === '' && (await readdir(dir)).length === 0;
 }
 
 const refusals: Partial<Record<string, string>> = {

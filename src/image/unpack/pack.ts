@@ -70,15 +70,18 @@ export async function packTree(
   const sending = (async () => {
     for await (const chunk of reader as AsyncIterable<Buffer>) await send(chunk);
   })();
-  sending.catch(() => reader.destroy()); // whoever writes hears of it: EPIPE
+  let unsent: unknown;
+  sending.catch((error: unknown) => {
+    unsent ??= error;
+    reader.destroy(); // whoever writes hears of it: EPIPE
+  });
   try {
     await runUnpack(args, { fds: [writeEnd], signal });
   } catch (error) {
+    const cause = unsent ?? (error instanceof UnpackFailure ? explain(error) : error);
     reader.destroy();
-    await sending.catch((failed: unknown) => {
-      throw failed;
-    });
-    throw error instanceof UnpackFailure ? explain(error) : error;
+    await sending.catch(() => undefined); // broken off here, or what is the cause
+    throw cause;
   } finally {
     closeSync(writeEnd);
   }

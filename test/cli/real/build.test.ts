@@ -116,7 +116,9 @@ describe('berth build, with a real daemon', function () {
     const dockerfile = `FROM ${base} AS one\nRUN date > /a\nFROM one AS two\nRUN date > /b`;
     await built(dockerfile);
     assert.equal(cachedSteps(await built(dockerfile, '--no-cache')), 0);
-    assert.equal(cachedSteps(await built(dockerfile, '--no-cache-filter', 'two')), 1);
+    assert.equal(cachedSteps(await built(dockerfile, '--no-cache-filter', 'Two')), 1);
+    const unknown = await build('--no-cache-filter', 'three');
+    assert.match(unknown.stderr, /--no-cache-filter three: no stage is called so; there are one, two/);
   });
 
   it('says the line, the command, its exit code and its last words when a step fails, and leaves nothing', async () => {

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { createServer as createTcpServer, type AddressInfo, type Server } from 'node:net';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { tar } from '../../support/image-builder';
 import { writeFiles, type Files } from './context';
 import { RealDaemon } from './harness';
@@ -18,6 +20,8 @@ interface Case {
   readonly files?: Files;
   readonly lines: readonly string[];
   readonly args?: readonly string[];
+  /** What no file of the daemon has afterwards. */
+  readonly hidden?: string;
   /** Of the image's config, as `berth inspect` shows it. */
   readonly config?: Readonly<Record<string, unknown>>;
 }
@@ -193,18 +197,21 @@ const cases: readonly Case[] = [
       'RUN --mount=source=dir,target=/ro test "$(cat /ro/a)" = a',
       'RUN --mount=type=cache,target=/cache echo kept > /cache/file',
       'RUN --mount=type=cache,target=/elsewhere,id=/cache,sharing=locked test "$(cat /elsewhere/file)" = kept',
+      'RUN --mount=type=cache,target=/a,id=/cache,sharing=locked --mount=type=cache,target=/b,id=/cache,sharing=locked test -s /a/file -a -s /b/file',
       'RUN --mount=type=tmpfs,target=/tmpfs,size=64k touch /tmpfs/x && grep -q "/tmpfs tmpfs" /proc/mounts',
       'RUN test ! -e /cache -a ! -e /tmpfs -a ! -e /w/in.txt -a ! -e /ctx',
     ],
   },
   {
     what: 'RUN --mount=type=secret as a file and as a variable, and --network=none',
-    files: { '../token': 'hush' },
+    files: { '../token': 'hush-8f2c' },
+    hidden: 'hush-8f2c',
     args: ['--secret', 'id=token,src=@/token', '--secret', 'id=file,src=/etc/passwd'],
     lines: [
       `FROM ${base}`,
-      'RUN --mount=type=secret,id=token test "$(cat /run/secrets/token)" = hush -a "$(stat -c %a /run/secrets/token)" = 400',
-      'RUN --mount=type=secret,id=token,env=TOKEN test "$TOKEN" = hush',
+      'RUN --mount=type=secret,id=token test "$(cut -d- -f2 /run/secrets/token)" = 8f2c -a "$(stat -c %a /run/secrets/token)" = 400',
+      'ENV TOKEN=other',
+      'RUN --mount=type=secret,id=token,env=TOKEN test "${TOKEN%-*}" = hush -a "${TOKEN#*-}" = 8f2c',
       'RUN --mount=type=secret,id=file,target=/f,mode=0444 test -s /f -a "$(stat -c %a /f)" = 444',
       'RUN --mount=type=secret,id=not-given test ! -e /run/secrets/not-given',
       'RUN --network=none test "$(ls /sys/class/net)" = lo',
@@ -293,9 +300,14 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
     return stderr;
   }
 
-  for (const { what, files = {}, lines, args = [], config } of cases)
+  for (const { what, files = {}, lines, args = [], config, hidden } of cases)
     it(what, async () => {
       await built(files, lines, ...args.map(arg => arg.replace('@', daemon.folder)));
+      if (hidden !== undefined)
+        assert.equal(
+          spawnSync('grep', ['-rlaF', '-D', 'skip', hidden, 'root', 'state'], { cwd: daemon.folder }).stdout.toString(),
+          '',
+        );
       if (!config) return;
       const shown = JSON.parse(await daemon.ok('image', 'inspect', 'image')) as { config: Record<string, unknown> }[];
       const found = shown[0]?.config ?? {};
@@ -409,6 +421,8 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
         'ADD a.tar.xz a.tar.bz2 /more/',
         'RUN test "$(cat /more/d/f)" = inside -a ! -e /more/a.tar.xz',
         'COPY a.tar /copied.tar',
+        'ADD dump.sql.gz /dumps/',
+        'RUN test "$(zcat /dumps/dump.sql.gz)" = "select 1"',
         `ADD ${url} /remote/`,
         `ARG DIGEST=${digest}`,
         `ADD --checksum=$DIGEST --chown=9 ${url} /named`,
@@ -417,9 +431,18 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
       ];
       const compressed = (program: string) => execFileSync(program, ['-c'], { input: archive });
       writeFiles(context, { 'a.tar': archive, 'a.tar.xz': compressed('xz'), 'a.tar.bz2': compressed('bzip2') });
+      const damaged = Buffer.concat([Buffer.from('fd377a585a00', 'hex'), Buffer.alloc(100, 'x')]);
+      writeFiles(context, { 'dump.sql.gz': gzipSync('select 1'), 'damaged.xz': damaged });
       await built({}, lines);
       const { code, stderr } = await build({}, [`FROM ${base}`, `ADD --checksum=sha256:${'0'.repeat(64)} ${url} /x`]);
       assert.deepEqual([code, /it has the digest .* and sha256:0{64} is asked for/.test(stderr)], [1, true], stderr);
+      const unreadable = await build({}, [`FROM ${base}`, 'ADD damaged.xz /x/']);
+      assert.match(
+        unreadable.stderr,
+        /its compressed data is damaged; .*COPY, or ADD --unpack=false, takes it as it is$/m,
+      );
+      const malformed = await build({}, [`FROM ${base}`, `ADD ${url}%zz /x`]);
+      assert.match(malformed.stderr, /Dockerfile:2: .*has a % that no two hexadecimal digits follow/);
     } finally {
       server.close();
     }

@@ -16,7 +16,7 @@ import {
 import { open } from 'node:fs/promises';
 import { gunzipSync } from 'node:zlib';
 import { copyFiles, type CopyOp } from '../../../src/image/unpack/copy';
-import { packLayer, type PackRequest } from '../../../src/image/unpack/pack';
+import { packLayer, packTree, type PackRequest } from '../../../src/image/unpack/pack';
 import { scan } from '../../../src/image/unpack/scan';
 import { isSound, verifyLayer } from '../../../src/image/unpack/verify';
 import { tempFolder } from '../../support/temp';
@@ -42,6 +42,15 @@ describe('a directory that becomes a layer', () => {
     execFileSync('tar', ['tzf', '-'], { input: blob, encoding: 'utf8' })
       .split('\n')
       .filter(name => name !== '');
+
+  it('says why it cannot be sent', async () => {
+    const sent = packTree([path('none')], undefined, never, async () => undefined);
+    await assert.rejects(sent, /^BerthError: write a layer.*ENOENT/);
+    mkdirSync(path('d'));
+    write('d/f', 'x');
+    const taker = packTree([path('d')], undefined, never, () => Promise.reject(new Error('the taker has gone')));
+    await assert.rejects(taker, /the taker has gone/);
+  });
 
   function makeTree(): void {
     const long = 'n'.repeat(200);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   constants,
   mkdtempSync,
@@ -14,6 +15,7 @@ import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NewFile } from '../../../src/cli/new-file';
+import { repoRoot } from '../../support/repo';
 
 describe('a file that has its name once it is whole', () => {
   let dir: string;
@@ -48,6 +50,27 @@ describe('a file that has its name once it is whole', () => {
     assert.equal(readFileSync(path, 'utf8'), 'old');
     assert.deepEqual(readdirSync(dir), ['app.tar']);
   });
+
+  it('leaves nothing half-written when a signal ends the process', async () => {
+    writeFileSync(path, 'old');
+    const script = `
+      const { NewFile } = require('./dist/src/cli/new-file.js');
+      NewFile.open(process.argv[1]).then(async file => {
+        await file.write(Buffer.from('half'));
+        console.log('written');
+        setInterval(() => undefined, 1000);
+      });`;
+    const child = spawn(process.execPath, ['-e', script, path], {
+      cwd: repoRoot,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const ended = once(child, 'close');
+    await once(child.stdout, 'data');
+    assert.equal(readdirSync(dir).length, 2);
+    child.kill('SIGTERM');
+    assert.deepEqual(await ended, [null, 'SIGTERM']);
+    assert.deepEqual([readdirSync(dir), readFileSync(path, 'utf8')], [['app.tar'], 'old']);
+  }).timeout(60_000);
 
   it('writes to what is no plain file as it is', async () => {
     execFileSync('mkfifo', [path]);

@@ -5,6 +5,7 @@ import { BerthError } from '../../../src/base/errors';
 import { socketOf } from '../../../src/cli/client';
 import { ownVersion } from '../../../src/cli/own-version';
 import { parseEnv, parseEnvFile } from '../../../src/cli/parse/env';
+import { parseContexts } from '../../../src/cli/parse/build-flags';
 import { parseLabels } from '../../../src/cli/parse/labels';
 import { parseMount } from '../../../src/cli/parse/mount';
 import { parsePublish } from '../../../src/cli/parse/publish';
@@ -119,6 +120,12 @@ describe('--label, --tail, -t', () => {
       () => parseSeconds('--stop-timeout', '-1'),
       refused(/--stop-timeout "-1" is not a number of seconds/),
     );
+  });
+
+  it('of images under other names have both', () => {
+    assert.deepEqual(parseContexts(['a=b:1', 'c=d=e']), { a: 'b:1', c: 'd=e' });
+    for (const text of ['a', 'a=', '=b'])
+      assert.throws(() => parseContexts([text]), refused(/--build-context .*NAME=IMAGE/));
   });
 });
 

@@ -39,42 +39,58 @@ describe('volumes', () => {
     let isSecondIn = false;
     const second = create(other, path).finally(() => (isSecondIn = true));
     // Another one has gone all the way meanwhile.
-    (await create((await volumes.provide('third')).path)).filling[Symbol.dispose]();
+    await (await create((await volumes.provide('third')).path)).filling[Symbol.asyncDispose]();
     assert.equal(isSecondIn, false);
     put(path, 'file');
     await first.filling.done();
-    first.filling[Symbol.dispose]();
+    await first.filling[Symbol.asyncDispose]();
     const { filling, takes } = await second;
     assert.deepEqual(takes, [true, false]);
-    filling[Symbol.dispose]();
+    await filling[Symbol.asyncDispose]();
   });
 
   it('have what the image has in the first of several places', async () => {
     const { path } = await volumes.provide('data');
     const { filling, takes } = await create(path, path);
     assert.deepEqual(takes, [true, false]);
-    filling[Symbol.dispose]();
+    await filling[Symbol.asyncDispose]();
   });
 
   it('are filled anew when a filling was cut off, and keep what containers wrote', async () => {
     const { path } = await volumes.provide('data', { a: 'b' });
-    const cut = await create(path);
+    await create(path);
     put(path, 'half');
-    cut.filling[Symbol.dispose]();
+    // The next daemon; one of those before it was killed while it took the half away.
+    volumes = new Volumes(dir);
+    rmSync(path, { recursive: true });
     const again = await create(path);
     assert.deepEqual([again.takes, readdirSync(path)], [[true], []]);
-    await again.filling.done();
-    again.filling[Symbol.dispose]();
+    put(path, 'half');
+    volumes = new Volumes(dir);
+    const third = await create(path);
+    assert.deepEqual([third.takes, readdirSync(path)], [[true], []]);
+    await third.filling.done();
+    await third.filling[Symbol.asyncDispose]();
     users = [{ config: { mounts: [{ hostPath: path }] } }];
     const beside = await create(path);
     assert.deepEqual(beside.takes, [true]);
     put(path, 'of the other one');
-    beside.filling[Symbol.dispose]();
+    await beside.filling[Symbol.asyncDispose]();
     assert.deepEqual([(await create(path)).takes, readdirSync(path)], [[false], ['of the other one']]);
     assert.deepEqual(Object.keys(JSON.parse(readFileSync(join(dirname(path), 'volume.json'), 'utf8')) as object), [
       'createdAtNs',
       'labels',
     ]);
+  });
+
+  it('are empty when a container was not created, and keep what somebody puts into them then', async () => {
+    const { path } = await volumes.provide('data');
+    const { filling } = await create(path);
+    put(path, 'half');
+    await filling[Symbol.asyncDispose]();
+    assert.deepEqual(readdirSync(path), []);
+    put(path, 'by hand');
+    assert.deepEqual([(await create(path)).takes, readdirSync(path)], [[false], ['by hand']]);
   });
 
   it('wait for their turn no longer than the creation does', async () => {
@@ -85,8 +101,8 @@ describe('volumes', () => {
     const waiting = fillVolumes({ volumes, list: () => [] }, Context.of(log, { signal: gone.signal }), spec);
     gone.abort();
     await assert.rejects(waiting, /during: wait for other containers that are being created with the same volumes/);
-    filling[Symbol.dispose]();
-    (await create(path)).filling[Symbol.dispose]();
+    await filling[Symbol.asyncDispose]();
+    await (await create(path)).filling[Symbol.asyncDispose]();
   });
 
   it('are not removed from under a container that is being created', async () => {
