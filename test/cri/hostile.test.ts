@@ -83,15 +83,15 @@ describe('containers that mean no good, and disks that are full', function () {
     const pod = await node().pod();
     const mounts = [{ containerPath: '/splice', hostPath: dir }];
     const id = await node().start(pod, { mounts });
-    const held = node().client.call('ExecSync', { containerId: id, cmd: ['/splice/hold'], timeout: 2 });
+    const held = node().client.call('ExecSync', { containerId: id, cmd: ['/splice/hold'], timeout: 5 });
     const outcome = held.then(() => 'answered', String);
     for (let i = 0; i < 20; i++) {
       const begun = performance.now();
       await node().client.call('Version', {});
-      assert.ok(performance.now() - begun < 1000);
+      assert.ok(performance.now() - begun < 4000);
       await new Promise(resolve => setTimeout(resolve, 50));
     }
-    assert.match(await outcome, /did not end within 2 s/);
+    assert.match(await outcome, /did not end within 5 s/);
     const holder = await node().start(pod, { command: ['/splice/hold'], mounts });
     await node().client.call('StopContainer', { containerId: holder, timeout: 1 });
     assert.equal((await node().status(holder)).state, 'CONTAINER_EXITED');

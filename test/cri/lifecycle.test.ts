@@ -142,9 +142,8 @@ describe('life of pods and containers', function () {
       command: ['sh', '-c', 'trap "echo got it; exit 7" TERM; echo ready; while :; do sleep 0.01; done'],
     });
     while ((await node().logLines(id)).length === 0);
-    const startedAt = Date.now();
-    await node().client.call('StopContainer', { containerId: id, timeout: 20 });
-    assert.ok(Date.now() - startedAt < 10_000);
+    // Longer than the client waits.
+    await node().client.call('StopContainer', { containerId: id, timeout: 600 });
     const status = await node().status(id);
     assert.equal(status.state, 'CONTAINER_EXITED');
     assert.equal(status.exitCode, 7);
@@ -188,11 +187,9 @@ describe('life of pods and containers', function () {
     const id = await node().start(await node().pod(), {
       command: ['sh', '-c', 'trap "" TERM; while :; do sleep 0.01; done'],
     });
-    const slow = node().client.call('StopContainer', { containerId: id, timeout: 25 });
+    const slow = node().client.call('StopContainer', { containerId: id, timeout: 600 });
     await node().client.call('StopContainer', { containerId: id, timeout: 0 });
-    const startedAt = Date.now();
     await slow;
-    assert.ok(Date.now() - startedAt < 5000);
   });
 
   it('ends what a container leaves running in the pod’s PID namespace', async () => {
