@@ -5,7 +5,7 @@ import { errnoOf, redact } from './errors';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 export type LogFormat = 'text' | 'json';
-export type LogFields = Record<string, unknown>;
+type LogFields = Record<string, unknown>;
 
 export interface Logger {
   error(message: string, fields?: LogFields): void;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { BerthError } from '../base/errors';
 
 /** One mounted cgroup v1 hierarchy: the controllers that it carries, and where. */
-export interface V1Hierarchy {
+interface V1Hierarchy {
   controllers: readonly string[];
   mountpoint: string;
 }

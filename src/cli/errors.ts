@@ -31,7 +31,7 @@ const kinds: readonly ErrorKind[] = [
 const exitCodes: Readonly<Record<string, number>> = { command_not_invokable: 126, command_not_found: 127 };
 
 /** An answer of the daemon's that is an error. */
-export class CallError extends BerthError {
+class CallError extends BerthError {
   /** @param reason the trailer `berth-reason`, when there was one */
   constructor(
     kind: ErrorKind,

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { Daemon } from './client';
 
-export interface VerbModule {
+interface VerbModule {
   /**
    * Adds the verb's arguments, options and action to its command. The action throws what went wrong, and sets
    * `process.exitCode` where the outcome is a number, as it is for a container's.

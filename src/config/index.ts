@@ -1,3 +1,3 @@
 export { configTable } from './docs';
-export { type ConfigFlags, defaultConfigFile, loadConfig } from './load';
+export { type ConfigFlags, loadConfig } from './load';
 export type { Config } from './schema';

@@ -6,7 +6,7 @@ import { nearest } from './nearest';
 import { type Config, schema, toConfig } from './schema';
 import { lineOfSyntaxError, parseToml } from '../base/toml';
 
-export const defaultConfigFile = '/etc/berth/config.toml';
+const defaultConfigFile = '/etc/berth/config.toml';
 
 /** Flags of the command line; they win over every file. */
 export interface ConfigFlags {

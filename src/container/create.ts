@@ -341,7 +341,7 @@ export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: Contai
   return cgroups.makeContainer(cgroupPath, resources, resources.devices);
 }
 
-export async function makeLogDirectory(logPath: string): Promise<void> {
+async function makeLogDirectory(logPath: string): Promise<void> {
   if (logPath === '') return;
   try {
     await mkdir(dirname(logPath), { recursive: true, mode: 0o700 });

@@ -1,5 +1,5 @@
 /** What `Images.check` may find wrong. */
-export type FindingKind =
+type FindingKind =
   /** An image's record names a layer that is not here. */
   | 'layer-missing'
   /** A layer's files are not those of its manifest. */
@@ -42,7 +42,7 @@ export interface CheckSummary {
   readonly usedBytes: bigint;
 }
 
-export type CheckEvent =
+type CheckEvent =
   | { readonly type: 'progress'; readonly done: number; readonly total: number }
   | { readonly type: 'finding'; readonly finding: Finding }
   | { readonly type: 'summary'; readonly summary: CheckSummary };

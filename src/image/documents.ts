@@ -101,7 +101,7 @@ export interface ImageConfig {
 }
 
 /** HEALTHCHECK of a Dockerfile; times are nanoseconds, and 0 is "not said". */
-export interface ImageHealthcheck {
+interface ImageHealthcheck {
   /** NONE; CMD with arguments; CMD-SHELL with a command. */
   readonly test: readonly string[];
   readonly intervalNs: bigint;
@@ -111,7 +111,7 @@ export interface ImageHealthcheck {
   readonly retries: number;
 }
 
-export interface HistoryEntry {
+interface HistoryEntry {
   readonly createdNs?: bigint;
   readonly createdBy?: string;
   readonly comment?: string;

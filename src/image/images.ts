@@ -67,7 +67,6 @@ import { removeDirectory, syncFileSystem } from './unpack/unpack';
 import { Workshop, type BaseImage } from './workshop';
 
 export type { RegistryAuth } from './registry/auth';
-export type { ImageConfig } from './documents';
 export type { EndpointReport } from './registry/explain';
 export type { PushProgress } from './push';
 export type { LayerProgress, OnProgress } from './pull';
@@ -102,7 +101,7 @@ export interface ImageOptions {
   readonly bootId?: string;
 }
 
-export interface ImageLayer {
+interface ImageLayer {
   readonly key: string;
   readonly dir: string;
   readonly diffId: Digest;

@@ -5,7 +5,7 @@ import { nativePath } from './paths';
 import { encodePlan } from './plan';
 import type { LaunchPlan } from './plan-ops';
 
-export type HelperRole = 'monitor' | 'exec' | 'pin' | 'dial' | 'hold';
+type HelperRole = 'monitor' | 'exec' | 'pin' | 'dial' | 'hold';
 
 let program: number | undefined;
 

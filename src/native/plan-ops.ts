@@ -21,7 +21,7 @@ export interface Shape {
 }
 
 /** Operations of the process that launches: monitor, exec or pin. */
-export const OUTER_OPS = {
+const OUTER_OPS = {
   CGROUP_V2: { code: 1, fields: { dir: 'str' } },
   CGROUP_V1: { code: 2, fields: { tasks: 'str' } },
   CGROUP_KILL: { code: 3, fields: { file: 'str' } },
@@ -40,7 +40,7 @@ export const OUTER_OPS = {
 } as const satisfies Record<string, Shape>;
 
 /** Operations of either section. */
-export const HOST_OPS = {
+const HOST_OPS = {
   SETNS: { code: 16, fields: { type: 'u32', path: 'str' } },
   UNSHARE: { code: 17, fields: { flags: 'u32' } },
   HOSTNAME: { code: 18, fields: { name: 'str' } },
@@ -57,7 +57,7 @@ export const HOST_OPS = {
 } as const satisfies Record<string, Shape>;
 
 /** Operations of the process that becomes the container's. */
-export const INNER_OPS = {
+const INNER_OPS = {
   ROOT_OVERLAY: { code: 33, fields: { stage: 'str', upper: 'str', work: 'str', flags: 'u32', lowers: 'strs' } },
   ROOT_BIND: { code: 34, fields: { stage: 'str', source: 'str', readonly: 'u32' } },
   MOUNT_FS: { code: 35, fields: { type: 'str', target: 'str', attrs: 'u64', options: 'strs', flags: 'u32' } },

@@ -8,7 +8,7 @@ import { launchError } from './launch-failure';
 import { reapWhenEnded } from './reap';
 
 /** The pod's init, when it has one. */
-export interface Pause {
+interface Pause {
   pid: number;
   pidStartTime: bigint;
 }

@@ -41,14 +41,14 @@ const SLOW_MS = 5000;
 /** Many calls may come with one read from a connection. */
 const turns = new Turns();
 
-export interface Failure {
+interface Failure {
   code: status;
   details: string;
   metadata: Metadata;
 }
 
 /** Translates anything that was thrown into a gRPC status. */
-export function failureOf(error: unknown): Failure {
+function failureOf(error: unknown): Failure {
   return { code: CODE_OF_KIND[kindOf(error)], details: messageOf(error), metadata: trailersOf(error) };
 }
 

@@ -8,7 +8,7 @@ import { functions, isTrue, textOf } from './template-functions';
 import { tokensOf, type Token } from './template-tokens';
 
 /** What templates work on: parsed JSON. */
-export type Value = unknown;
+type Value = unknown;
 
 export type GoTemplate = (data: Value) => string;
 

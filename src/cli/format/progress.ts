@@ -6,7 +6,7 @@ import { Redrawn, type Screen } from './redrawn';
 import { humanSize } from './size';
 
 /** A layer on its way, here or to a registry. */
-export interface MovingLayer {
+interface MovingLayer {
   digest: string;
   phase: number;
   doneBytes: bigint;

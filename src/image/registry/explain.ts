@@ -27,7 +27,7 @@ export interface EndpointReport {
   readonly used: boolean;
 }
 
-export type EndpointAnswer =
+type EndpointAnswer =
   | {
       readonly kind: 'found';
       readonly latencyMs: number;
