@@ -401,7 +401,7 @@ describe('containers in a user namespace', function () {
         ),
         '2\n3\ncat\n',
       );
-      assert.match(await sh('cat /proc/self/cgroup'), /^\d+:memory:\/$/m, 'the cgroup namespace is its own');
+      assert.equal(await sh('cut -d : -f 3 /proc/self/cgroup | sort -u'), '/\n', 'the cgroup namespace is its own');
       assert.equal(await sh('ls /sys/firmware | wc -l; cat /proc/keys | wc -c'), '0\n0\n', 'masked');
       assert.notEqual((await run('echo x > /proc/sys/kernel/hostname')).stderr, '', 'read-only');
       const security = { readonlyRootfs: true };
