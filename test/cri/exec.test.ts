@@ -84,10 +84,11 @@ describe('Exec', function () {
 
       it('brings much output whole, also what a client reads long after the command has ended', async () => {
         const name = `slowly-${transport}`;
-        const script = `head -c 20000000 /dev/zero; echo end # ${name}`;
-        const remote = await exec(transport, await container(), ['sh', '-c', script]);
-        remote.pause();
-        await eventually('the command begins', () => runs(name));
+        const script = `echo ready; read go; head -c 20000000 /dev/zero; echo end # ${name}`;
+        const remote = await exec(transport, await container(), ['sh', '-c', script], { stdin: true });
+        await remote.printed('ready');
+        assert.ok(runs(name));
+        await remote.write('go\n');
         await eventually('the command ends', async () => {
           remote.resume();
           await sleep(1);
@@ -97,7 +98,7 @@ describe('Exec', function () {
         await sleep(4000); // longer than anything waits for what is left of the output
         remote.resume();
         assert.equal(await remote.status, SUCCESS);
-        assert.equal(remote.stdout.length, 20_000_004);
+        assert.equal(remote.stdout.length, 'ready\n'.length + 20_000_000 + 'end\n'.length);
         assert.ok(remote.stdout.endsWith('\0end\n'));
       });
 
