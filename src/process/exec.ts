@@ -47,7 +47,7 @@ export interface RunningExec {
  * After the end of the command its output is there at once. Only a process that
  * it left behind, and that holds its pipe's lock, can keep the relay waiting.
  */
-const OUTPUT_WITHIN_MS = 2000;
+const OUTPUT_WITHIN_MS = 10_000;
 
 /** A killed command is gone at once, unless the kernel holds it (a frozen cgroup, state D): then it is given up. */
 const KILL_WITHIN_MS = 2000;
@@ -159,8 +159,8 @@ class Output {
   private readonly ended: Promise<void>;
   private pending: Promise<void> = Promise.resolve();
   private isSlow = false;
-  /** How often something came. */
-  private taken = 0;
+  /** How often something came, or was taken at last. */
+  private moves = 0;
   private memory: Buffer = Buffer.allocUnsafe(FIRST_READ_BYTES);
 
   constructor(
@@ -176,10 +176,11 @@ class Output {
 
   /** Resolves when all that was written has been delivered; a relay that is kept waiting is given up. */
   async finish(): Promise<void> {
-    let seen = this.taken;
+    let seen = this.moves;
     const timer = setInterval(() => {
-      if (!this.isSlow && this.taken === seen) this.socket.destroy();
-      seen = this.taken;
+      // A whole turn in which the taker could have taken more, and nothing came.
+      if (!this.isSlow && this.moves === seen) this.socket.destroy();
+      seen = this.moves;
     }, OUTPUT_WITHIN_MS);
     await this.ended;
     clearInterval(timer);
@@ -192,7 +193,7 @@ class Output {
 
   /** What was read lies in `memory`; false stops reading. */
   private take(bytes: number): boolean {
-    this.taken++;
+    this.moves++;
     const delivered = this.deliver(this.memory.subarray(0, bytes));
     // The chunk stays where it is, for whoever has not done with it.
     if (bytes === this.memory.length && bytes < READ_BYTES) this.memory = Buffer.allocUnsafeSlow(bytes * 8);
@@ -202,6 +203,7 @@ class Output {
       .catch(() => undefined)
       .then(() => {
         this.isSlow = false;
+        this.moves++;
         this.socket.resume();
       });
     return false;
