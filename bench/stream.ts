@@ -2,7 +2,7 @@ import { closeSync, fstatSync, openSync, readSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ExecRequest } from '../src/cri';
+import { ContainerState, ExecRequest } from '../src/cri';
 import { SpdyClient } from '../test/support/spdy-client';
 import { startRegistry } from '../test/support/registry';
 import { alternate, machine, median, table, Timings } from './measure';
@@ -58,8 +58,9 @@ inScratch(async scratch => {
       scratch.throwIfInterrupted();
       timings.isMeasuring = cpu.isMeasuring = isMeasured;
       const cost = watchAll([candidate.daemon.pid, ...candidate.daemon.shims()]);
-      await timings.time(keyOf(candidate), () => carry(candidate, scratch, image));
+      const tidyUp = await timings.time(keyOf(candidate), () => carry(candidate, scratch, image));
       cpu.add(keyOf(candidate), cost() * 1000);
+      await tidyUp?.();
     });
     report(candidates, rounds, timings, cpu);
   } finally {
@@ -124,21 +125,30 @@ async function removeAll({ runtime }: Runtime): Promise<void> {
   }
 }
 
-async function carry(candidate: Candidate, scratch: Scratch, image: string): Promise<void> {
+/** What it resolves with, if anything, is not part of what is measured. */
+async function carry(
+  candidate: Candidate,
+  scratch: Scratch,
+  image: string,
+): Promise<(() => Promise<void>) | undefined> {
   const { runtime, pod, what } = candidate;
   if (what === 'log') return toLog(runtime, pod, join(scratch.dir, 'logs'), image);
-  if (what === 'ExecSync') return bySync(runtime, pod);
+  if (what === 'ExecSync') {
+    await bySync(runtime, pod);
+    return undefined;
+  }
   const request = ExecRequest.fromPartial({ containerId: pod.containerId, cmd: printing(MUCH_BYTES), stdout: true });
   const { url } = await call(runtime.runtime.exec.bind(runtime.runtime), request);
   await (what === 'exec, SPDY' ? overSpdy(url) : overWebSocket(url));
+  return undefined;
 }
 
 function printing(bytes: number): string[] {
   return ['/bin/task', 'print', String(bytes), String(LINE_BYTES)];
 }
 
-/** A container from its creation to its last line in the log; then it is removed. */
-async function toLog(runtime: Runtime, pod: Pod, logs: string, image: string): Promise<void> {
+/** A container from its creation to its last line in the log; it is to be removed afterwards. */
+async function toLog(runtime: Runtime, pod: Pod, logs: string, image: string): Promise<() => Promise<void>> {
   const config = containerConfig(image);
   config.metadata = { name: 'printer', attempt: 0 };
   config.command = printing(MUCH_BYTES);
@@ -146,9 +156,20 @@ async function toLog(runtime: Runtime, pod: Pod, logs: string, image: string): P
   const path = join(logs, config.logPath);
   const containerId = await startContainer(runtime, pod, config);
   await endOf(path);
-  await call(runtime.runtime.stopContainer.bind(runtime.runtime), { containerId, timeout: 10n });
-  await call(runtime.runtime.removeContainer.bind(runtime.runtime), { containerId });
-  rmSync(path);
+  return async () => {
+    await untilExited(runtime, containerId);
+    await call(runtime.runtime.removeContainer.bind(runtime.runtime), { containerId });
+    rmSync(path);
+  };
+}
+
+/** A stop of one that is just ending fails in containerd: its shim has gone. */
+async function untilExited({ runtime }: Runtime, containerId: string): Promise<void> {
+  for (const until = Date.now() + LOG_WITHIN_MS; Date.now() < until; await sleep(20)) {
+    const { status } = await call(runtime.containerStatus.bind(runtime), { containerId, verbose: false });
+    if (status?.state === ContainerState.CONTAINER_EXITED) return;
+  }
+  throw new Error(`container ${containerId} has printed all and does not end`);
 }
 
 async function endOf(path: string): Promise<void> {
