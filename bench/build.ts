@@ -4,6 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { installDir } from '../src/native/paths';
 import { busyboxImage, descriptor, type BuiltImage } from '../test/support/image-builder';
+import { makeFileSystem } from './file-system';
 import { alternate, machine, median, ms, quantile, table, Timings } from './measure';
 import { startBerth } from './runtimes';
 import { findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
@@ -18,8 +19,10 @@ const base = 'localhost/bench/base:1';
 /** buildah wants an entry a layer. */
 const history = ['files', 'users'].map(what => ({ created: '2026-01-01T00:00:00Z', created_by: what }));
 
-inScratch(async scratch => {
+inScratch(async at => {
   const rounds = roundsOr(5);
+  const fileSystem = makeFileSystem(join(at.dir, 'disk'));
+  const scratch = { ...at, dir: fileSystem.dir };
   const context = join(scratch.dir, 'context');
   writeContext(context);
   const layout = writeLayout(join(scratch.dir, 'layout'), busyboxImage({ configDocument: { history } }));
@@ -37,6 +40,7 @@ inScratch(async scratch => {
     report(timings, candidates, rounds);
   } finally {
     await daemon.stop();
+    fileSystem.remove();
   }
 }).catch((error: unknown) => {
   console.error(error);
