@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { WebSocket } from 'ws';
 import { processesIn } from '../support/processes';
 import { snapshot } from '../support/leaks';
 import { many, SESSIONS_WITHIN_MS } from '../support/many';
@@ -171,6 +173,28 @@ describe('Exec', function () {
       });
     });
   }
+
+  for (const protocol of ['v5.base64.channel.k8s.io', 'v4.base64.channel.k8s.io', 'base64.channel.k8s.io'])
+    it(`carries what browsers can read: text, in ${protocol}`, async () => {
+      const url = await urlOf(await container(), ['sh', '-c', 'read line; printf "<$line>\\377"; exit 3'], {
+        stdin: true,
+      });
+      const webSocket = new WebSocket(url.replace(/^http/, 'ws'), [protocol]);
+      const got = ['', '', '', ''].map(() => Buffer.alloc(0));
+      webSocket.on('message', (message: Buffer) => {
+        const channel = Number(message.toString('latin1', 0, 1));
+        got[channel] = Buffer.concat([
+          got[channel] ?? Buffer.alloc(0),
+          Buffer.from(message.toString('latin1', 1), 'base64'),
+        ]);
+      });
+      await once(webSocket, 'open');
+      assert.equal(webSocket.protocol, protocol);
+      webSocket.send(`0${Buffer.from('text\n').toString('base64')}`);
+      await once(webSocket, 'close');
+      assert.equal(got[1]?.toString('latin1'), '<text>\xff');
+      assert.match(got[3]?.toString() ?? '', protocol.startsWith('v') ? /"reason":"NonZeroExitCode"/ : /exit code 3/);
+    });
 
   it('is refused for what makes no sense', async () => {
     const id = await container();

@@ -153,27 +153,35 @@ describe('PortForward', function () {
     client.close();
   });
 
-  it('older clients have two channels a port', async () => {
-    const pod = await server("socket.on('data', data => socket.write(`<${data}>`))");
-    const webSocket = new WebSocket((await urlOf(pod, [8000, 9])).replace(/^http/, 'ws'), ['v4.channel.k8s.io']);
-    const got: Record<number, Buffer[]> = {};
-    const done = new Promise<void>(resolve => {
-      webSocket.on('message', (message: Buffer) => {
-        (got[message[0] ?? 0] ??= []).push(message.subarray(1));
-        if ((got[0]?.length ?? 0) > 1 && (got[3]?.length ?? 0) > 1) resolve();
+  for (const protocol of ['v4.channel.k8s.io', 'v4.base64.channel.k8s.io'])
+    it(`older clients have two channels a port, in ${protocol}`, async () => {
+      const isBase64 = protocol.includes('base64');
+      const read = (message: Buffer): [channel: number, bytes: Buffer] =>
+        isBase64
+          ? [Number(message.toString('latin1', 0, 1)), Buffer.from(message.toString('latin1', 1), 'base64')]
+          : [message[0] ?? 0, message.subarray(1)];
+      const pod = await server("socket.on('data', data => socket.write(`<${data}>`))");
+      const webSocket = new WebSocket((await urlOf(pod, [8000, 9])).replace(/^http/, 'ws'), [protocol]);
+      const got: Record<number, Buffer[]> = {};
+      const done = new Promise<void>(resolve => {
+        webSocket.on('message', (message: Buffer) => {
+          const [channel, bytes] = read(message);
+          (got[channel] ??= []).push(bytes);
+          if ((got[0]?.length ?? 0) > 1 && (got[3]?.length ?? 0) > 1) resolve();
+        });
       });
+      await once(webSocket, 'open');
+      assert.equal(webSocket.protocol, protocol);
+      webSocket.send(isBase64 ? `0${Buffer.from('hello').toString('base64')}` : Buffer.from('\0hello'));
+      await done;
+      const [port, ...rest] = got[0] ?? [];
+      assert.equal(port?.readUInt16LE(), 8000);
+      assert.equal(Buffer.concat(rest).toString(), '<hello>');
+      assert.equal(got[1]?.[0]?.readUInt16LE(), 8000);
+      assert.equal(got[3]?.[0]?.readUInt16LE(), 9);
+      assert.match(got[3]?.[1]?.toString() ?? '', /connection refused/);
+      webSocket.close();
     });
-    await once(webSocket, 'open');
-    webSocket.send(Buffer.from('\0hello'));
-    await done;
-    const [port, ...rest] = got[0] ?? [];
-    assert.equal(port?.readUInt16LE(), 8000);
-    assert.equal(Buffer.concat(rest).toString(), '<hello>');
-    assert.equal(got[1]?.[0]?.readUInt16LE(), 8000);
-    assert.equal(got[3]?.[0]?.readUInt16LE(), 9);
-    assert.match(got[3]?.[1]?.toString() ?? '', /connection refused/);
-    webSocket.close();
-  });
 
   it('is refused for a pod that is not ready', async () => {
     const pod = await node().pod();
