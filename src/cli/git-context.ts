@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BerthError, isAbsent, messageOf, redact } from '../base/errors';
+import { directoryIn, removeGitDirs } from '../base/git-files';
 import { gitCalls, gitEnvironment, parseGitSource } from '../base/git-source';
 import { onInterrupt } from './on-interrupt';
 
@@ -35,8 +36,9 @@ export class GitContext implements Disposable {
     const release = onInterrupt(() => remove(root));
     try {
       for (const args of gitCalls(source, join(root, 'files'))) await git(args, text);
-      rmSync(join(root, 'files/.git'), { recursive: true, force: true });
-      return new GitContext(root, directoryIn(join(root, 'files'), source.directory, text), release);
+      await removeGitDirs(join(root, 'files'));
+      const dir = await directoryIn(join(root, 'files'), source.directory, `build ${redact(text)}`);
+      return new GitContext(root, dir, release);
     } catch (error) {
       remove(root);
       release();
@@ -73,18 +75,4 @@ async function git(args: readonly string[], text: string): Promise<void> {
 /** In a hook of git, its variables name the repository that the hook is of: what is cloned would go into that one. */
 function withoutRepository(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !ofRepository.has(name)));
-}
-
-/** A link on the way is not followed out of the repository. */
-function directoryIn(root: string, directory: string, text: string): string {
-  try {
-    const [top, found] = [realpathSync(root), realpathSync(join(root, directory))];
-    if (found === top || found.startsWith(`${top}/`)) return found;
-  } catch (error) {
-    if (!isAbsent(error)) throw error;
-  }
-  throw new BerthError(
-    'not_found',
-    `build ${redact(text)}: the repository has no directory ${JSON.stringify(directory)}`,
-  );
 }

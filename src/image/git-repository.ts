@@ -1,7 +1,8 @@
-import { access, constants, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { access, constants, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { Context } from '../base/context';
-import { BerthError, isAbsent, messageOf, redact } from '../base/errors';
+import { BerthError, messageOf, redact } from '../base/errors';
+import { directoryIn, removeGitDirs } from '../base/git-files';
 import { gitCalls, gitEnvironment, SHALLOW, type GitSource } from '../base/git-source';
 import { runProgram, type ProgramOutcome } from '../native/run-program';
 
@@ -97,32 +98,4 @@ export async function forgetCredentials(gitDir: string): Promise<void> {
     const text = await readFile(path, 'latin1');
     await writeFile(path, text.replace(/(https?:\/\/)[^/\s]*@/gi, '$1'), 'latin1');
   }
-}
-
-/** The repository's own, and what submodules have in its place. Links are not followed: they lead to repositories of the node. */
-async function removeGitDirs(root: string): Promise<void> {
-  const hasModules = (await readdir(root)).includes('.gitmodules');
-  await rm(join(root, '.git'), { recursive: true, force: true });
-  if (!hasModules) return;
-  const dirs = [root];
-  for (let dir = dirs.pop(); dir !== undefined; dir = dirs.pop()) {
-    for (const entry of await readdir(dir, { withFileTypes: true })) {
-      const path = join(dir, entry.name);
-      if (entry.name === '.git') await rm(path, { recursive: true, force: true });
-      else if (entry.isDirectory()) dirs.push(path);
-    }
-  }
-}
-
-/** A link on the way may lead anywhere, and so is not followed out of the repository. */
-async function directoryIn(root: string, directory: string, what: string): Promise<string> {
-  if (directory === '') return root;
-  try {
-    const [top, found] = await Promise.all([realpath(root), realpath(join(root, directory))]);
-    await readdir(found);
-    if (found.startsWith(`${top}/`)) return found;
-  } catch (error) {
-    if (!isAbsent(error)) throw error;
-  }
-  throw new BerthError('not_found', `${what}: the repository has no directory ${JSON.stringify(directory)}`);
 }
