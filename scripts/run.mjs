@@ -23,6 +23,9 @@ const root = givenRoot === '' ? join(own, 'root') : resolve(givenRoot);
 const state = givenState === '' ? join(own, 'state') : resolve(givenState);
 const host = `unix://${state}/berth.sock`;
 const container = `run-${process.pid}`;
+/** What a network of berth's own turns on and leaves so: somebody else may need it by then. */
+const forwarding = ['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding'];
+const wasOff = forwarding.filter(name => valueOf(name) === '0');
 const say = text => console.log(`==> ${text}`);
 
 /** A sentence for the person who typed it; the rest is the program's own fault. */
@@ -33,6 +36,15 @@ let interrupted = false;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => (interrupted = true));
 
 process.exitCode = await main();
+
+function valueOf(sysctl) {
+  const file = `/proc/sys/${sysctl.replaceAll('.', '/')}`;
+  return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined;
+}
+
+function turnedOn() {
+  return wasOff.filter(name => valueOf(name) === '1');
+}
 
 async function main() {
   let daemon;
@@ -47,6 +59,7 @@ async function main() {
     }
     await takeAway(daemon);
     say(`Everything is removed. STAY=1 make run leaves the daemon running, for: berth ps, crictl ps`);
+    for (const name of turnedOn()) say(`${name} is on now, since bridges need it; off again: sysctl -w ${name}=0`);
     return interrupted ? 130 : code;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
