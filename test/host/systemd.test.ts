@@ -15,7 +15,7 @@ import { Systemd } from '../../src/cgroup/systemd/systemd';
 import { Units } from '../../src/cgroup/systemd/units';
 import { Connection, RemoteError } from '../../src/dbus/connection';
 import { startTimeOf } from '../../src/process/identity';
-import { FakeSystemd } from '../support/fake-systemd';
+import { FakeSystemd, noFaults } from '../support/fake-systemd';
 
 const here = readHierarchies();
 
@@ -50,15 +50,7 @@ describe('cgroups made by systemd', function () {
   });
   afterEach(() => {
     for (const child of children.splice(0)) child.kill('SIGKILL');
-    Object.assign(fake.faults, {
-      losesSignals: false,
-      answersInBunchesOf: 1,
-      cutsNextJob: false,
-      nextResult: '',
-      refuses: '',
-      isImitated: false,
-      isSilent: false,
-    });
+    Object.assign(fake.faults, noFaults());
   });
   after(async () => {
     systemd.close();

@@ -29,18 +29,9 @@ const SYSTEMD = 'org.freedesktop.systemd1';
 const V1_OF_SYSTEMD = /^(cpu|cpuacct|cpu,cpuacct|memory|pids|devices|blkio|systemd)$/;
 const LOOK_EVERY_MS = 10;
 
-/**
- * A bus with nobody on it but systemd, or what berth needs of it: it makes scopes around processes and slices in real
- * cgroup trees, and, as systemd does, ends a scope when its last process has gone and refuses one without any.
- */
-export class FakeSystemd {
-  /** Members of calls as they came. */
-  readonly calls: string[] = [];
-  readonly units = new Map<string, Unit>();
-  /** How often it has looked for scopes without processes. */
-  looks = 0;
-  /** What goes wrong; each may be set at any time. */
-  readonly faults = {
+/** Nothing goes wrong. */
+export function noFaults() {
+  return {
     /** Jobs end and no signal says so. */
     losesSignals: false,
     /** Replies to method calls are kept until this many are. */
@@ -56,6 +47,20 @@ export class FakeSystemd {
     /** No call is answered. */
     isSilent: false,
   };
+}
+
+/**
+ * A bus with nobody on it but systemd, or what berth needs of it: it makes scopes around processes and slices in real
+ * cgroup trees, and, as systemd does, ends a scope when its last process has gone and refuses one without any.
+ */
+export class FakeSystemd {
+  /** Members of calls as they came. */
+  readonly calls: string[] = [];
+  readonly units = new Map<string, Unit>();
+  /** How often it has looked for scopes without processes. */
+  looks = 0;
+  /** What goes wrong; each may be set at any time. */
+  readonly faults = noFaults();
   private readonly sockets = new Set<Socket>();
   private server: Server | undefined;
   private kept: (() => void)[] = [];
