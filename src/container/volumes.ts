@@ -186,7 +186,16 @@ export class Volumes {
   }
 
   private async read(name: string): Promise<VolumeFile> {
-    return JSON.parse(await readFile(join(this.dir, name, 'volume.json'), 'utf8')) as VolumeFile;
+    const path = join(this.dir, name, 'volume.json');
+    const text = await readFile(path, 'utf8');
+    try {
+      return JSON.parse(text) as VolumeFile;
+    } catch (error) {
+      throw new BerthError('data_loss', `volume ${name}: ${path} is damaged: ${messageOf(error)}`, {
+        cause: error,
+        hint: `its files are sound, in ${this.pathOf(name)}; write {"createdAtNs":"0","labels":{}} into that file`,
+      });
+    }
   }
 
   private async write(dir: string, file: VolumeFile): Promise<void> {

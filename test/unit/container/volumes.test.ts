@@ -118,6 +118,15 @@ describe('volumes', () => {
     assert.deepEqual(readdirSync(dir), []);
   });
 
+  it('say which of them has a damaged record, and where its files are', async () => {
+    const { path } = await volumes.provide('cut');
+    writeFileSync(join(dir, 'cut/volume.json'), '{');
+    await assert.rejects(volumes.list(), (error: Error) => {
+      assert.match(error.message, /^volume cut: \S+volume\.json is damaged: .*its files are sound, in /);
+      return error.message.includes(path);
+    });
+  });
+
   it('leave nothing of what the last daemon had half made or half removed', async () => {
     const { path } = await volumes.provide('kept');
     for (const left of ['.new-1', '.gone-1/data']) mkdirSync(join(dir, left), { recursive: true });
