@@ -214,7 +214,7 @@ describe('the CRI’s answers', function () {
     const { client } = node();
     const unbuilt: string[] = [];
     for (const { name, isStream } of allRpcs()) {
-      const call = isStream ? client.firstOf(name, {}, 1000) : client.callAny(name, {});
+      const call = isStream ? client.firstOf(name, {}, 'metadata') : client.callAny(name, {});
       const { code, details } = await call.then(
         () => ({ code: 0, details: '' }),
         (error: { code: number; details: string }) => error,
