@@ -4,19 +4,20 @@ import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import type { GitSource } from '../base/git-source';
-import type { Content } from './content/content';
 import { chainIdOf, digestOf, parseDigest, type Digest } from './digest';
 import { mediaTypes, parseImageConfig, type Descriptor } from './documents';
 import { writeManifest } from './archive';
+import type { Artefact } from './artefact';
+import type { NewArtefact } from './artefact-output';
 import { downloadFile } from './download';
 import { spool, type Chunks } from './incoming';
 import { cloneRepository, type Repository } from './git-repository';
 import { manifestOf } from './manifest-of';
 import type { Platform } from './platform';
-import type { FetchedImage } from './pull';
+import { fetchSingleLayer, type FetchedImage, type OnProgress, type PullParts } from './pull';
 import type { ImageRecord } from './record';
 import type { Transport } from './registry/transport';
-import { layerKey, type Layer, type Layers } from './snapshot/layers';
+import { layerKey, type Layer } from './snapshot/layers';
 import { unpackArchive } from './unpack/archive';
 import { copyFiles, type CopyOp } from './unpack/copy';
 import { packLayer, packTree } from './unpack/pack';
@@ -54,11 +55,7 @@ export interface PackOptions {
 }
 
 /** What building works with, lent by the images. */
-export interface WorkshopParts {
-  readonly root: string;
-  readonly content: Content;
-  readonly layers: Layers;
-  readonly platform: Platform;
+export interface WorkshopParts extends PullParts {
   readonly transport: Transport;
 }
 
@@ -121,6 +118,32 @@ export class Workshop {
     if (layer?.state !== 'sound') return undefined;
     const size = await this.parts.content.sizeOf(descriptor.digest);
     return size === descriptor.sizeBytes ? { layer, descriptor } : undefined;
+  }
+
+  /** A layer that an artefact has, with its blob: it is here already, or comes as the layers of a pull do. */
+  async bring(
+    ctx: Context,
+    { source, repository }: Artefact,
+    wanted: { readonly descriptor: Descriptor; readonly diffId: Digest },
+    below: readonly BuiltLayer[],
+    onProgress: OnProgress,
+  ): Promise<BuiltLayer> {
+    const request = { ...wanted, repository, below: below.map(({ layer }) => layer) };
+    const brought = await fetchSingleLayer(this.parts, ctx, source, request, this.pin, onProgress);
+    this.keep(brought.layer.key);
+    this.made.add(brought.layer);
+    return brought;
+  }
+
+  /** An artefact of layers that are here, ready to be written somewhere while the workshop is open. */
+  async artefact(config: Buffer, configType: string, layers: readonly Descriptor[]): Promise<NewArtefact> {
+    const { digest, manifest, documents } = writeManifest(config, layers, configType);
+    await this.ingest(documents);
+    return {
+      manifest: { digest, bytes: manifest },
+      config: { mediaType: configType, digest: digestOf(config), sizeBytes: config.length },
+      layers,
+    };
   }
 
   /** Directories for an overlay of these layers, top first, at least one. */
@@ -278,11 +301,7 @@ export class Workshop {
     );
     const id = digestOf(config);
     const parsed = parseImageConfig(config, layers.length, this.parts.platform, 'the image that was built');
-    for (const [name, bytes] of documents) {
-      this.pin(name);
-      if (await this.parts.content.read(name)) continue;
-      await this.parts.content.ingest(name, bytes.length, bytes, 'a document of the image that was built');
-    }
+    await this.ingest(documents);
     const kept = await Promise.all(
       layers.map(async ({ descriptor }) => ((await this.parts.content.has(descriptor.digest)) ? [descriptor] : [])),
     );
@@ -302,6 +321,14 @@ export class Workshop {
     };
     await this.record(tags, image, [...this.made]);
     return image;
+  }
+
+  private async ingest(documents: ReadonlyMap<Digest, Buffer>): Promise<void> {
+    for (const [name, bytes] of documents) {
+      this.pin(name);
+      if (await this.parts.content.read(name)) continue;
+      await this.parts.content.ingest(name, bytes.length, bytes, 'a document of what was built');
+    }
   }
 
   private keep(...names: string[]): void {
