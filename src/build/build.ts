@@ -5,7 +5,7 @@ import type { Digest } from '../image/digest';
 import type { Chunks } from '../image/incoming';
 import type { OnProgress } from '../image/images';
 import { describePlatform } from '../image/platform';
-import type { BuiltLayer, Workshop } from '../image/workshop';
+import type { BuiltLayer, SentFiles, Source, Workshop } from '../image/workshop';
 import { keyOf, type Inputs, type Lookup } from './cache';
 import { exportCache, StepResults, type CacheExport } from './cache-export';
 import { CacheSources } from './cache-sources';
@@ -17,7 +17,7 @@ import { Reporter, type BuildEvent } from './reporter';
 import { StepFailed } from './run-step';
 import { GlobalScope, platformArgs, StageScope } from './scope';
 import { applyCommand, stepName } from './stage';
-import type { BuildParts, Source, StageState, StepTools } from './steps';
+import type { BuildParts, StageState, StepTools } from './steps';
 
 export type { BuildEvent } from './reporter';
 export type { BuildParts } from './steps';
@@ -109,7 +109,7 @@ class Build {
   private readonly sources: CacheSources;
   private readonly stepResults = new StepResults();
   private readonly ctx: Context;
-  private context: (() => Promise<string>) | undefined;
+  private context: (() => Promise<SentFiles>) | undefined;
 
   constructor(
     private readonly parts: BuildParts,
@@ -183,11 +183,9 @@ class Build {
     }
   }
 
-  private async receive(context: Chunks): Promise<string> {
-    const dir = this.workshop.fresh('context');
+  private receive(context: Chunks): Promise<SentFiles> {
     // The client may have stopped sending while the build has failed already.
-    await this.workshop.receive(this.ctx, () => this.ctx.race(context()), 'the context', dir);
-    return dir;
+    return this.workshop.receive(this.ctx, () => this.ctx.race(context()), 'the context');
   }
 
   /** A stage of the Dockerfile, carried out once. */

@@ -21,11 +21,13 @@ import { layerKey, type Layer } from './snapshot/layers';
 import { unpackArchive } from './unpack/archive';
 import { copyFiles, type CopyOp } from './unpack/copy';
 import { packLayer, packTree } from './unpack/pack';
-import { scan, type ScannedEntry, type ScanRequest } from './unpack/scan';
+import { SentFiles } from './sent-files';
+import { scan, type Scanned, type ScanRequest } from './unpack/scan';
 import { syncFileSystem, unpackLayer } from './unpack/unpack';
 
 export { NoArchive } from './unpack/archive';
 export type { CopyOp } from './unpack/copy';
+export type { SentFiles } from './sent-files';
 export type { ScannedEntry } from './unpack/scan';
 
 /** A layer that is here, and how a manifest names it. */
@@ -41,10 +43,14 @@ export interface BaseImage {
   readonly layers: readonly BuiltLayer[];
 }
 
+/** Where files are: a directory, what layers show, or what a client has sent. */
+export type Source =
+  { readonly dir: string } | { readonly layers: readonly BuiltLayer[] } | { readonly sent: SentFiles };
+
 /** Operations, and where their files come from. */
 export interface Copy {
   readonly ops: readonly CopyOp[];
-  readonly source: { readonly dir: string } | { readonly layers: readonly BuiltLayer[] } | undefined;
+  readonly source: Source | undefined;
 }
 
 /** How an upper directory becomes a layer. */
@@ -56,6 +62,8 @@ export interface PackOptions {
 
 /** What building works with, lent by the images. */
 export interface WorkshopParts extends PullParts {
+  /** The node's. */
+  readonly platform: Platform;
   readonly transport: Transport;
 }
 
@@ -152,19 +160,20 @@ export class Workshop {
   }
 
   /** The same for an overlay that nobody writes to, which needs two; of no layers one that is empty. */
-  sourceDirs(layers: readonly BuiltLayer[]): string[] {
+  private sourceDirs(layers: readonly BuiltLayer[]): string[] {
     const dirs = this.lowerDirs(layers);
     return dirs.length > 1 || layers.length === 0 ? dirs : [...dirs, ...this.parts.layers.lowerDirs([])];
   }
 
-  /** What is in a directory, or in what layers show. */
-  async scan(
-    ctx: Context,
-    what: { readonly dir: string } | { readonly layers: readonly BuiltLayer[] },
-    request: Omit<ScanRequest, 'dirs'>,
-  ): Promise<ReadonlyMap<string, readonly ScannedEntry[] | undefined>> {
-    const dirs = 'dir' in what ? [what.dir] : this.sourceDirs(what.layers);
-    return scan({ ...request, dirs }, ctx.signal);
+  async scan(ctx: Context, source: Source, request: Omit<ScanRequest, 'dirs'>): Promise<Scanned> {
+    if ('sent' in source) return source.sent.scan(request, ctx.signal);
+    return scan({ ...request, dirs: await this.dirsOf(source) }, ctx.signal);
+  }
+
+  /** The directories that a source is in: one, or those of an overlay, top first. */
+  async dirsOf(source: Source): Promise<string[]> {
+    if ('layers' in source) return this.sourceDirs(source.layers);
+    return ['dir' in source ? source.dir : await source.sent.dir()];
   }
 
   /** Copies on top of layers, one after the other; the layer that comes of it, or undefined when nothing has changed. */
@@ -186,7 +195,7 @@ export class Workshop {
     await chmod(upper, 0o755);
     if (below.length > 0) await likeRootOf(lowers, upper);
     for (const [i, { ops, source }] of copies.entries()) {
-      const dirs = source === undefined ? [] : 'dir' in source ? [source.dir] : this.sourceDirs(source.layers);
+      const dirs = source === undefined ? [] : await this.dirsOf(source);
       const [work, listPath] = [join(place, `work-${i}`), join(place, `list-${i}`)];
       await copyFiles({ ops, source: dirs, lowers, upper, work, listPath }, ctx.signal);
     }
@@ -272,10 +281,14 @@ export class Workshop {
     return cloneRepository(ctx, source, dir, keepsGitDir);
   }
 
-  /** Unpacks a tar that comes in pieces into the new directory `dir`. */
-  async receive(ctx: Context, chunks: Chunks, what: string, dir: string): Promise<void> {
-    const archive = await spool(ctx, chunks, this.fresh('received'), what);
-    await this.extract(ctx, archive.path, archive.sizeBytes, what, dir);
+  /** Takes a tar that comes in pieces; that it is one, who needs its files finds out. */
+  async receive(ctx: Context, chunks: Chunks, what: string): Promise<SentFiles> {
+    const { path, sizeBytes } = await spool(ctx, chunks, this.fresh('received'), what);
+    return new SentFiles(path, this.lowerDirs([]), async () => {
+      const dir = this.fresh('sent');
+      await this.extract(ctx, path, sizeBytes, what, dir);
+      return dir;
+    });
   }
 
   /** Unpacks a tar, plain or with gzip or zstd, into the new directory `dir`; throws `NoArchive` for what is none. */

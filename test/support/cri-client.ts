@@ -278,6 +278,8 @@ export class CriClient implements Disposable {
       call.on(of, resolve);
       call.on('error', reject);
       call.on('end', () => resolve(undefined));
+      // Where nobody listens to data, neither does the end come.
+      call.resume();
     }).finally(() => call.cancel());
   }
 
