@@ -46,7 +46,8 @@ define install
 	if [[ $$(id -u) != 0 ]]; then \
 	  echo "These Debian packages are missing and only root can install them: sudo apt-get install$$missing" >&2; exit 1; \
 	fi; \
-	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing
+	apt-get update -q -o Acquire::Retries=5 && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qy -o Acquire::Retries=5 --no-install-recommends $$missing
 endef
 
 # The lock file's versions and hashes, as with npm ci, which however refuses to start when a registry lacks an optional

@@ -12,6 +12,7 @@
 #include "../lib/vfork.h"
 #include "batch.h"
 #include "file_calls.h"
+#include "pages.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -709,5 +710,6 @@ NAPI_MODULE_INIT()
         napi_set_named_property(env, exports, functions[i].name, function);
     }
     export_file_calls(env, exports);
+    export_pages(env, exports);
     return exports;
 }

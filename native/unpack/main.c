@@ -9,8 +9,9 @@
  *       and `checked`, `damaged` (objects) and `bytes` (read). Succeeds whenever it could look.
  *   berth-unpack pack (--dir D | --from DIR --from DIR...) --blob FD [--manifest FD] [--plain] [--epoch SECONDS] [--stub PATH]... [--lower DIR]...
  *       D, or what an overlay of several shows, becomes a layer (pack.h): its tar, by gzip unless plain, goes to FD.
- *   berth-unpack scan (--dir D | --lower DIR --lower DIR...) [--hash] [--shallow] [--path PATH]...
- *       says what is there (scan.h), in a directory or in what an overlay of several shows
+ *   berth-unpack scan (--dir D | --lower DIR --lower DIR...) [--tar FD] [--hash] [--shallow] [--path PATH]...
+ *       says what is there (scan.h), in a directory or in what an overlay of several shows; or what would be in D, which is
+ *       of no matter, if the tar in FD were unpacked (tarscan.h)
  *   berth-unpack copy --list FD --upper U --work W [--lower DIR]... (--from DIR | --from DIR --from DIR...)
  *       copies (copy.h) from a directory, or an overlay of several, into an overlay
  *   berth-unpack sync D      puts the file system that holds D on disk
@@ -27,6 +28,7 @@
 #include "scan.h"
 #include "source.h"
 #include "tar.h"
+#include "tarscan.h"
 #include "tree.h"
 
 #include <errno.h>
@@ -251,7 +253,7 @@ struct texts {
 struct build_arguments {
   const char *dir, *upper, *work;
   struct texts lowers, from, paths, stubs;
-  int blob, manifest, list;
+  int blob, manifest, list, tar;
   int plain, hash, shallow, has_epoch;
   uint64_t epoch;
 };
@@ -284,6 +286,8 @@ static int parse_build_flag(struct build_arguments *a, const char *flag, const c
     return parse_fd(value, &a->manifest);
   if (strcmp(flag, "--list") == 0)
     return parse_fd(value, &a->list);
+  if (strcmp(flag, "--tar") == 0)
+    return parse_fd(value, &a->tar);
   if (strcmp(flag, "--epoch") == 0)
     return a->has_epoch = 1, parse_number(value, INT64_MAX, &a->epoch);
   return -1;
@@ -299,7 +303,7 @@ static int *switch_named(struct build_arguments *a, const char *flag)
 
 static int parse_build_arguments(int argc, char **argv, struct build_arguments *a, struct failure *f)
 {
-  *a = (struct build_arguments){.blob = -1, .manifest = -1, .list = -1};
+  *a = (struct build_arguments){.blob = -1, .manifest = -1, .list = -1, .tar = -1};
   for (struct texts *t = &a->lowers; t <= &a->stubs; t++)
     if (!(t->all = calloc((size_t)argc + 1, sizeof *t->all)))
       return fail(f, "memory", ENOMEM, NULL);
@@ -392,15 +396,12 @@ static int scan(int argc, char **argv, struct failure *f)
   if (a.lowers.count == 0)
     return usage(f, "scan");
   const struct confinement c = {
-      .role = ROLE_SCAN, .root = &root, .files = {-1, -1}, .make_mounts = mount_for_scan, .with = &a};
+      .role = ROLE_SCAN, .root = &root, .files = {a.tar, -1}, .make_mounts = mount_for_scan, .with = &a};
   if (confine(&c, f) < 0)
     return -1;
-  return scan_paths(&(struct scan){.root = root,
-                                   .paths = a.paths.all,
-                                   .path_count = a.paths.count,
-                                   .shallow = a.shallow,
-                                   .hash = a.hash},
-                    f);
+  const struct scan what = {
+      .root = root, .paths = a.paths.all, .path_count = a.paths.count, .shallow = a.shallow, .hash = a.hash};
+  return a.tar >= 0 ? scan_tar(&what, a.tar, f) : scan_paths(&what, f);
 }
 
 static int mount_for_copy(const struct confinement *c, struct failure *f)

@@ -54,20 +54,25 @@ static int digest_of(struct scanning *k, int fd, char digest[DIGEST_TEXT])
   return 0;
 }
 
-static int put_line(struct scanning *k, const struct stat *st, uint64_t xattrs, const char *digest, const char *target)
+void scan_line(const struct stat *st, uint64_t xattrs, const char *digest, const char *name, const char *target)
 {
-  if (k->entries++ == ENTRIES_MAX)
-    return fail(k->failure, "entries", E2BIG, NULL);
   printf("%c %o %u %u %" PRId64 ".%09ld %" PRId64 " %" PRIu64 " %" PRIu64 " %u:%u %016" PRIx64 " %s ", letter_of(st->st_mode),
          st->st_mode & 07777, st->st_uid, st->st_gid, (int64_t)st->st_mtim.tv_sec, st->st_mtim.tv_nsec,
          (int64_t)st->st_size, (uint64_t)st->st_ino, (uint64_t)st->st_nlink, major(st->st_rdev), minor(st->st_rdev), xattrs,
          digest);
-  print_as_word(stdout, k->name[0] ? k->name : ".");
+  print_as_word(stdout, name[0] ? name : ".");
   if (target) {
     putchar(' ');
     print_as_word(stdout, target);
   }
   putchar('\n');
+}
+
+static int put_line(struct scanning *k, const struct stat *st, uint64_t xattrs, const char *digest, const char *target)
+{
+  if (k->entries++ == ENTRIES_MAX)
+    return fail(k->failure, "entries", E2BIG, NULL);
+  scan_line(st, xattrs, digest, k->name, target);
   return 0;
 }
 
@@ -138,7 +143,7 @@ static int describe(struct scanning *k, int dir, const char *name, const struct 
   return put_line(k, st, 0, "-", target);
 }
 
-static void head(const char *word, const char *path)
+void scan_head(const char *word, const char *path)
 {
   printf("%s ", word);
   print_as_word(stdout, path);
@@ -150,13 +155,13 @@ static int scan_path(struct scanning *k, const char *path)
   struct stat st;
   const int seen = rooted_open(k->s->root, path, O_PATH);
   if (seen < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) {
-    head("missing", path);
+    scan_head("missing", path);
     return 0;
   }
   if (seen < 0 || fstat(seen, &st) < 0)
     return fail(k->failure, "open", errno, path);
   close(seen);
-  head("at", path);
+  scan_head("at", path);
   k->name[0] = 0;
   if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
     return put_line(k, &st, 0, "-", NULL);

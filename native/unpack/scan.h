@@ -5,6 +5,8 @@
 #include "failure.h"
 
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
 
 struct scan {
   int root;
@@ -24,5 +26,9 @@ struct scan {
  * 0 or -1.
  */
 int scan_paths(const struct scan *s, struct failure *f);
+
+/* The lines of one path: what they begin with, and one of what is there. `name` empty: itself; `target` NULL: no link. */
+void scan_head(const char *word, const char *path);
+void scan_line(const struct stat *st, uint64_t xattrs, const char *digest, const char *name, const char *target);
 
 #endif

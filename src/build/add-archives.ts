@@ -1,9 +1,9 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BerthError } from '../base/errors';
-import { NoArchive } from '../image/workshop';
+import { NoArchive, type Source } from '../image/workshop';
 import type { Found } from './files';
-import type { Source, StepTools } from './steps';
+import type { StepTools } from './steps';
 
 /** The directory with what an archive holds; undefined for what is no archive. */
 export async function extracted(

@@ -1,20 +1,23 @@
 import { Context } from '../base/context';
 import { BerthError } from '../base/errors';
+import type { ArtefactPlace } from '../image/artefact';
 import type { Digest } from '../image/digest';
 import type { Chunks } from '../image/incoming';
 import type { OnProgress } from '../image/images';
 import { describePlatform } from '../image/platform';
-import type { BuiltLayer, Workshop } from '../image/workshop';
-import type { Inputs } from './cache';
+import type { BuiltLayer, SentFiles, Source, Workshop } from '../image/workshop';
+import { keyOf, type Inputs, type Lookup } from './cache';
+import { exportCache, StepResults, type CacheExport } from './cache-export';
+import { CacheSources } from './cache-sources';
 import { documentOf, emptyDocument, type ImageDocument } from './document';
 import { DockerfileError } from './dockerfile/error';
 import { parseDockerfile, parseTrigger, type Command, type Dockerfile, type Stage } from './dockerfile/parse';
-import { indexOf, planBuild, type Plan, type PlannedStage } from './plan';
+import { indexOf, planBuild, type Plan, type PlannedStage, type StageBase } from './plan';
 import { Reporter, type BuildEvent } from './reporter';
 import { StepFailed } from './run-step';
 import { GlobalScope, platformArgs, StageScope } from './scope';
 import { applyCommand, stepName } from './stage';
-import type { BuildParts, Source, StageState, StepTools } from './steps';
+import type { BuildParts, StageState, StepTools } from './steps';
 
 export type { BuildEvent } from './reporter';
 export type { BuildParts } from './steps';
@@ -39,6 +42,9 @@ export interface BuildOptions {
   /** Names for FROM and --from, and the images that they mean. */
   readonly contexts: ReadonlyMap<string, string>;
   readonly why: boolean;
+  /** Caches that count besides the node's own. */
+  readonly cacheFrom: readonly ArtefactPlace[];
+  readonly cacheTo: readonly CacheExport[];
   /** An image in the store; or one as an archive, or its files as a tar, which is sent. */
   readonly output: { readonly type: 'image' | 'none' } | { readonly type: 'archive' | 'files'; readonly send: Send };
 }
@@ -100,8 +106,10 @@ class Build {
   private readonly results = new Map<number, Promise<StageResult>>();
   private readonly images = new Map<string, Promise<StageResult>>();
   private readonly failed = new AbortController();
+  private readonly sources: CacheSources;
+  private readonly stepResults = new StepResults();
   private readonly ctx: Context;
-  private context: (() => Promise<string>) | undefined;
+  private context: (() => Promise<SentFiles>) | undefined;
 
   constructor(
     private readonly parts: BuildParts,
@@ -112,6 +120,7 @@ class Build {
     private readonly reporter: Reporter,
   ) {
     this.ctx = Context.of(outer.log, { signal: AbortSignal.any([outer.signal, this.failed.signal]) });
+    this.sources = new CacheSources(parts.images, workshop, options.cacheFrom, reporter);
     const { platform } = workshop;
     this.assertPlatform(options.platform);
     this.globals = new GlobalScope(dockerfile.globals, options.buildArgs, platformArgs(platform), dockerfile.escape);
@@ -134,7 +143,24 @@ class Build {
     const { document, layers } = await this.stage(this.plan.target);
     for (const [name, value] of this.options.labels)
       document.config.Labels = { ...document.config.Labels, [name]: value };
+    for (const each of this.options.cacheTo) await this.share(each);
     return this.put(document, layers);
+  }
+
+  private async share(to: CacheExport): Promise<void> {
+    const { workshop, reporter } = this;
+    const results = this.stepResults.of(to.all ? 'all' : this.stagesOfTarget());
+    await exportCache({ images: this.parts.images, workshop, reporter }, this.ctx, to, results);
+  }
+
+  /** The target, what it is built from, and so on. */
+  private stagesOfTarget(): Set<number> {
+    const stages = new Set<number>();
+    for (let next: StageBase = { kind: 'stage', index: this.plan.target }; next.kind === 'stage';) {
+      stages.add(next.index);
+      next = this.plan.stages.get(next.index)?.base ?? { kind: 'scratch' };
+    }
+    return stages;
   }
 
   /** Where the result goes. */
@@ -157,11 +183,9 @@ class Build {
     }
   }
 
-  private async receive(context: Chunks): Promise<string> {
-    const dir = this.workshop.fresh('context');
+  private receive(context: Chunks): Promise<SentFiles> {
     // The client may have stopped sending while the build has failed already.
-    await this.workshop.receive(this.ctx, () => this.ctx.race(context()), 'the context', dir);
-    return dir;
+    return this.workshop.receive(this.ctx, () => this.ctx.race(context()), 'the context');
   }
 
   /** A stage of the Dockerfile, carried out once. */
@@ -262,12 +286,13 @@ class Build {
       cached: async (named, make) => {
         const inputs = this.withEpoch(named);
         const id = stepName(state.name, command);
-        const found = this.usesCache(state)
-          ? await this.parts.cache.find(this.workshop, id, inputs)
-          : ({ hit: false, why: 'the cache is not used (--no-cache)' } as const);
+        const found = await this.find(state, id, inputs);
         step.why(found.hit, this.options.why ? found.why : '');
         const layer = found.hit ? found.layer : await make();
-        state.createdAtMs = found.hit ? found.createdAtMs : await this.parts.cache.put(id, inputs, layer);
+        const createdAtMs = found.hit ? found.createdAtMs : await this.parts.cache.put(id, inputs, layer);
+        state.createdAtMs = createdAtMs;
+        const shared = layer && { layer: { descriptor: layer.descriptor, diffId: layer.layer.diffId } };
+        this.stepResults.add(index, { key: keyOf(inputs), createdAtMs, ...shared });
         return layer;
       },
     };
@@ -278,6 +303,19 @@ class Build {
       step.failed();
       throw this.explained(error, command);
     }
+  }
+
+  /** The node's own result of a step, else one of the sources that the build names. */
+  private async find(state: StageState, id: string, inputs: Inputs): Promise<Lookup> {
+    if (!this.usesCache(state)) return { hit: false, why: 'the cache is not used (--no-cache)' };
+    const { cache } = this.parts;
+    const own = await cache.find(this.workshop, id, inputs);
+    if (own.hit || this.sources.names === undefined) return own;
+    const found = await this.sources.find(this.ctx, keyOf(inputs), state.layers);
+    if (!found) return { hit: false, why: `${own.why}; and it is not in the cache ${this.sources.names}` };
+    const { layer, createdAtMs, source } = found;
+    if (layer) await cache.keep(source, id, inputs, layer, createdAtMs);
+    return { hit: true, layer, createdAtMs, why: `the same inputs as in the cache ${source}` };
   }
 
   /** No file of a layer is younger than the epoch. */

@@ -21,13 +21,18 @@ export interface CacheRecord {
     readonly mediaType: string;
   };
   readonly createdAtMs: number;
+  /**
+   * The cache source that it came from; absent where the step was done here. Such a record is no result: it keeps the layer
+   * here for the next build that names the source, which is asked again then.
+   */
+  readonly from?: string;
 }
 
 export type Lookup =
   | { readonly hit: true; readonly layer: BuiltLayer | undefined; readonly createdAtMs: number; readonly why: string }
   | { readonly hit: false; readonly why: string };
 
-/** The results of steps, by what they depend on. Only what was made here counts. */
+/** The results of steps, by what they depend on. Only what was made here counts; see `CacheSources` for what others have made. */
 export class BuildCache {
   private readonly records = new Map<string, CacheRecord>();
   /** Layer keys and blob digests of the records. */
@@ -67,11 +72,24 @@ export class BuildCache {
       ...{ version: 1, key: keyOf(inputs), step, inputs, createdAtMs: Date.now() },
       ...(layer ? { layer: { key: layer.layer.key, ...layer.descriptor } } : {}),
     };
+    await this.store(record);
+    return record.createdAtMs;
+  }
+
+  private async store(record: CacheRecord): Promise<void> {
     const before = this.records.get(record.key);
     if (before) this.unremember(before);
     this.remember(record);
     await this.table.put(record.key, record);
-    return record.createdAtMs;
+  }
+
+  /** Keeps a layer that a cache source has given for these inputs. */
+  async keep(from: string, step: string, inputs: Inputs, layer: BuiltLayer, createdAtMs: number): Promise<void> {
+    const key = digestText(`${keyOf(inputs)} ${from}`);
+    const before = this.records.get(key);
+    if (before?.layer?.digest === layer.descriptor.digest) return;
+    const kept = { key: layer.layer.key, ...layer.descriptor };
+    await this.store({ version: 1, key, step, inputs, createdAtMs, from, layer: kept });
   }
 
   async forget(record: CacheRecord): Promise<void> {
@@ -82,7 +100,7 @@ export class BuildCache {
 
   /** What differs from the newest result of the same step. */
   private whyMissed(step: string, inputs: Inputs): string {
-    const others = this.list().filter(record => record.step === step);
+    const others = this.list().filter(record => record.step === step && record.from === undefined);
     const last = others.reduce<CacheRecord | undefined>(
       (newest, record) => (newest && newest.createdAtMs >= record.createdAtMs ? newest : record),
       undefined,
@@ -125,6 +143,7 @@ export function digestText(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-function keyOf(inputs: Inputs): string {
+/** The name of a result. */
+export function keyOf(inputs: Inputs): string {
   return digestText(JSON.stringify(Object.entries(inputs).sort(([a], [b]) => (a < b ? -1 : 1))));
 }

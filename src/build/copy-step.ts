@@ -1,6 +1,6 @@
 import { mkdir, utimes, writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
-import type { BuiltLayer, Copy } from '../image/workshop';
+import type { BuiltLayer, Copy, Source } from '../image/workshop';
 import { copyOps, ownerOf, type CopyTarget } from './copy-ops';
 import { digestText } from './cache';
 import { DockerfileError } from './dockerfile/error';
@@ -8,7 +8,7 @@ import type { CommandOf } from './dockerfile/parse';
 import { digestFiles, findFiles, type Found } from './files';
 import { extracted } from './add-archives';
 import { fetchRemote, isRemote } from './add-remote';
-import type { Source, StageState, StepTools } from './steps';
+import type { StageState, StepTools } from './steps';
 
 type CopyCommand = CommandOf<'COPY' | 'ADD'>;
 
@@ -81,7 +81,7 @@ async function partsOf(
   const local = sources.filter(source => !remote.includes(source));
   const parts: Part[] = [];
   if (local.length > 0) {
-    const source = flags.from === undefined ? { dir: await tools.context() } : await tools.sourceOf(flags.from);
+    const source = flags.from === undefined ? { sent: await tools.context() } : await tools.sourceOf(flags.from);
     const found = await findFiles(workshop, ctx, source, local, flags.exclude, command);
     const unpacks = kind === 'ADD' && flags.unpack !== false;
     parts.push(

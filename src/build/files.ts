@@ -3,9 +3,8 @@ import { posix } from 'node:path';
 import { filterInBatches, inBatches } from '../base/batches';
 import type { Context } from '../base/context';
 import { IgnorePatterns, isPattern, pathPattern } from '../base/patterns';
-import type { ScannedEntry, Workshop } from '../image/workshop';
+import type { ScannedEntry, Source, Workshop } from '../image/workshop';
 import { DockerfileError, type Place } from './dockerfile/error';
-import type { Source } from './steps';
 
 /** A file or directory that is copied, with all that is below it. */
 export interface Found {
@@ -91,8 +90,9 @@ function excluded(patterns: readonly string[], place: Place): IgnorePatterns {
 }
 
 function missing(path: string, source: Source, place: Place): DockerfileError {
-  const where = 'dir' in source ? 'the context' : 'what is copied from';
+  const isContext = 'sent' in source;
+  const where = isContext ? 'the context' : 'what is copied from';
   return new DockerfileError(place, `/${path} is not in ${where}`, {
-    ...('dir' in source ? { hint: 'it is outside, or .dockerignore leaves it out' } : {}),
+    ...(isContext ? { hint: 'it is outside, or .dockerignore leaves it out' } : {}),
   });
 }

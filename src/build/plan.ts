@@ -4,7 +4,7 @@ import { mountOptions } from './mount-options';
 import type { GlobalScope } from './scope';
 
 /** Where a stage begins. */
-type StageBase =
+export type StageBase =
   | { readonly kind: 'scratch' }
   | { readonly kind: 'stage'; readonly index: number }
   | { readonly kind: 'image'; readonly name: string };

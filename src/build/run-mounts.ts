@@ -2,6 +2,7 @@ import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
+import type { Source } from '../image/workshop';
 import { randomHexId } from '../base/ids';
 import { digestText } from './cache';
 import type { CacheMountRequest, HeldCaches } from './cache-mounts';
@@ -12,7 +13,7 @@ import { digestFiles, findFiles, inside } from './files';
 import { mountOptions } from './mount-options';
 import { scriptOf } from './script';
 import type { StepCommand } from './step-container';
-import type { Source, StageState, StepTools } from './steps';
+import type { StageState, StepTools } from './steps';
 
 type RunCommand = CommandOf<'RUN'>;
 type MountSpec = StepCommand['mounts'][number];
@@ -120,14 +121,14 @@ function prepare(tools: StepTools, command: RunCommand, options: Options, cwd: s
 async function prepareBind(tools: StepTools, command: RunCommand, options: Options, cwd: string): Promise<Prepared> {
   const { workshop, ctx } = tools;
   const from = options.get('from');
-  const source: Source = from === undefined ? { dir: await tools.context() } : await tools.sourceOf(from);
+  const source: Source = from === undefined ? { sent: await tools.context() } : await tools.sourceOf(from);
   const path = inside(options.get('source') ?? '');
   const found = await findFiles(workshop, ctx, source, [path], [], command);
   const destination = targetOf(command, options, cwd);
   const isWritable = options.get('readwrite') === 'true' || options.get('readonly') === 'false';
   const make = async () => {
     if (!isWritable) {
-      const lowers = 'dir' in source ? [source.dir] : workshop.sourceDirs(source.layers);
+      const lowers = await workshop.dirsOf(source);
       return { mount: { ...plain, destination, readonly: true, source: path, image: { lowers, subPath: path } } };
     }
     // What is written is thrown away with this copy.

@@ -1,5 +1,5 @@
 import type { Context } from '../base/context';
-import type { BuiltLayer, Workshop } from '../image/workshop';
+import type { BuiltLayer, SentFiles, Source, Workshop } from '../image/workshop';
 import type { Containers } from '../container/containers';
 import type { Images } from '../image/images';
 import type { Sandboxes } from '../sandbox/sandboxes';
@@ -18,9 +18,6 @@ export interface BuildParts {
   /** For secrets: in memory, where the node has it so. */
   readonly secretsDir: string;
 }
-
-/** Files that a step may take from: the context, or what layers show. */
-export type Source = { readonly dir: string } | { readonly layers: readonly BuiltLayer[] };
 
 /** A stage as far as it is built. */
 export interface StageState {
@@ -47,7 +44,7 @@ export interface StepTools {
     readonly ssh: ReadonlyMap<string, string>;
   };
   /** The context that the client has sent. */
-  readonly context: () => Promise<string>;
+  readonly context: () => Promise<SentFiles>;
   /** A stage or an image, by name. */
   readonly sourceOf: (name: string) => Promise<Source>;
   /** What a command writes; resolves when there is room for more. */

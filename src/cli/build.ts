@@ -16,6 +16,7 @@ import { familiar } from './format/names';
 import type { Conversation, Daemon } from './client';
 import { openOutput, parseOutput, type OutputSink } from './build-output';
 import { print } from './output';
+import { parseCacheFrom, parseCacheTo } from './parse/build-cache';
 import { collect } from './parse/collect';
 import { parseLabels } from './parse/labels';
 import { parseBuildArgs, parseContexts, parseSecrets, parseSsh } from './parse/build-flags';
@@ -31,6 +32,8 @@ interface Flags {
   buildContext: string[];
   cache: boolean;
   cacheFilter: string[];
+  cacheFrom: string[];
+  cacheTo: string[];
   pull: boolean;
   platform: string;
   network: string;
@@ -58,6 +61,13 @@ export function define(command: Command, daemon: () => Daemon): void {
     .option('--build-context <name=image>', 'another image under this name in FROM and --from', collect, [])
     .option('--no-cache', 'carry all steps out anew')
     .option('--no-cache-filter <stage>', 'carry the steps of this stage out anew', collect, [])
+    .option(
+      '--cache-from <reference|type=…>',
+      'take results from this cache, too; who can write it decides what the steps yield',
+      collect,
+      [],
+    )
+    .option('--cache-to <reference|type=…>', 'write the results to this cache: type=registry or local', collect, [])
     .option('--pull', 'ask the registry for base images that are here', false)
     .option('--platform <os/arch>', "for which platform (default: the node's)", '')
     .option('--network <mode>', 'network of the steps: default, none or host', '')
@@ -66,7 +76,13 @@ export function define(command: Command, daemon: () => Daemon): void {
     .option('-q, --quiet', 'print nothing but the id of the image', false)
     .option('--iidfile <file>', 'write the id of the image into a file')
     .option('--why', 'say of each step why it was in the cache, or was not', false)
-    .addHelpText('after', '\nExample: berth build -t app:1.2 --build-arg VERSION=1.2 .')
+    .addHelpText(
+      'after',
+      '\nExample: berth build -t app:1.2 --build-arg VERSION=1.2 .' +
+        '\n         berth build --cache-from registry.example/app:cache' +
+        '\n                     --cache-to type=registry,ref=registry.example/app:cache,mode=max .' +
+        '\n         berth build --cache-from type=local,src=cache --cache-to type=local,dest=cache,mode=max .',
+    )
     .action(async (path: string, flags: Flags) => {
       await build(daemon(), path, flags);
     });
@@ -121,6 +137,8 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput): Buil
     contexts: parseContexts(flags.buildContext),
     output: undefined,
     why: flags.why,
+    cacheFrom: parseCacheFrom(flags.cacheFrom),
+    cacheTo: parseCacheTo(flags.cacheTo),
   };
 }
 

@@ -73,7 +73,7 @@ async function readLayout(files: ArchiveFiles, node: Platform): Promise<ArchiveI
     if (name !== undefined) names.add(name);
     nameOf.set(digest, names);
   }
-  const source = new ArchiveSource(files, new Map(), digest => `blobs/${algorithmOf(digest)}/${hexOf(digest)}`);
+  const source = new ArchiveSource(files, new Map(), blobName);
   // One image for several platforms has one name, or none, in several entries.
   const byName = new Map<string, (typeof index.entries)[number][]>();
   for (const entry of index.entries) {
@@ -150,11 +150,7 @@ async function dockerImage(
     layers.push(layer);
   }
   const { digest, documents } = writeManifest(config, layers);
-  const source = new ArchiveSource(
-    files,
-    documents,
-    layer => nameOf.get(layer) ?? `blobs/${algorithmOf(layer)}/${hexOf(layer)}`,
-  );
+  const source = new ArchiveSource(files, documents, layer => nameOf.get(layer) ?? blobName(layer));
   return { source, digest, names, isOriginal: false };
 }
 
@@ -188,18 +184,20 @@ async function hashOf(file: FileHandle): Promise<Digest> {
 export function writeManifest(
   config: Buffer,
   layers: readonly Descriptor[],
-): { digest: Digest; documents: ReadonlyMap<Digest, Buffer> } {
+  configType: string = mediaTypes.ociConfig,
+): { digest: Digest; manifest: Buffer; documents: ReadonlyMap<Digest, Buffer> } {
   const manifest = Buffer.from(
     JSON.stringify({
       schemaVersion: 2,
       mediaType: mediaTypes.ociManifest,
-      config: { mediaType: mediaTypes.ociConfig, digest: digestOf(config), size: config.length },
+      config: { mediaType: configType, digest: digestOf(config), size: config.length },
       layers: layers.map(({ mediaType, digest, sizeBytes }) => ({ mediaType, digest, size: sizeBytes })),
     }),
   );
   const digest = digestOf(manifest);
   return {
     digest,
+    manifest,
     documents: new Map([
       [digest, manifest],
       [digestOf(config), config],
@@ -208,6 +206,11 @@ export function writeManifest(
 }
 
 /* ---- both ---- */
+
+/** Where an OCI image layout has a blob. */
+export function blobName(digest: Digest): string {
+  return `blobs/${algorithmOf(digest)}/${hexOf(digest)}`;
+}
 
 /** The documents that are at hand, else files of the archive. Whatever it hands over is compared by who asked. */
 export class ArchiveSource implements ImageSource {

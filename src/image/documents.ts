@@ -291,6 +291,43 @@ export function parseManifest(
   throw new BerthError('failed_precondition', `${what} is of type ${shown(type)}, which is not an image`);
 }
 
+/** What is stored like an image and is none: a config of another type, and layers. */
+export interface ArtefactRules {
+  readonly configTypes: readonly string[];
+  readonly layersMax: number;
+}
+
+/** Reads the manifest of an artefact, whose config has one of these types; its layers are of those that can be unpacked. */
+export function parseArtefact(
+  bytes: Uint8Array,
+  mediaType: string | undefined,
+  { configTypes: wanted, layersMax: most }: ArtefactRules,
+  what: string,
+): Manifest {
+  const json = parseJson(bytes, what);
+  const type = json['mediaType'] ?? mediaTypes.ociManifest;
+  if (typeof type !== 'string') throw malformed(what, 'mediaType is not a text');
+  if (!manifestTypes.includes(type) || 'manifests' in json)
+    throw new BerthError('failed_precondition', `${what} is of type ${shown(type)}, which is no manifest`);
+  if (mediaType !== undefined && isManifestType(mediaType) && mediaType !== type)
+    throw malformed(what, `it calls itself ${shown(type)}, but was handed over as ${shown(mediaType)}`);
+  const layers = z.array(descriptor).max(most, `has more than ${most} layers`);
+  const found = check(manifestShape.extend({ layers }), json, what);
+  if (!wanted.includes(found.config.mediaType))
+    throw new BerthError(
+      'failed_precondition',
+      `${what} has a config of type ${shown(found.config.mediaType)}, and ${wanted.join(' or ')} is looked for`,
+    );
+  if (found.config.sizeBytes > documentBytesMax) throw tooLarge(`the config of ${what}`, found.config.sizeBytes);
+  for (const layer of found.layers) refuseLayer(layer, what, false);
+  return { kind: 'manifest', config: found.config, layers: found.layers };
+}
+
+/** Reads a JSON document of strangers, of this shape. */
+export function parseDocument<T extends z.ZodType>(shape: T, bytes: Uint8Array, what: string): z.output<T> {
+  return check(shape, parseJson(bytes, what), what);
+}
+
 function isManifestType(type: string | undefined): boolean {
   return type !== undefined && (indexTypes.includes(type) || manifestTypes.includes(type));
 }

@@ -12,12 +12,14 @@ import { readBootMark, type BootMark } from './boot';
 import { checkStore } from './check-store';
 import type { Check, CheckOptions } from './check';
 import type { ArchiveImage } from './archive';
+import { readArtefact, type Artefact, type ArtefactPlace } from './artefact';
+import { pushArtefact, writeToLayout, type NewArtefact } from './artefact-output';
 import { DirectoryOutput, TarOutput } from './archive-output';
 import { configOf } from './config-changes';
 import { Content } from './content/content';
 import { Partials } from './content/partials';
 import type { Digest } from './digest';
-import { type ImageConfig } from './documents';
+import type { ArtefactRules, ImageConfig } from './documents';
 import { resolveLayout } from './import';
 import { fileSystemImage } from './import-file-system';
 import { Incoming, type Chunks } from './incoming';
@@ -356,6 +358,19 @@ export class Images {
     } finally {
       await this.tidy(undefined); // the documents of an image that got no record
     }
+  }
+
+  /** What others have left at a place that is no image; nothing of it is trusted. */
+  readArtefact(ctx: Context, place: ArtefactPlace, rules: ArtefactRules): Promise<Artefact> {
+    return readArtefact(ctx, place, rules, reference => this.registry(reference, undefined));
+  }
+
+  /** Writes what a workshop has made, while that is open; with the node's own credentials for a registry. */
+  async writeArtefact(ctx: Context, place: ArtefactPlace, artefact: NewArtefact): Promise<void> {
+    if ('directory' in place) return writeToLayout(ctx, this.content, place.directory, place.which, artefact);
+    const target = givenName(place.reference);
+    const client = await RegistryClient.open(target, undefined, this.registryOptions(), 'push');
+    await pushArtefact(ctx, this.content, target, new Uploads(client, this.options.retryDelayMs), artefact);
   }
 
   /** What a base image is made of, once all of its layers are sound. */

@@ -214,7 +214,8 @@ async function documentOf(parts: PullParts, { digest }: Descriptor, fetch: () =>
   return (await parts.content.read(digest)) ?? (await fetch());
 }
 
-function assertDescribed({ digest, sizeBytes }: Descriptor, bytes: Buffer, what: string): void {
+/** Throws `data_loss` when the bytes are not what was announced. */
+export function assertDescribed({ digest, sizeBytes }: Descriptor, bytes: Buffer, what: string): void {
   if (bytes.length !== sizeBytes)
     throw new BerthError('data_loss', `${what} has ${bytes.length} bytes, and ${sizeBytes} were announced`);
   const found = digestOf(bytes, algorithmOf(digest));
@@ -322,6 +323,53 @@ async function fetchLayer(
   if (onTop === needsChain)
     throw new BerthError('internal', `layer ${descriptor.digest} is right neither alone nor on its chain`);
   return onTop;
+}
+
+/** A layer that no image names. */
+interface SingleLayer extends Omit<LayerRequest, 'below' | 'chainId'> {
+  /** Those below, base first. */
+  readonly below: readonly Layer[];
+}
+
+/**
+ * Brings one layer and its blob, which is kept. A layer that is here already, with a blob that is here, is that: whoever
+ * asked has said what its files are, and the blob is known to hold them.
+ */
+export async function fetchSingleLayer(
+  parts: PullParts,
+  ctx: Context,
+  source: ImageSource,
+  { repository, descriptor, diffId, below }: SingleLayer,
+  pin: (name: string) => void,
+  onProgress: OnProgress,
+): Promise<{ layer: Layer; descriptor: Descriptor }> {
+  const keeping = { ...parts, keepLayerBlobs: true };
+  const chainId = chainIdOf([...below.map(layer => layer.diffId), diffId]);
+  for (const name of [descriptor.digest, layerKey(diffId), chainKey(chainId)]) pin(name);
+  const request = { repository, descriptor, diffId, chainId, below: below.map(layer => Promise.resolve(layer)) };
+  const layer = await fetchLayer(keeping, ctx, source, request, onProgress);
+  const known = await keptBlobOf(parts, layer, pin);
+  if (known) return { layer, descriptor: known };
+  // It was here without its blob. That the blob asked for holds its files is known once it has been unpacked.
+  const own = layer.key === layerKey(diffId);
+  const where = own ? (below.length === 0 ? 'none' : 'unknown') : parts.layers.lowerDirs(below);
+  const attempt = { key: layer.key, descriptor, diffId, repository, where, onBytes: () => undefined } as const;
+  const again = await parts.blobLocks.run(descriptor.digest, () =>
+    parts.slots.run(ctx, () => unpackBlob(keeping, ctx, source, attempt)),
+  );
+  if (again !== needsChain) return { layer, descriptor };
+  throw new BerthError('data_loss', `layer ${descriptor.digest} is not the one that is here as ${diffId}`);
+}
+
+async function keptBlobOf(
+  { content }: PullParts,
+  { blob }: Layer,
+  pin: (name: string) => void,
+): Promise<Descriptor | undefined> {
+  if (!blob) return undefined;
+  const { digest, sizeBytes, mediaType } = blob;
+  pin(digest);
+  return (await content.sizeOf(digest)) === sizeBytes ? { digest, sizeBytes, mediaType } : undefined;
 }
 
 /* ---- one blob ---- */

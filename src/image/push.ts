@@ -24,7 +24,8 @@ export interface PushedImage {
   readonly bytes: number;
 }
 
-const PARALLEL = 4;
+/** Blobs on their way to a registry at a time. */
+export const PARALLEL = 4;
 
 /**
  * Brings an image to a registry, under the one tag of `saved`: what the registry has is not sent again, what it has in
@@ -117,7 +118,7 @@ function siblingRepositories({ record: { digests } }: Saved, target: Reference):
 }
 
 /** Waits for all, so that nothing uses what is closed next; then throws the first failure. */
-async function allOrFirst(works: readonly Promise<void>[]): Promise<void> {
+export async function allOrFirst(works: readonly Promise<void>[]): Promise<void> {
   await Promise.allSettled(works);
   await Promise.all(works);
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { ArchiveOutput } from './archive-output';
+import { blobName } from './archive';
 import { algorithmOf, hexOf, type Digest } from './digest';
 import { mediaTypes } from './documents';
 import { documentsOf, LayerBlobs, type Exported, type ExportParts, type Saved } from './exported';
@@ -60,7 +61,7 @@ function digestsOf({ manifest, config, layers }: Exported): Digest[] {
 }
 
 /** Hands the bytes on and fails in the end when they are not what their name says: disks forget. */
-async function* compared(
+export async function* compared(
   digest: Digest,
   sizeBytes: number,
   bytes: AsyncIterable<Buffer> | Buffer[],
@@ -76,10 +77,6 @@ async function* compared(
   throw new BerthError('data_loss', `the blob ${digest} in the store is damaged`, {
     hint: 'repair it with: berth check --repair',
   });
-}
-
-function blobName(digest: Digest): string {
-  return `blobs/${algorithmOf(digest)}/${hexOf(digest)}`;
 }
 
 /** An entry for each name, as containerd and docker have it; one without a name otherwise. */

@@ -4,27 +4,30 @@ import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
 import type { GitSource } from '../base/git-source';
-import type { Content } from './content/content';
 import { chainIdOf, digestOf, parseDigest, type Digest } from './digest';
 import { mediaTypes, parseImageConfig, type Descriptor } from './documents';
 import { writeManifest } from './archive';
+import type { Artefact } from './artefact';
+import type { NewArtefact } from './artefact-output';
 import { downloadFile } from './download';
 import { spool, type Chunks } from './incoming';
 import { cloneRepository, type Repository } from './git-repository';
 import { manifestOf } from './manifest-of';
 import type { Platform } from './platform';
-import type { FetchedImage } from './pull';
+import { fetchSingleLayer, type FetchedImage, type OnProgress, type PullParts } from './pull';
 import type { ImageRecord } from './record';
 import type { Transport } from './registry/transport';
-import { layerKey, type Layer, type Layers } from './snapshot/layers';
+import { layerKey, type Layer } from './snapshot/layers';
 import { unpackArchive } from './unpack/archive';
 import { copyFiles, type CopyOp } from './unpack/copy';
 import { packLayer, packTree } from './unpack/pack';
-import { scan, type ScannedEntry, type ScanRequest } from './unpack/scan';
+import { SentFiles } from './sent-files';
+import { scan, type Scanned, type ScanRequest } from './unpack/scan';
 import { syncFileSystem, unpackLayer } from './unpack/unpack';
 
 export { NoArchive } from './unpack/archive';
 export type { CopyOp } from './unpack/copy';
+export type { SentFiles } from './sent-files';
 export type { ScannedEntry } from './unpack/scan';
 
 /** A layer that is here, and how a manifest names it. */
@@ -40,10 +43,14 @@ export interface BaseImage {
   readonly layers: readonly BuiltLayer[];
 }
 
+/** Where files are: a directory, what layers show, or what a client has sent. */
+export type Source =
+  { readonly dir: string } | { readonly layers: readonly BuiltLayer[] } | { readonly sent: SentFiles };
+
 /** Operations, and where their files come from. */
 export interface Copy {
   readonly ops: readonly CopyOp[];
-  readonly source: { readonly dir: string } | { readonly layers: readonly BuiltLayer[] } | undefined;
+  readonly source: Source | undefined;
 }
 
 /** How an upper directory becomes a layer. */
@@ -54,11 +61,7 @@ export interface PackOptions {
 }
 
 /** What building works with, lent by the images. */
-export interface WorkshopParts {
-  readonly root: string;
-  readonly content: Content;
-  readonly layers: Layers;
-  readonly platform: Platform;
+export interface WorkshopParts extends PullParts {
   readonly transport: Transport;
 }
 
@@ -123,25 +126,52 @@ export class Workshop {
     return size === descriptor.sizeBytes ? { layer, descriptor } : undefined;
   }
 
+  /** A layer that an artefact has, with its blob: it is here already, or comes as the layers of a pull do. */
+  async bring(
+    ctx: Context,
+    { source, repository }: Artefact,
+    wanted: { readonly descriptor: Descriptor; readonly diffId: Digest },
+    below: readonly BuiltLayer[],
+    onProgress: OnProgress,
+  ): Promise<BuiltLayer> {
+    const request = { ...wanted, repository, below: below.map(({ layer }) => layer) };
+    const brought = await fetchSingleLayer(this.parts, ctx, source, request, this.pin, onProgress);
+    this.keep(brought.layer.key);
+    this.made.add(brought.layer);
+    return brought;
+  }
+
+  /** An artefact of layers that are here, ready to be written somewhere while the workshop is open. */
+  async artefact(config: Buffer, configType: string, layers: readonly Descriptor[]): Promise<NewArtefact> {
+    const { digest, manifest, documents } = writeManifest(config, layers, configType);
+    await this.ingest(documents);
+    return {
+      manifest: { digest, bytes: manifest },
+      config: { mediaType: configType, digest: digestOf(config), sizeBytes: config.length },
+      layers,
+    };
+  }
+
   /** Directories for an overlay of these layers, top first, at least one. */
   lowerDirs(layers: readonly BuiltLayer[]): string[] {
     return this.parts.layers.lowerDirs(layers.map(({ layer }) => layer));
   }
 
   /** The same for an overlay that nobody writes to, which needs two; of no layers one that is empty. */
-  sourceDirs(layers: readonly BuiltLayer[]): string[] {
+  private sourceDirs(layers: readonly BuiltLayer[]): string[] {
     const dirs = this.lowerDirs(layers);
     return dirs.length > 1 || layers.length === 0 ? dirs : [...dirs, ...this.parts.layers.lowerDirs([])];
   }
 
-  /** What is in a directory, or in what layers show. */
-  async scan(
-    ctx: Context,
-    what: { readonly dir: string } | { readonly layers: readonly BuiltLayer[] },
-    request: Omit<ScanRequest, 'dirs'>,
-  ): Promise<ReadonlyMap<string, readonly ScannedEntry[] | undefined>> {
-    const dirs = 'dir' in what ? [what.dir] : this.sourceDirs(what.layers);
-    return scan({ ...request, dirs }, ctx.signal);
+  async scan(ctx: Context, source: Source, request: Omit<ScanRequest, 'dirs'>): Promise<Scanned> {
+    if ('sent' in source) return source.sent.scan(request, ctx.signal);
+    return scan({ ...request, dirs: await this.dirsOf(source) }, ctx.signal);
+  }
+
+  /** The directories that a source is in: one, or those of an overlay, top first. */
+  async dirsOf(source: Source): Promise<string[]> {
+    if ('layers' in source) return this.sourceDirs(source.layers);
+    return ['dir' in source ? source.dir : await source.sent.dir()];
   }
 
   /** Copies on top of layers, one after the other; the layer that comes of it, or undefined when nothing has changed. */
@@ -163,7 +193,7 @@ export class Workshop {
     await chmod(upper, 0o755);
     if (below.length > 0) await likeRootOf(lowers, upper);
     for (const [i, { ops, source }] of copies.entries()) {
-      const dirs = source === undefined ? [] : 'dir' in source ? [source.dir] : this.sourceDirs(source.layers);
+      const dirs = source === undefined ? [] : await this.dirsOf(source);
       const [work, listPath] = [join(place, `work-${i}`), join(place, `list-${i}`)];
       await copyFiles({ ops, source: dirs, lowers, upper, work, listPath }, ctx.signal);
     }
@@ -249,10 +279,14 @@ export class Workshop {
     return cloneRepository(ctx, source, dir, keepsGitDir);
   }
 
-  /** Unpacks a tar that comes in pieces into the new directory `dir`. */
-  async receive(ctx: Context, chunks: Chunks, what: string, dir: string): Promise<void> {
-    const archive = await spool(ctx, chunks, this.fresh('received'), what);
-    await this.extract(ctx, archive.path, archive.sizeBytes, what, dir);
+  /** Takes a tar that comes in pieces; that it is one, who needs its files finds out. */
+  async receive(ctx: Context, chunks: Chunks, what: string): Promise<SentFiles> {
+    const { path, sizeBytes } = await spool(ctx, chunks, this.fresh('received'), what);
+    return new SentFiles(path, this.lowerDirs([]), async () => {
+      const dir = this.fresh('sent');
+      await this.extract(ctx, path, sizeBytes, what, dir);
+      return dir;
+    });
   }
 
   /** Unpacks a tar, plain or with gzip or zstd, into the new directory `dir`; throws `NoArchive` for what is none. */
@@ -278,11 +312,7 @@ export class Workshop {
     );
     const id = digestOf(config);
     const parsed = parseImageConfig(config, layers.length, this.parts.platform, 'the image that was built');
-    for (const [name, bytes] of documents) {
-      this.pin(name);
-      if (await this.parts.content.read(name)) continue;
-      await this.parts.content.ingest(name, bytes.length, bytes, 'a document of the image that was built');
-    }
+    await this.ingest(documents);
     const kept = await Promise.all(
       layers.map(async ({ descriptor }) => ((await this.parts.content.has(descriptor.digest)) ? [descriptor] : [])),
     );
@@ -302,6 +332,14 @@ export class Workshop {
     };
     await this.record(tags, image, [...this.made]);
     return image;
+  }
+
+  private async ingest(documents: ReadonlyMap<Digest, Buffer>): Promise<void> {
+    for (const [name, bytes] of documents) {
+      this.pin(name);
+      if (await this.parts.content.read(name)) continue;
+      await this.parts.content.ingest(name, bytes.length, bytes, 'a document of what was built');
+    }
   }
 
   private keep(...names: string[]): void {

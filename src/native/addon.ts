@@ -73,6 +73,11 @@ export interface Addon {
    * answer says so.
    */
   netlink(protocol: number, namespacePath: string, request: Buffer): Promise<Buffer>;
+  /**
+   * Unmaps the pages of this process's program that are as its file has them, on a pool thread: those that are needed
+   * again are mapped again from the page cache.
+   */
+  releaseProgramPages(): Promise<void>;
   /** Takes an exclusive flock(2): false when another process holds it. */
   lock(fd: number): boolean;
 }

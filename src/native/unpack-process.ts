@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import { addon } from './addon';
-import { runProgram, type Ended } from './unpack-program';
+import { runProgram, type Ended, type ProgramOptions } from './unpack-program';
 
 /** What berth-unpack says when it fails; the words are in native/unpack. */
 export class UnpackFailure extends Error {
@@ -85,10 +85,9 @@ export async function runUnpack(
 /** Runs berth-unpack for all that it says, line by line, however much that is. Rejects as `runUnpack` does. */
 export async function scanProgram(
   args: readonly string[],
-  onLine: (line: string) => void,
-  signal: AbortSignal,
+  { signal, ...options }: Pick<ProgramOptions, 'onLine' | 'stdin'> & { readonly signal: AbortSignal },
 ): Promise<void> {
-  const ended = await runProgram(args, { signal, onLine });
+  const ended = await runProgram(args, { signal, ...options });
   signal.throwIfAborted();
   if (ended.exitCode !== 0) throw failureIn(ended);
 }

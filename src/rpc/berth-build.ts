@@ -12,13 +12,15 @@ import {
   BuilderService,
   BuildOutput_Type as OutputType,
   BuildStep_State as StepState,
+  type BuildCachePlace,
   type BuilderServer,
   type BuildRequest,
   type BuildResponse,
   type BuildStart,
 } from '../cri/generated/berth/v1/build';
+import type { ArtefactPlace } from '../image/artefact';
 import { givenName } from '../image/load';
-import { canonicalForm } from '../image/reference';
+import { canonicalForm, parseReference } from '../image/reference';
 import { ProgressFeed } from './berth-progress';
 import { bidiStream, complete, unary, type Requests } from './handler';
 
@@ -127,8 +129,22 @@ function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): Bu
     ...(sourceDateEpoch === undefined ? {} : { epochSeconds: epochOf(sourceDateEpoch) }),
     contexts: new Map(Object.entries(start.contexts)),
     why: start.why,
+    cacheFrom: start.cacheFrom.map(place => cachePlaceOf(place)),
+    cacheTo: start.cacheTo.map(({ place, allStages, ignoreErrors }) => {
+      return { place: cachePlaceOf(place), all: allStages, ignoresErrors: ignoreErrors };
+    }),
     output: outputOf(start.output?.type ?? OutputType.IMAGE, send),
   };
+}
+
+function cachePlaceOf(place: BuildCachePlace | undefined): ArtefactPlace {
+  if (place?.reference !== undefined) return { reference: canonicalForm(parseReference(place.reference)) };
+  const { path = '', tag = '' } = place?.directory ?? {};
+  if (isAbsolute(path) && tag !== '') return { directory: path, which: tag };
+  throw new BerthError(
+    'invalid_argument',
+    'a cache is in a registry, or under a tag in a directory with an absolute path',
+  );
 }
 
 function outputOf(type: OutputType, send: (data: Buffer) => Promise<void>): BuildOptions['output'] {

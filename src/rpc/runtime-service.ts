@@ -30,7 +30,7 @@ import type { StreamingServer } from '../streaming/server';
 import { sendItems } from './batches';
 import { eventRpcs } from './container-events';
 import { findContainer, findSandbox, getContainer, getSandbox } from './find';
-import { encoded } from './encoded';
+import { encodedPieces } from './encoded';
 import { execSyncResponse } from './exec-sync-response';
 import { complete, serverStream, unary } from './handler';
 import { jsonText } from './json';
@@ -118,7 +118,7 @@ function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       },
     ),
     listPodSandbox: unary(log, 'ListPodSandbox', ({ filter }) =>
-      encoded(Buffer.concat(listedSandboxes(sandboxes.list(), filter).map(podItem))),
+      encodedPieces(listedSandboxes(sandboxes.list(), filter).map(podItem)),
     ),
     streamPodSandboxes: serverStream(log, 'StreamPodSandboxes', async ({ filter }, _ctx, send) => {
       const items = listedSandboxes(sandboxes.list(), filter).map(podItem);
@@ -152,7 +152,7 @@ function containerRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       return {};
     }),
     listContainers: unary(log, 'ListContainers', ({ filter }) =>
-      encoded(Buffer.concat(listedContainers(containers.list(), filter).map(containerItem))),
+      encodedPieces(listedContainers(containers.list(), filter).map(containerItem)),
     ),
     streamContainers: serverStream(log, 'StreamContainers', async ({ filter }, _ctx, send) => {
       const items = listedContainers(containers.list(), filter).map(containerItem);

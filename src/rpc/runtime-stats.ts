@@ -1,11 +1,11 @@
 import type { Logger } from '../base/log';
 import type { Containers } from '../container/containers';
-import type { RuntimeServiceServer } from '../cri';
+import type { ContainerStatsFilter, PodSandboxStatsFilter, RuntimeServiceServer } from '../cri';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
-import { containerStatsMessage, podStatsMessage } from '../stats/encode';
-import type { Readings } from '../stats/readings';
+import { containerStatsMessage, placeOf, podStatsMessage } from '../stats/encode';
+import type { ContainerReading, PodReading, Readings } from '../stats/readings';
 import { sendItems } from './batches';
-import { encoded } from './encoded';
+import { encoded, encodedPieces } from './encoded';
 import { getContainer, getSandbox } from './find';
 import { serverStream, unary } from './handler';
 import { listedContainers, listedSandboxes } from './runtime-lists';
@@ -24,35 +24,48 @@ const STATS = 1;
 
 /** What containers and pods use. A list has the pods that are ready, and all containers: one that has ended still takes space. */
 export function statsRpcs({ log, sandboxes, containers, readings, root }: StatsParts) {
-  const place = { mountpoint: root };
+  const place = placeOf(root);
+  const containersMessage = (found: readonly ContainerReading[]) => containerStatsMessage(STATS, found, place);
+  const podsMessage = (found: readonly PodReading[]) => podStatsMessage(STATS, found, place);
+  const listed = (filter?: ContainerStatsFilter) =>
+    readings.containersInParts(listedContainers(containers.list(), filter));
+  const listedPods = (filter?: PodSandboxStatsFilter) =>
+    readings.podsInParts(listedSandboxes(sandboxes.list(), filter).filter(isReady));
   return {
-    containerStats: unary(log, 'ContainerStats', async ({ containerId }) => {
-      const found = await readings.containers([getContainer(containers, containerId)]);
-      return encoded(containerStatsMessage(STATS, found, place));
-    }),
-    listContainerStats: unary(log, 'ListContainerStats', async ({ filter }) => {
-      const found = await readings.containers(listedContainers(containers.list(), filter));
-      return encoded(containerStatsMessage(STATS, found, place));
-    }),
+    containerStats: unary(log, 'ContainerStats', async ({ containerId }) =>
+      encoded(containersMessage(await readings.containers([getContainer(containers, containerId)]))),
+    ),
+    listContainerStats: unary(log, 'ListContainerStats', async ({ filter }) =>
+      encodedPieces(await messages(listed(filter), containersMessage)),
+    ),
     streamContainerStats: serverStream(log, 'StreamContainerStats', async ({ filter }, _ctx, send) => {
-      const found = await readings.containers(listedContainers(containers.list(), filter));
-      const items = found.map(reading => containerStatsMessage(STATS, [reading], place));
-      await sendItems(send, items);
+      for await (const some of listed(filter))
+        await sendItems(
+          send,
+          some.map(reading => containersMessage([reading])),
+        );
     }),
-    podSandboxStats: unary(log, 'PodSandboxStats', async ({ podSandboxId }) => {
-      const found = await readings.pods([getSandbox(sandboxes, podSandboxId)]);
-      return encoded(podStatsMessage(STATS, found, place));
-    }),
-    listPodSandboxStats: unary(log, 'ListPodSandboxStats', async ({ filter }) => {
-      const found = await readings.pods(listedSandboxes(sandboxes.list(), filter).filter(isReady));
-      return encoded(podStatsMessage(STATS, found, place));
-    }),
+    podSandboxStats: unary(log, 'PodSandboxStats', async ({ podSandboxId }) =>
+      encoded(podsMessage(await readings.pods([getSandbox(sandboxes, podSandboxId)]))),
+    ),
+    listPodSandboxStats: unary(log, 'ListPodSandboxStats', async ({ filter }) =>
+      encodedPieces(await messages(listedPods(filter), podsMessage)),
+    ),
     streamPodSandboxStats: serverStream(log, 'StreamPodSandboxStats', async ({ filter }, _ctx, send) => {
-      const found = await readings.pods(listedSandboxes(sandboxes.list(), filter).filter(isReady));
-      const items = found.map(reading => podStatsMessage(STATS, [reading], place));
-      await sendItems(send, items);
+      for await (const some of listedPods(filter))
+        await sendItems(
+          send,
+          some.map(reading => podsMessage([reading])),
+        );
     }),
   } satisfies Partial<RuntimeServiceServer>;
+}
+
+/** One after the other, these are the message of all parts. */
+async function messages<Part>(parts: AsyncIterable<Part>, encode: (part: Part) => Buffer): Promise<Buffer[]> {
+  const found: Buffer[] = [];
+  for await (const part of parts) found.push(encode(part));
+  return found;
 }
 
 function isReady({ record }: Sandbox): boolean {

@@ -1,7 +1,7 @@
 import { onceFor } from '../base/once-for';
 import type { Pressure, Stall, Usage } from '../cgroup/usage';
 import type { Container } from '../container/containers';
-import { ContainerAttributes, PodSandboxAttributes } from '../cri';
+import { ContainerAttributes, FilesystemIdentifier, PodSandboxAttributes } from '../cri';
 import type { Sandbox } from '../sandbox/sandboxes';
 import type { InterfaceCounters } from './networks';
 import type { ContainerReading, PodReading } from './readings';
@@ -10,9 +10,12 @@ import type { Written } from './writable-layers';
 
 /* The CRI's stats messages. Field numbers are those of proto/runtime/v1/api.proto; a test decodes what this writes. */
 
-/** Where writable layers are: the CRI names a file system by a mount point, or any directory of it. */
-export interface Place {
-  mountpoint: string;
+/** Where writable layers are, as field 2 of a FilesystemUsage. */
+export type Place = Uint8Array & { readonly isPlace: true };
+
+/** The CRI names a file system by a mount point, or any directory of it. */
+export function placeOf(directory: string): Place {
+  return asField(2, FilesystemIdentifier.encode({ mountpoint: directory }).finish()) as Place;
 }
 
 /** A message whose field `field` is one ContainerStats, or many. */
@@ -96,12 +99,10 @@ function leftOf(limit: number | undefined, used: number | undefined): number | u
   return limit === undefined || used === undefined ? undefined : Math.max(0, limit - used);
 }
 
-function filesystemUsage(wire: Wire, field: number, written: Written, { mountpoint }: Place): void {
+function filesystemUsage(wire: Wire, field: number, written: Written, place: Place): void {
   const start = wire.begin(field);
   wire.varint(1, written.takenAtMs * 1e6);
-  const id = wire.begin(2);
-  wire.string(1, mountpoint);
-  wire.end(id);
+  wire.raw(place);
   wire.uint64Value(3, written.bytes);
   wire.uint64Value(4, written.inodes);
   wire.end(start);

@@ -269,15 +269,17 @@ export class CriClient implements Disposable {
   }
 
   /** The first message of a server-streaming RPC, or its error. */
-  async firstOf(name: string, request: object, deadlineMs = 10_000): Promise<unknown> {
+  async firstOf(name: string, request: object, of: 'data' | 'metadata' = 'data'): Promise<unknown> {
     const client = IMAGE_RPCS.has(name) ? this.image : this.runtime;
     const method = (client as unknown as Record<string, Streaming>)[name];
     if (!method) throw new Error(`api.proto has no RPC ${name}`);
-    const call = method.call(client, request, { deadline: new Date(Date.now() + deadlineMs) });
+    const call = method.call(client, request, { deadline: new Date(Date.now() + 30_000 * patience) });
     return new Promise((resolve, reject) => {
-      call.on('data', resolve);
+      call.on(of, resolve);
       call.on('error', reject);
       call.on('end', () => resolve(undefined));
+      // Where nobody listens to data, neither does the end come.
+      call.resume();
     }).finally(() => call.cancel());
   }
 

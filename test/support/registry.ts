@@ -1,4 +1,5 @@
 import { spawn, execFileSync, type ChildProcess } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -7,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { guard } from './guard';
 import type { Blob, BuiltImage } from './image-builder';
+import { patience } from './patience';
 
 /** A real registry on a loopback port, with its data in a directory that goes with it. */
 export interface Registry {
@@ -28,6 +30,8 @@ export interface RegistryOptions {
   /** The data of another one, instead of its own. */
   readonly dataDir?: string;
 }
+
+const ANSWERS_WITHIN_MS = 20_000 * patience;
 
 /** Starts docker-registry. */
 export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
@@ -112,7 +116,7 @@ async function ask(
 }
 
 async function untilAnswering(url: string, child: ChildProcess): Promise<void> {
-  for (let i = 0; i < 500; i++) {
+  for (const until = Date.now() + ANSWERS_WITHIN_MS; Date.now() < until;) {
     if (child.exitCode !== null) throw new Error(`docker-registry ended with status ${child.exitCode}`);
     try {
       await (await fetch(`${url}/v2/`)).text();
@@ -127,14 +131,20 @@ async function untilAnswering(url: string, child: ChildProcess): Promise<void> {
   throw new Error('docker-registry does not answer');
 }
 
+/** A port that nobody listens on. Below those that the kernel hands out, so nobody gets it by chance before it is used. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+  for (;;) {
+    const port = randomInt(10_000, 32_000);
+    const server = createServer().listen(port, '127.0.0.1');
+    const isFree = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 function configFile(dir: string, dataDir: string, host: string, { htpasswd, tls }: RegistryOptions): string {

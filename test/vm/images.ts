@@ -9,9 +9,10 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { repoRoot } from '../support/repo';
 import { scratchDirectory } from './scratch';
 
@@ -33,7 +34,8 @@ export function baseImage(): BaseImage {
   const key = keyOf([process.version, ...recipe.map(file => readFileSync(file, 'utf8'))]);
   const dir = cached(`base-${key}`, at => {
     mkdirSync(at);
-    run(join(vmDir, 'make-base'), [at, process.execPath]);
+    // In a mount namespace of its own: what debootstrap mounts is met by nobody who walks the checkout, and ends with it.
+    run('unshare', ['--mount', join(vmDir, 'make-base'), at, process.execPath]);
   });
   return { kernel: join(dir, 'vmlinuz'), root: join(dir, 'root.ext4') };
 }
@@ -44,7 +46,7 @@ export function modulesImage(): string {
   return cached(`modules-${key}.ext4`, at => makeDisk(at, 'modules', join(repoRoot, 'node_modules')));
 }
 
-/** What tests read of a checkout, beside what was built of it. */
+/** What tests read of a checkout, and of what was built of it. */
 const CHECKOUT = ['dist', 'build/native', 'bin', 'src', 'test', 'native', 'proto', 'scripts', 'Makefile', 'README.md'];
 CHECKOUT.push('package.json', '.mocharc.json', 'LICENSE');
 
@@ -53,7 +55,11 @@ export function checkoutImage(at: string, files: readonly string[]): void {
   const staging = mkdtempSync(`${at}.`);
   try {
     for (const name of CHECKOUT.filter(name => existsSync(join(repoRoot, name)))) {
-      cpSync(join(repoRoot, name), join(staging, name), { recursive: true, preserveTimestamps: true });
+      cpSync(join(repoRoot, name), join(staging, name), {
+        recursive: true,
+        preserveTimestamps: true,
+        filter: isShipped,
+      });
     }
     for (const name of ['node_modules', '.guest']) mkdirSync(join(staging, name));
     writeFileSync(join(staging, '.guest/files'), files.map(file => `${file}\n`).join(''));
@@ -61,6 +67,11 @@ export function checkoutImage(at: string, files: readonly string[]): void {
   } finally {
     rmSync(staging, { recursive: true });
   }
+}
+
+/** Tests in C may be compiled meanwhile: directories of their own beside what is shipped. */
+function isShipped(path: string): boolean {
+  return dirname(path) !== join(repoRoot, 'build/native') || statSync(path).isFile();
 }
 
 /** Another run may make the same at the same time: the first to be ready is kept. */

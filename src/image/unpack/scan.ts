@@ -1,3 +1,4 @@
+import type { FileHandle } from 'node:fs/promises';
 import { BerthError } from '../../base/errors';
 import { scanProgram, UnpackFailure } from '../../native/unpack-process';
 import { notConfined } from './unpack';
@@ -39,12 +40,34 @@ export interface ScanRequest {
 }
 
 /** What is at each path, sorted by name; undefined where nothing is. */
-export async function scan(
-  { dirs, paths, shallow, hash }: ScanRequest,
+export type Scanned = ReadonlyMap<string, readonly ScannedEntry[] | undefined>;
+
+export async function scan(request: ScanRequest, signal: AbortSignal): Promise<Scanned> {
+  const { found } = await runScan(request, undefined, signal);
+  return found;
+}
+
+/**
+ * What would be at each path if the plain tar in `file` were unpacked; undefined when only unpacking can tell. Sizes are
+ * those of files alone. The request's directory is not looked at: it is what the process may see.
+ */
+export async function scanArchive(
+  file: FileHandle,
+  request: ScanRequest,
   signal: AbortSignal,
-): Promise<ReadonlyMap<string, readonly ScannedEntry[] | undefined>> {
+): Promise<Scanned | undefined> {
+  const { found, isRegular } = await runScan(request, file, signal);
+  return isRegular ? found : undefined;
+}
+
+async function runScan(
+  { dirs, paths, shallow, hash }: ScanRequest,
+  archive: FileHandle | undefined,
+  signal: AbortSignal,
+): Promise<{ found: Scanned; isRegular: boolean }> {
   const args = [
     'scan',
+    ...(archive ? ['--tar', '0'] : []),
     ...dirs.flatMap(dir => ['--lower', dir]),
     ...(shallow ? ['--shallow'] : []),
     ...(hash ? ['--hash'] : []),
@@ -52,20 +75,22 @@ export async function scan(
   ];
   const found = new Map<string, ScannedEntry[] | undefined>();
   let entries: ScannedEntry[] = [];
+  let isRegular = true;
   const take = (line: string) => {
     const words = line.split(' ');
     if (words.length > 2) return void entries.push(toEntry(words));
+    if (words[0] === 'irregular') return void (isRegular = false);
     const path = words[1] === '.' ? '' : text(words[1] ?? '');
     entries = [];
     found.set(path, words[0] === 'at' ? entries : undefined);
   };
   try {
-    await scanProgram(args, take, signal);
+    await scanProgram(args, { onLine: take, signal, stdin: archive?.fd });
   } catch (error) {
     throw error instanceof UnpackFailure ? explain(error) : error;
   }
   for (const list of found.values()) list?.sort((a, b) => (a.name < b.name ? -1 : 1));
-  return found;
+  return { found, isRegular };
 }
 
 const types: Readonly<Record<string, EntryType>> = {

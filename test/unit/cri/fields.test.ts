@@ -57,7 +57,7 @@ describe('every field of every request of RuntimeService', function () {
   const built = async () => {
     const refused = new Set<string>();
     for (const { rpc } of requests) {
-      const error = await service.failure(rpc, {});
+      const error = await service.failure(rpc, {}, 'metadata');
       if (error?.details.includes('is not in this version of berth')) refused.add(rpc);
     }
     return requests.filter(({ rpc }) => !refused.has(rpc));
@@ -199,10 +199,10 @@ class Service {
     rmSync(this.dir, { recursive: true });
   }
 
-  /** How a call fails; undefined when it does not. */
-  async failure(rpc: string, request: object): Promise<ServiceError | undefined> {
+  /** How a call fails; undefined when it does not. A stream of events has metadata at once, and messages when there are some. */
+  async failure(rpc: string, request: object, unless: 'data' | 'metadata' = 'data'): Promise<ServiceError | undefined> {
     const isStream = rows.some(([kind, , name, , , label]: string[]) => kind === 'rpc' && name === rpc && label);
-    const call = isStream ? this.client.firstOf(rpc, request) : this.client.callAny(rpc, request);
+    const call = isStream ? this.client.firstOf(rpc, request, unless) : this.client.callAny(rpc, request);
     return call.then(
       () => undefined,
       (error: unknown) => error as ServiceError,

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
-import { createServer, type AddressInfo } from 'node:net';
-import { once } from 'node:events';
 import fc from 'fast-check';
 import { silentLogger, type Logger } from '../../../src/base/log';
 import { callerSpan } from '../../../src/metrics/otlp/trace-context';
 import { openTraces, type Traces } from '../../../src/metrics/traces';
 import { Collector, valueOf } from '../../support/collector';
+import { freePort } from '../../support/registry';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const SPAN = 'b7ad6b7169203331';
@@ -174,12 +173,3 @@ describe('traces', function () {
     await closed;
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
