@@ -87,17 +87,22 @@ function format(rows: readonly Row[], { quiet, trunc, digests, format }: Flags):
   const now = nowNs();
   const fields = rows.map(row => fieldsOf(row, trunc, now));
   if (format !== 'table') return fields.map(format).join('');
+  // Where all are the node's, as on most, the table is as everybody knows it.
+  const platforms = rows.some(({ image }) => image.isForeign);
   return table(
-    ['REPOSITORY', 'TAG', ...(digests ? ['DIGEST'] : []), 'IMAGE ID', 'CREATED', 'SIZE'],
-    fields.map(({ Repository, Tag, Digest, ID, CreatedSince, Size }) => [
+    [
+      ...['REPOSITORY', 'TAG', ...(digests ? ['DIGEST'] : []), 'IMAGE ID', 'CREATED', 'SIZE'],
+      ...(platforms ? ['PLATFORM'] : []),
+    ],
+    fields.map(({ Repository, Tag, Digest, ID, CreatedSince, Size, Platform }) => [
       ...[Repository, Tag, ...(digests ? [Digest] : [])],
-      ...[ID, CreatedSince, Size],
+      ...[ID, CreatedSince, Size, ...(platforms ? [Platform] : [])],
     ]),
   );
 }
 
 /** Under the names that docker's templates have for them. */
-const templateFields = ['ID', 'Repository', 'Tag', 'Digest', 'CreatedSince', 'CreatedAt', 'Size'] as const;
+const templateFields = ['ID', 'Repository', 'Tag', 'Digest', 'CreatedSince', 'CreatedAt', 'Size', 'Platform'] as const;
 
 function fieldsOf({ repository, tag, digest, image }: Row, trunc: boolean, now: bigint) {
   return {
@@ -108,10 +113,11 @@ function fieldsOf({ repository, tag, digest, image }: Row, trunc: boolean, now: 
     CreatedSince: humanAge(image.createdAtNs, now),
     CreatedAt: timestamp(image.createdAtNs),
     Size: humanSize(image.sizeBytes),
+    Platform: image.platform,
   };
 }
 
 function toJson({ repository, tag, image }: Row): object {
-  const { id, repoDigests, sizeBytes, createdAtNs } = image;
-  return { repository, tag, id, repoDigests, sizeBytes, createdAt: timestamp(createdAtNs) };
+  const { id, repoDigests, sizeBytes, createdAtNs, platform } = image;
+  return { repository, tag, id, platform, repoDigests, sizeBytes, createdAt: timestamp(createdAtNs) };
 }

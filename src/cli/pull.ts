@@ -11,9 +11,14 @@ export function define(command: Command, daemon: () => Daemon): void {
     .usage('[OPTIONS] IMAGE')
     .argument('<image>', 'a reference; without a tag, latest')
     .option('-q, --quiet', 'no progress', false)
-    .addHelpText('after', '\nExample: berth pull registry.example:5000/app:1.2')
-    .action(async (image: string, { quiet }: { quiet: boolean }) => {
-      const { digest, reference, changed } = await showPull(daemon().open(BerthService.pull, { image }), quiet);
+    .option('--platform <os/arch>', "the image for this platform (default: the node's)", '')
+    .addHelpText(
+      'after',
+      '\nExample: berth pull registry.example:5000/app:1.2\n         berth pull --platform linux/arm64 alpine',
+    )
+    .action(async (image: string, { quiet, platform }: { quiet: boolean; platform: string }) => {
+      const replies = daemon().open(BerthService.pull, { image, platform });
+      const { digest, reference, changed } = await showPull(replies, quiet);
       const status = changed ? 'Downloaded newer image for' : 'Image is up to date for';
       if (!quiet) await print(`Digest: ${digest}\nStatus: ${status} ${familiar(reference)}\n`);
       await print(`${reference}\n`);

@@ -8,7 +8,9 @@ import { Rollback, together } from '../base/rollback';
 import { Stopwatch } from '../base/stopwatch';
 import { ContainerConfig } from '../cri';
 import { RunOptions } from '../cri/generated/berth/v1/run';
+import { notFor } from '../image/documents';
 import type { Image } from '../image/images';
+import { describePlatform, fits } from '../image/platform';
 import { containerSpec, type PodFacts } from '../oci/container-spec';
 import { externalPlan } from '../oci/external-plan';
 import { launchPlan, type Rootfs } from '../oci/launch-plan';
@@ -96,7 +98,7 @@ async function make(
   const devices = await ctx.race(deviceFacts(config, containers.cdiDirs));
   watch.lap('look up devices');
   refuseMorePrivilege(sandbox, config);
-  const image = request.image ?? imageOf(containers, config);
+  const image = request.image ?? imageOf(containers, sandbox, config);
   ctx.stage(`verify the layers of ${config.image?.image ?? image.id}`);
   await ctx.race(containers.images.ready(ctx, image));
   const volumes = await ctx.race(volumeImages(containers, ctx, config.mounts));
@@ -216,12 +218,15 @@ function refuseMorePrivilege(sandbox: Sandbox, config: ContainerConfig): void {
   });
 }
 
-export function imageOf(containers: Containers, config: ContainerConfig): Image {
+/** The CRI's containers run on the node's platform alone; of a person's it is known what they asked for. */
+export function imageOf({ images }: Containers, { record }: Sandbox, config: ContainerConfig): Image {
   const reference = config.image?.image ?? '';
   if (reference === '') throw new BerthError('invalid_argument', 'the container config names no image');
-  const image = containers.images.find(reference);
-  if (image) return image;
-  throw new BerthError('not_found', `image ${reference} is not on this node`, { hint: 'pull it first' });
+  const image = images.find(reference, images.node);
+  if (!image) throw new BerthError('not_found', `image ${reference} is not on this node`, { hint: 'pull it first' });
+  if (record.owner === 'cri' && !fits(image.config, images.node))
+    throw notFor([describePlatform(image.config)], images.node, `image ${reference}`);
+  return image;
 }
 
 function newRecord(

@@ -115,7 +115,7 @@ async function makeSpec(
   sandbox: Sandbox,
 ) {
   const devices = await deviceFacts(config, containers.cdiDirs);
-  const image = imageOf(containers, config);
+  const image = imageOf(containers, sandbox, config);
   await containers.images.ready(ctx, image);
   const volumes = await volumeImages(containers, ctx, config.mounts);
   assertSameLayers(record.imageVolumes ?? [], imageVolumes(config.mounts, volumes));

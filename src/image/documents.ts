@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { BerthError } from '../base/errors';
 import { isDigest, type Digest } from './digest';
-import { describePlatform, rankedPlatforms, type Platform } from './platform';
+import { describePlatform, nodePlatform, rankedPlatforms, type Platform } from './platform';
 import { parseStrictJson } from './strict-json';
 
 /** No manifest, index or image config may be longer. */
@@ -386,23 +386,23 @@ function toPlatform({ os, architecture, variant }: z.output<typeof platform>): P
 }
 
 /**
- * The entries that `node` may run, best first: those of its platform, then indexes that do not say what they hold;
+ * The entries that the platform `wanted` may run, best first: those of its platform, then indexes that do not say what they hold;
  * an image that does not say fits if it is alone.
  */
-export function candidates(index: Index, node: Platform): Descriptor[] {
+export function candidates(index: Index, wanted: Platform): Descriptor[] {
   const named = index.entries.flatMap(entry => (entry.platform ? [{ ...entry, platform: entry.platform }] : []));
   const unnamed = index.entries.filter(
     ({ platform: own, descriptor: { mediaType } }) =>
       own === undefined && (index.entries.length === 1 || indexTypes.includes(mediaType)),
   );
-  return [...rankedPlatforms(named, entry => entry.platform, node), ...unnamed].map(entry => entry.descriptor);
+  return [...rankedPlatforms(named, entry => entry.platform, wanted), ...unnamed].map(entry => entry.descriptor);
 }
 
-/** The best entry for `node`, or `failed_precondition` that names what the image offers. */
-export function choose(index: Index, node: Platform, what: string): Descriptor {
-  const [best] = candidates(index, node);
+/** The best entry for the platform `wanted`, or `failed_precondition` that names what the image offers. */
+export function choose(index: Index, wanted: Platform, what: string): Descriptor {
+  const [best] = candidates(index, wanted);
   if (best) return best;
-  throw notForNode(offersOf(index), node, what);
+  throw notFor(offersOf(index), wanted, what);
 }
 
 /** What an index holds, in words. */
@@ -410,23 +410,27 @@ export function offersOf(index: Index): string[] {
   return index.entries.flatMap(entry => (entry.platform ? [describePlatform(entry.platform)] : []));
 }
 
-export function notForNode(offers: readonly string[], node: Platform, what: string): BerthError {
+/** Who asks for the node's platform has mostly not named it. */
+export function notFor(offers: readonly string[], wanted: Platform, what: string): BerthError {
   const shownOffers = [...new Set(offers)].slice(0, 20).map(shown).join(', ') || 'nothing';
+  const name = describePlatform(wanted);
   return new BerthError(
     'failed_precondition',
-    `${what} is not for this node: it offers ${shownOffers}, and this node is ${describePlatform(node)}`,
+    name === describePlatform(nodePlatform())
+      ? `${what} is not for this node: it offers ${shownOffers}, and this node is ${name}`
+      : `${what} is not there for ${name}: it offers ${shownOffers}`,
   );
 }
 
-/** Reads an image config that belongs to a manifest of `layerCount` layers and must be for `node`. */
-export function parseImageConfig(bytes: Uint8Array, layerCount: number, node: Platform, what: string): ImageConfig {
+/** Reads an image config that belongs to a manifest of `layerCount` layers and must be for `wanted`. */
+export function parseImageConfig(bytes: Uint8Array, layerCount: number, wanted: Platform, what: string): ImageConfig {
   const json = check(configShape, parseJson(bytes, what), what);
   const diffIds = json.rootfs.diff_ids;
   if (diffIds.length !== layerCount)
     throw malformed(what, `it names ${diffIds.length} layers, and the manifest ${layerCount}`);
   const own = toPlatform({ os: json.os, architecture: json.architecture, variant: json.variant ?? undefined });
-  if (own.os !== node.os || own.architecture !== node.architecture)
-    throw notForNode([describePlatform(own)], node, what);
+  if (own.os !== wanted.os || own.architecture !== wanted.architecture)
+    throw notFor([describePlatform(own)], wanted, what);
   return toImageConfig(json, own);
 }
 

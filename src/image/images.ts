@@ -27,7 +27,7 @@ import { LayoutSource } from './layout';
 import { givenName, loadArchive, type LoadRequest } from './load';
 import { readManifest } from './manifests';
 import { Pins } from './pins';
-import { nodePlatform, type Platform } from './platform';
+import { describePlatform, nodePlatform, type Platform } from './platform';
 import {
   fetchImage,
   type FetchedImage,
@@ -51,7 +51,7 @@ import {
   wanted,
 } from './reference';
 import type { RegistryAuth } from './registry/auth';
-import { collectUnused, findImage, withoutName, type Collected } from './remove';
+import { collectUnused, findImage, imagesNamed, withoutName, type Collected } from './remove';
 import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
 import type { ExportParts, Saved } from './exported';
 import { pushImage, type PushedImage, type PushProgress } from './push';
@@ -139,6 +139,8 @@ export interface PullOptions {
   readonly onProgress?: OnProgress;
   readonly askedBy?: Asker;
   readonly runtimeHandler?: string;
+  /** Without it, the node's. */
+  readonly platform?: Platform;
 }
 
 /** Opens the images below `root`; half-made layers and records whose layers are gone are cleaned away. */
@@ -180,6 +182,8 @@ async function suspectAll(layers: Layers, log: Logger): Promise<void> {
 export class Images {
   /** The pulls that run, and those that have just ended. */
   readonly book: PullBook;
+  /** What this node is. */
+  readonly node: Platform;
   private readonly pins: Pins;
   private readonly transport: Transport;
   private readonly pulls: SharedFlight<PulledImage, LayerProgress>;
@@ -202,6 +206,7 @@ export class Images {
     private readonly boot: BootMark,
     private readonly incoming: Incoming,
   ) {
+    this.node = options.platform ?? nodePlatform();
     this.pins = new Pins(options.keptByBuilds);
     this.reserve = new Reserve(options.root, options.log);
     this.healer = new Healer(layers, (ctx, layer) => this.refetchLayer(ctx, layer.key), options.log);
@@ -220,7 +225,6 @@ export class Images {
       allowForeignLayers: options.allowForeignLayers ?? false,
       layerFlights: new SharedFlight(options.log),
       slots: new Slots(options.maxConcurrentDownloads ?? 6),
-      platform: options.platform ?? nodePlatform(),
     };
   }
 
@@ -233,18 +237,18 @@ export class Images {
 
   /**
    * Brings the image of this name here and gives it the name; resolves once both
-   * are on disk. Pulls of the same name with the same credentials are one pull,
+   * are on disk. Pulls of the same name and platform with the same credentials are one pull,
    * which ends early only when everybody who asked has gone.
    */
   async pull(
     ctx: Context,
     text: string,
-    { auth, onProgress = () => undefined, askedBy, runtimeHandler = '' }: PullOptions = {},
+    { auth, onProgress = () => undefined, askedBy, runtimeHandler = '', platform = this.node }: PullOptions = {},
   ): Promise<PulledImage> {
     const reference = parseReference(text);
     ctx.stage(`pull ${canonicalForm(reference)}`);
     const kept = await this.usesKept(askedBy);
-    const key = pullKey(reference, auth, kept);
+    const key = pullKey(reference, platform, auth, kept);
     for (const event of this.progress.get(key)?.values() ?? []) onProgress(event);
     if (askedBy) this.entries.get(key)?.askedBy(askedBy);
     return this.pulls.join(ctx, key, onProgress, (own, emit) =>
@@ -262,7 +266,7 @@ export class Images {
         const source = await this.registry(reference, auth, kept);
         const which = wanted(reference);
         const repository = repositoryForm(reference);
-        return await this.bring(own, { source, repository, reference, which }, runtimeHandler, event => {
+        return await this.bring(own, { source, repository, reference, which, platform }, runtimeHandler, event => {
           latest.set(event.layer, event);
           entry.take(event);
           emit(event);
@@ -311,8 +315,13 @@ export class Images {
         `import ${path}: an image is given a tag, and ${canonicalForm(reference)} is a digest`,
       );
     const source = await LayoutSource.open(path);
-    const digest = await resolveLayout(source, this.parts.platform, path);
-    return this.bring(ctx, { source, repository: undefined, reference, which: digest }, '', onProgress);
+    const digest = await resolveLayout(source, this.node, path);
+    return this.bring(
+      ctx,
+      { source, repository: undefined, reference, which: digest, platform: this.node },
+      '',
+      onProgress,
+    );
   }
 
   /** Takes the images of an archive, each with the names that the archive has for it; `onImage` is told of each. */
@@ -322,7 +331,7 @@ export class Images {
     onImage: (image: PulledImage, names: readonly string[]) => Promise<void>,
     onProgress: OnProgress = () => undefined,
   ): Promise<void> {
-    await loadArchive(ctx, this.incoming, this.parts.platform, request, async offered => {
+    await loadArchive(ctx, this.incoming, this.node, request, async offered => {
       const image = await this.adopt(ctx, offered, 'load', request.what, onProgress);
       await onImage(image, offered.names.map(canonicalForm));
     });
@@ -336,7 +345,7 @@ export class Images {
   ): Promise<PulledImage> {
     const { chunks, what, name, changes, message } = request;
     const names = name === undefined ? [] : [givenName(name)];
-    const about = { node: this.parts.platform, config: configOf(changes), message, createdAtMs: Date.now() };
+    const about = { node: this.node, config: configOf(changes), message, createdAtMs: Date.now() };
     return this.incoming.during(async dir => {
       const { layer, ...made } = await fileSystemImage(ctx, dir, chunks, what, about);
       return this.adopt(ctx, { ...made, names }, 'import', what, onProgress, layer);
@@ -349,8 +358,11 @@ export class Images {
       return await this.pins.during(pin =>
         this.incoming.during(dir =>
           work(
-            new Workshop({ ...this.parts, transport: this.transport }, dir, pin, (tags, image, others) =>
-              this.recordBuilt(tags, image, others),
+            new Workshop(
+              { ...this.parts, platform: this.node, transport: this.transport },
+              dir,
+              pin,
+              (tags, image, others) => this.recordBuilt(tags, image, others),
             ),
           ),
         ),
@@ -409,7 +421,7 @@ export class Images {
     await this.options.store.transaction(() => {
       this.layers.record([...image.layers, ...others]);
       if (tags === undefined) return;
-      this.moveTags(image.id, tags);
+      this.moveTags([image.id], tags);
       const record = merged(this.records.get(image.id), image, { tags, digests: [], runtimeHandler: '' });
       void this.records.put(record.id, { ...record, pinned: true });
     });
@@ -478,7 +490,7 @@ export class Images {
     const target = givenName(text);
     const reference = canonicalForm(target);
     return this.pins.during(async pin => {
-      const record = findImage(this.records.list(), reference);
+      const record = this.findRecord(reference);
       if (!record) throw new BerthError('not_found', `no image is called ${reference}`, { hint: 'tag it first' });
       for (const { digest } of record.content) pin(digest);
       return this.incoming.during(async dir => {
@@ -524,25 +536,51 @@ export class Images {
     });
   }
 
-  /** Gives an image one more name; another image that had it loses it. Returns the name in full. */
+  /**
+   * Gives an image one more name, and of a name that several have, one for each platform, all of them; another image that
+   * had it loses it. Returns the name in full.
+   */
   async tag(refOrId: string, name: string): Promise<string> {
     const tag = canonicalForm(givenName(name));
-    const { id, moved } = await this.options.store.transaction(() => {
-      const found = findImage(this.records.list(), refOrId);
-      if (!found) throw new BerthError('not_found', `no image is called ${JSON.stringify(refOrId)}`);
-      const moved = this.moveTags(found.id, [tag]);
-      void this.records.put(found.id, { ...found, tags: [...new Set([...found.tags, tag])] });
-      return { id: found.id, moved };
+    const { ids, moved } = await this.options.store.transaction(() => {
+      const found = this.meant(refOrId);
+      if (found.length === 0) throw new BerthError('not_found', `no image is called ${JSON.stringify(refOrId)}`);
+      const ids = found.map(({ id }) => id);
+      const moved = this.moveTags(ids, [tag]);
+      for (const record of found)
+        void this.records.put(record.id, { ...record, tags: [...new Set([...record.tags, tag])] });
+      return { ids, moved };
     });
     this.tellMoved(moved);
-    this.tell(id, 'tag', [tag]);
+    for (const id of ids) this.tell(id, 'tag', [tag]);
     return tag;
   }
 
-  /** By name, by id, or by the beginning of an id; undefined when there is none, `invalid_argument` when there are several. */
-  find(refOrId: string): Image | undefined {
-    const record = findImage(this.records.list(), refOrId);
+  /**
+   * By name, by id, or by the beginning of an id; undefined when there is none, `invalid_argument` when there are several.
+   * A name that images for several platforms have is that of the node's, else of any of them; with `only`, a name means an
+   * image for that platform, and an id whatever it is for.
+   */
+  find(refOrId: string, only?: Platform): Image | undefined {
+    const record = this.findRecord(refOrId, only);
     return record && this.toImage(record);
+  }
+
+  /** Those that a name means, one for each of its platforms that are here; by an id the one. */
+  findAll(refOrId: string): Image[] {
+    return this.meant(refOrId).map(record => this.toImage(record));
+  }
+
+  private findRecord(refOrId: string, only?: Platform): ImageRecord | undefined {
+    const preference = { platform: only ?? this.node, only: only !== undefined };
+    return findImage(this.records.list(), refOrId, preference);
+  }
+
+  private meant(refOrId: string): ImageRecord[] {
+    const found = this.findRecord(refOrId);
+    if (!found) return [];
+    const named = imagesNamed(this.records.list(), refOrId);
+    return named.some(({ id }) => id === found.id) ? named : [found];
   }
 
   list(): Image[] {
@@ -554,9 +592,12 @@ export class Images {
     return this.layers.lowerDirs(image.layers.flatMap(({ key }) => this.layers.get(key) ?? []));
   }
 
-  /** Removes the image with all its names; layers that containers stand on stay until they are gone. No image is no error. */
-  async remove(refOrId: string): Promise<void> {
-    const found = findImage(this.records.list(), refOrId);
+  /**
+   * Removes the image with all its names, with `only` the one for that platform; layers that containers stand on stay until
+   * they are gone. No image is no error.
+   */
+  async remove(refOrId: string, only?: Platform): Promise<void> {
+    const found = this.findRecord(refOrId, only);
     if (!found) return;
     await this.reserve.spend(() => this.records.remove(found.id));
     crashPoint('remove.unrecorded');
@@ -565,22 +606,26 @@ export class Images {
     crashPoint('remove.collected');
   }
 
-  /** Takes one name away; the image goes with its last tag. `not_found` when no image has the name. */
+  /** Takes one name away; an image goes with its last tag. `not_found` when no image has the name. */
   async untag(text: string): Promise<void> {
     const reference = parseReference(text);
     const name = canonicalForm(reference);
-    const { id, isGone } = await this.reserve.spend(() =>
+    const left = await this.reserve.spend(() =>
       this.options.store.transaction(() => {
-        const found = this.records.list().find(({ tags, digests }) => tags.includes(name) || digests.includes(name));
-        if (!found) throw new BerthError('not_found', `no image is called ${name}`);
-        const left = withoutName(found, name);
-        if (left.tags.length === 0) void this.records.remove(found.id);
-        else void this.records.put(found.id, left);
-        return { id: found.id, isGone: left.tags.length === 0 };
+        const found = this.records.list().filter(({ tags, digests }) => tags.includes(name) || digests.includes(name));
+        if (found.length === 0) throw new BerthError('not_found', `no image is called ${name}`);
+        const left = found.map(record => withoutName(record, name));
+        for (const record of left) {
+          if (record.tags.length === 0) void this.records.remove(record.id);
+          else void this.records.put(record.id, record);
+        }
+        return left;
       }),
     );
-    this.tell(id, 'untag', [name]);
-    if (isGone) this.tell(id, 'delete');
+    for (const { id, tags } of left) {
+      this.tell(id, 'untag', [name]);
+      if (tags.length === 0) this.tell(id, 'delete');
+    }
     await this.freed();
   }
 
@@ -770,7 +815,7 @@ export class Images {
           const fetched = await fetchImage(
             { ...this.parts, keepLayerBlobs: true },
             ctx,
-            { source, repository: undefined, reference: own, which: digest },
+            { source, repository: undefined, reference: own, which: digest, platform: this.node },
             pin,
             progress,
           );
@@ -806,7 +851,7 @@ export class Images {
   private saved(names: readonly string[]): Saved[] {
     const found = new Map<Digest, { record: ImageRecord; tags: string[] }>();
     for (const name of names) {
-      const record = findImage(this.records.list(), name);
+      const record = this.findRecord(name);
       if (!record) throw new BerthError('not_found', `no image is called ${JSON.stringify(name)}`);
       const entry = found.get(record.id) ?? { record, tags: [] };
       const tag = tagIn(record, name);
@@ -816,10 +861,18 @@ export class Images {
     return [...found.values()];
   }
 
-  /** Writes the records, all or none; a tag that another image had moves to this one. */
+  /**
+   * Writes the records, all or none. A tag that another image had moves to this one; images for other platforms that the
+   * same index led to keep it.
+   */
   private name(names: Names, fetched: FetchedImage): Promise<{ record: ImageRecord; moved: Moved[] }> {
     return this.options.store.transaction(() => {
-      const moved = this.moveTags(fetched.id, names.tags);
+      const ofIndex = this.records
+        .list()
+        .filter(other => other.content.some(({ digest }) => digest === fetched.digest))
+        .filter(other => describePlatform(other.config) !== describePlatform(fetched.config))
+        .map(({ id }) => id);
+      const moved = this.moveTags([fetched.id, ...ofIndex], names.tags);
       const record = merged(this.records.get(fetched.id), fetched, names);
       this.layers.record(fetched.layers);
       void this.records.put(record.id, record);
@@ -828,11 +881,11 @@ export class Images {
   }
 
   /** Within a transaction. Whose they were. */
-  private moveTags(to: Digest, tags: readonly string[]): Moved[] {
+  private moveTags(to: readonly Digest[], tags: readonly string[]): Moved[] {
     const moved: Moved[] = [];
     for (const other of this.records.list()) {
       const lost = tags.filter(tag => other.tags.includes(tag));
-      if (other.id === to || lost.length === 0) continue;
+      if (to.includes(other.id) || lost.length === 0) continue;
       void this.records.put(other.id, lost.reduce(withoutName, other));
       moved.push({ id: other.id, tags: lost });
     }
@@ -913,12 +966,12 @@ function ofArchive(error: unknown, what: string): unknown {
 }
 
 /** Credentials are part of it: who may not see an image must not ride along with one who may. */
-function pullKey(reference: Reference, auth: RegistryAuth | undefined, usesKept: boolean): string {
+function pullKey(reference: Reference, platform: Platform, auth: RegistryAuth | undefined, usesKept: boolean): string {
   const secret =
     auth === undefined
       ? ''
       : createHash('sha256')
           .update(JSON.stringify(Object.entries(auth).sort()))
           .digest('hex');
-  return `${canonicalForm(reference)} ${secret}${usesKept ? ' kept' : ''}`;
+  return `${canonicalForm(reference)} ${describePlatform(platform)} ${secret}${usesKept ? ' kept' : ''}`;
 }

@@ -9,7 +9,7 @@ import type { Partials } from './content/partials';
 import { algorithmOf, chainIdOf, digestOf, isDigest, type Digest } from './digest';
 import {
   candidates,
-  notForNode,
+  notFor,
   offersOf,
   parseImageConfig,
   parseManifest,
@@ -49,7 +49,6 @@ export interface PullParts {
   readonly allowForeignLayers: boolean;
   readonly layerFlights: SharedFlight<Layer | typeof needsChain, LayerProgress>;
   readonly slots: Slots;
-  readonly platform: Platform;
 }
 
 /** An image that is here, whole and on disk, but has no name yet. */
@@ -70,6 +69,8 @@ export interface Wanted {
   readonly reference: Reference;
   /** A tag or a digest. */
   readonly which: string;
+  /** Of an index the image for it; an image for another one is refused. */
+  readonly platform: Platform;
 }
 
 /** So often without a step forward. */
@@ -90,12 +91,13 @@ const partialBytesMin = 1024 * 1024;
 export async function fetchImage(
   parts: PullParts,
   ctx: Context,
-  { source, repository, reference, which }: Wanted,
+  wanted: Wanted,
   pin: (name: string) => void,
   onProgress: OnProgress,
 ): Promise<FetchedImage> {
+  const { reference } = wanted;
   ctx.stage(`read the manifest of ${canonicalForm(reference)}`);
-  const documents = await fetchDocuments(parts, ctx, source, reference, which);
+  const documents = await fetchDocuments(parts, ctx, wanted);
   const { manifest, config } = documents;
   crashPoint('pull.manifest-read');
   for (const { digest } of [...documents.kept, ...manifest.layers]) pin(digest);
@@ -103,7 +105,7 @@ export async function fetchImage(
   crashPoint('pull.documents-kept');
 
   ctx.stage(`fetch the layers of ${canonicalForm(reference)}`);
-  const layers = await fetchLayers(parts, ctx, { source, repository, reference, which }, documents, pin, onProgress);
+  const layers = await fetchLayers(parts, ctx, wanted, documents, pin, onProgress);
 
   crashPoint('pull.layers-fetched');
   ctx.stage(`write ${canonicalForm(reference)} to disk`);
@@ -136,19 +138,17 @@ interface Documents {
 async function fetchDocuments(
   parts: PullParts,
   ctx: Context,
-  source: ImageSource,
-  reference: Reference,
-  which: string,
+  { source, reference, which, platform }: Wanted,
 ): Promise<Documents> {
   const name = canonicalForm(reference);
-  const search: Search = { parts, ctx, source, name, looked: 0, offers: [] };
+  const search: Search = { parts, ctx, source, platform, name, looked: 0, offers: [] };
   const top = await fetchManifest(search, which, undefined);
   const found = await findManifest(search, top, 0);
-  if (!found) throw notForNode(search.offers, parts.platform, name);
+  if (!found) throw notFor(search.offers, platform, name);
   const { manifest, kept } = found;
   const bytes = await documentOf(parts, manifest.config, () => source.smallBlob(ctx, manifest.config.digest));
   assertDescribed(manifest.config, bytes, `the config of ${name}`);
-  const config = parseImageConfig(bytes, manifest.layers.length, parts.platform, `the config of ${name}`);
+  const config = parseImageConfig(bytes, manifest.layers.length, platform, `the config of ${name}`);
   return { digest: top.digest, manifest, config, kept: [...kept, { digest: manifest.config.digest, bytes }] };
 }
 
@@ -157,6 +157,7 @@ interface Search {
   readonly parts: PullParts;
   readonly ctx: Context;
   readonly source: ImageSource;
+  readonly platform: Platform;
   readonly name: string;
   looked: number;
   readonly offers: string[];
@@ -168,7 +169,7 @@ interface FoundDocument {
   readonly bytes: Buffer;
 }
 
-/** The first image for this node, depth first, with the documents that lead to it; undefined when there is none. */
+/** The first image for the platform, depth first, with the documents that lead to it; undefined when there is none. */
 async function findManifest(
   search: Search,
   { digest, document, bytes }: FoundDocument,
@@ -179,7 +180,7 @@ async function findManifest(
   if (depth === depthMax)
     throw new BerthError('failed_precondition', `the index of ${search.name} nests deeper than ${depthMax} levels`);
   search.offers.push(...offersOf(document));
-  for (const entry of candidates(document, search.parts.platform)) {
+  for (const entry of candidates(document, search.platform)) {
     const below = await findManifest(search, await fetchManifest(search, entry.digest, entry), depth + 1);
     if (below) return { manifest: below.manifest, kept: [...kept, ...below.kept] };
   }

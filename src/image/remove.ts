@@ -2,24 +2,47 @@ import { BerthError } from '../base/errors';
 import type { Content } from './content/content';
 import type { Partials } from './content/partials';
 import type { Pins } from './pins';
+import { rankedPlatforms, type Platform } from './platform';
 import type { ImageRecord } from './record';
 import { canonicalForm, parseReference } from './reference';
 import type { Layers } from './snapshot/layers';
 
+/** Which image of those that have a name, one for each of some platforms. */
+export interface Preference {
+  readonly platform: Platform;
+  /** No other one. */
+  readonly only: boolean;
+}
+
 /** The image that a name, an id or the beginning of an id means; names first, since `cafe` may be either. */
-export function findImage(records: readonly ImageRecord[], refOrId: string): ImageRecord | undefined {
-  return byId(records, refOrId) ?? byName(records, refOrId) ?? byPrefix(records, refOrId);
+export function findImage(
+  records: readonly ImageRecord[],
+  refOrId: string,
+  preference: Preference,
+): ImageRecord | undefined {
+  return byId(records, refOrId) ?? byName(records, refOrId, preference) ?? byPrefix(records, refOrId);
 }
 
 function byId(records: readonly ImageRecord[], id: string): ImageRecord | undefined {
   return records.find(record => record.id === id || record.id === `sha256:${id}`);
 }
 
-function byName(records: readonly ImageRecord[], text: string): ImageRecord | undefined {
+function byName(
+  records: readonly ImageRecord[],
+  text: string,
+  { platform, only }: Preference,
+): ImageRecord | undefined {
+  const named = imagesNamed(records, text);
+  const [best] = rankedPlatforms(named, ({ config }) => config, platform);
+  return best ?? (only ? undefined : named[0]);
+}
+
+/** All that have this tag or digest: an image for each of some platforms. */
+export function imagesNamed(records: readonly ImageRecord[], text: string): ImageRecord[] {
   const name = canonicalOrUndefined(text);
-  if (name === undefined) return undefined;
+  if (name === undefined) return [];
   const withoutTag = name.includes('@') ? name.replace(/:[^/@]*@/, '@') : name;
-  return records.find(({ tags, digests }) => tags.includes(name) || digests.includes(withoutTag));
+  return records.filter(({ tags, digests }) => tags.includes(name) || digests.includes(withoutTag));
 }
 
 function canonicalOrUndefined(text: string): string | undefined {

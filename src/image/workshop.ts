@@ -62,6 +62,8 @@ export interface PackOptions {
 
 /** What building works with, lent by the images. */
 export interface WorkshopParts extends PullParts {
+  /** The node's. */
+  readonly platform: Platform;
   readonly transport: Transport;
 }
 

@@ -83,7 +83,7 @@ async function bringImage(
   const isWanted =
     pull === PullPolicy.PULL_POLICY_ALWAYS || (pull === PullPolicy.PULL_POLICY_MISSING && !images.find(image));
   if (image !== '' && isWanted) {
-    await send({ pulled: await pullForPerson(images, ctx, image, progress => send({ progress })) });
+    await send({ pulled: await pullForPerson(images, ctx, image, images.node, progress => send({ progress })) });
   }
   const found = imageByName(images, image);
   if (!found.pinned) await images.setPinned(found.id, true);

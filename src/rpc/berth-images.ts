@@ -12,6 +12,7 @@ import type {
   RemoveImageResponse,
 } from '../cri/generated/berth/v1/berth';
 import type { Image, Images, OnProgress, PulledImage } from '../image/images';
+import { describePlatform, fits, parsePlatform, type Platform } from '../image/platform';
 import { digestForm, familiarForm, parseReference, tagForm } from '../image/reference';
 import type { BerthParts } from './berth-service';
 import { ProgressFeed } from './berth-progress';
@@ -22,20 +23,21 @@ import { jsonText } from './json';
 /** The RPCs about images. What a person fetches is pinned: the kubelet does not collect it. */
 export function imageRpcs({ log, images, containers }: BerthParts) {
   return {
-    pull: serverStream(log, 'Pull', async ({ image }, ctx, send) => {
-      await send({ done: await pullForPerson(images, ctx, image, progress => send({ progress })) });
+    pull: serverStream(log, 'Pull', async ({ image, platform }, ctx, send) => {
+      const wanted = platform === '' ? images.node : parsePlatform(platform);
+      await send({ done: await pullForPerson(images, ctx, image, wanted, progress => send({ progress })) });
     }),
     import: serverStream(log, 'Import', async ({ path, reference }, ctx, send) => {
       if (!isAbsolute(path))
         throw new BerthError('invalid_argument', `import: the path ${JSON.stringify(path)} is not absolute`);
       const bring = (onProgress: OnProgress) => images.importLayout(ctx, path, reference, onProgress);
-      await send({ done: await bringForPerson(images, reference, progress => send({ progress }), bring) });
+      await send({ done: await bringForPerson(images, reference, images.node, progress => send({ progress }), bring) });
     }),
     listImages: unary(log, 'ListImages', ({ labels }) => ({
       images: images
         .list()
         .filter(image => labels.every(label => hasLabel(image.config.labels, label)))
-        .map(berthImage)
+        .map(image => berthImage(image, images.node))
         .sort(byAge),
     })),
     inspectImage: unary(log, 'InspectImage', ({ image }) => ({
@@ -43,9 +45,9 @@ export function imageRpcs({ log, images, containers }: BerthParts) {
     })),
     removeImage: unary(log, 'RemoveImage', ({ image, force }) => removeImage(images, containers, image, force)),
     tagImage: unary(log, 'TagImage', async ({ image, reference }) => {
-      const { id } = imageByName(images, image);
-      const tag = await images.tag(id, reference);
-      await images.setPinned(id, true);
+      imageByName(images, image);
+      const tag = await images.tag(image, reference);
+      for (const { id } of images.findAll(tag)) await images.setPinned(id, true);
       return { reference: tag };
     }),
     pruneImages: unary(log, 'PruneImages', async ({ all }) => {
@@ -68,21 +70,23 @@ export async function pullForPerson(
   images: Images,
   ctx: Context,
   reference: string,
+  platform: Platform,
   send: (progress: PullProgress) => Promise<void>,
 ): Promise<PullDone> {
-  return bringForPerson(images, reference, send, onProgress =>
-    images.pull(ctx, reference, { onProgress, askedBy: 'person' }),
+  return bringForPerson(images, reference, platform, send, onProgress =>
+    images.pull(ctx, reference, { onProgress, askedBy: 'person', platform }),
   );
 }
 
 async function bringForPerson(
   images: Images,
   text: string,
+  platform: Platform,
   send: (progress: PullProgress) => Promise<void>,
   bring: (onProgress: OnProgress) => Promise<PulledImage>,
 ): Promise<PullDone> {
   const reference = parseReference(text);
-  const before = images.find(text)?.id;
+  const before = images.find(text, platform)?.id;
   const feed = new ProgressFeed(send);
   let image: PulledImage;
   try {
@@ -134,7 +138,10 @@ function bytesOnlyOf(images: Images, some: readonly Image[]): bigint {
   return [...own].reduce((sum, [key, bytes]) => sum + (shared.has(key) ? 0n : BigInt(bytes)), 0n);
 }
 
-/** Takes a name from an image, or all with `force`; with its last name goes the image, unless a container needs it. */
+/**
+ * Takes a name away, from the images for all platforms that have it; of one that is named otherwise all names. With its
+ * last name goes the image, unless a container needs it.
+ */
 async function removeImage(
   images: Images,
   containers: Containers,
@@ -143,13 +150,13 @@ async function removeImage(
 ): Promise<RemoveImageResponse> {
   const image = imageByName(images, text);
   const tag = tagOf(image, text);
-  if (tag !== undefined && image.tags.length > 1) {
-    await images.untag(tag);
-    return { untagged: [tag], deleted: [] };
-  }
-  if (!force) refuseRemoval(containers, image, text);
-  await images.remove(image.id);
-  return { untagged: [...image.tags, ...image.digests], deleted: [image.id] };
+  const going = tag === undefined ? [image] : images.findAll(tag).filter(({ tags }) => tags.length === 1);
+  if (!force) for (const one of going) refuseRemoval(containers, one, text);
+  if (tag === undefined) await images.remove(image.id);
+  else await images.untag(tag);
+  const names = tag === undefined ? image.tags : [tag];
+  const digests = going.flatMap(one => one.digests);
+  return { untagged: [...new Set([...names, ...digests])], deleted: going.map(({ id }) => id) };
 }
 
 function refuseRemoval(containers: Containers, image: Image, text: string): void {
@@ -180,8 +187,11 @@ function tagOf(image: Image, text: string): string | undefined {
   }
 }
 
-function berthImage({ id, tags, digests, sizeBytes, config }: Image): BerthImage {
-  return { id, repoTags: [...tags], repoDigests: [...digests], sizeBytes, createdAtNs: config.createdNs ?? 0n };
+function berthImage({ id, tags, digests, sizeBytes, config }: Image, node: Platform): BerthImage {
+  return {
+    ...{ id, repoTags: [...tags], repoDigests: [...digests], sizeBytes, createdAtNs: config.createdNs ?? 0n },
+    ...{ platform: describePlatform(config), isForeign: !fits(config, node) },
+  };
 }
 
 function byAge(a: BerthImage, b: BerthImage): number {

@@ -27,12 +27,17 @@ export interface ImageServiceParts {
 
 type Built = Partial<{ [Name in keyof ImageServiceServer]: ImageServiceServer[Name] }>;
 
-/** The CRI's ImageService. */
+/**
+ * The CRI's ImageService. A name means the node's platform alone: an image for another one, which a person has pulled, has
+ * no name here, so that the kubelet pulls the right one before it uses the name.
+ */
 export function imageService({ log, images, root, layers }: ImageServiceParts): UntypedServiceImplementation {
   const built = {
-    listImages: unary(log, 'ListImages', ({ filter }) => ({ images: listed(images, filter).map(criImage) })),
+    listImages: unary(log, 'ListImages', ({ filter }) => ({
+      images: listed(images, filter).map(image => criImage(image, images.node)),
+    })),
     streamImages: serverStream(log, 'StreamImages', async ({ filter }, _ctx, send) => {
-      const items = listed(images, filter).map(image => ({ images: [criImage(image)] }));
+      const items = listed(images, filter).map(image => ({ images: [criImage(image, images.node)] }));
       await sendItems(
         send,
         items.map(item => StreamImagesResponse.encode(item).finish()),
@@ -40,8 +45,8 @@ export function imageService({ log, images, root, layers }: ImageServiceParts): 
     }),
     imageStatus: unary(log, 'ImageStatus', ({ image: spec, verbose }) => {
       const name = named(spec?.image, 'ImageStatus');
-      const image = images.find(name);
-      return { image: image && criImage(image), info: verbose ? verboseInfo(images, name, image) : {} };
+      const image = images.find(name, images.node);
+      return { image: image && criImage(image, images.node), info: verbose ? verboseInfo(images, name, image) : {} };
     }),
     pullImage: unary(log, 'PullImage', async ({ image, auth }, ctx) => {
       const credentials = auth && registryAuth(auth);
@@ -53,7 +58,7 @@ export function imageService({ log, images, root, layers }: ImageServiceParts): 
       return { imageRef: pulled.id };
     }),
     removeImage: unary(log, 'RemoveImage', async ({ image }) => {
-      await images.remove(named(image?.image, 'RemoveImage'));
+      await images.remove(named(image?.image, 'RemoveImage'), images.node);
       return {};
     }),
     imageFsInfo: unary(log, 'ImageFsInfo', async () => {
@@ -71,7 +76,7 @@ export function imageService({ log, images, root, layers }: ImageServiceParts): 
 function listed(images: Images, filter: ImageFilter | undefined): Image[] {
   const wanted = filter?.image?.image ?? '';
   if (wanted === '') return images.list();
-  const image = images.find(wanted);
+  const image = images.find(wanted, images.node);
   return image ? [image] : [];
 }
 

@@ -10,6 +10,7 @@ import {
 } from '../cri';
 import type { Container } from '../container/containers';
 import type { Image } from '../image/images';
+import { fits, type Platform } from '../image/platform';
 import { criSignalOf } from '../oci/signals';
 import { parseUser } from '../oci/user';
 import type { Sandbox } from '../sandbox/sandboxes';
@@ -111,13 +112,17 @@ export function containerState(state: Container['record']['state']): ContainerSt
   }
 }
 
-/** `uid` for a USER that is a number, `username` for one that is a name; a USER that is neither says nothing. */
-export function criImage(image: Image): CriImage {
+/**
+ * `uid` for a USER that is a number, `username` for one that is a name; a USER that is neither says nothing. An image for
+ * another platform than the node's is listed, since it takes space, without names: nobody may run it by one of them.
+ */
+export function criImage(image: Image, node: Platform): CriImage {
+  const isOwn = fits(image.config, node);
   const user = imageUser(image.config.user);
   return {
     id: image.id,
-    repoTags: [...image.tags],
-    repoDigests: [...image.digests],
+    repoTags: isOwn ? [...image.tags] : [],
+    repoDigests: isOwn ? [...image.digests] : [],
     size: image.sizeBytes,
     uid: user !== undefined && /^\d+$/.test(user) ? { value: BigInt(user) } : undefined,
     username: user !== undefined && !/^\d+$/.test(user) ? user : '',

@@ -87,6 +87,8 @@ describe('berth images', () => {
     repoDigests: [],
     sizeBytes: 8_316_928n,
     createdAtNs: BigInt(Date.now() - 20 * 86_400_000) * 1_000_000n,
+    platform: 'linux/amd64',
+    isForeign: false,
   };
   const nameless: Image = { ...alpine, id: digest, repoTags: [], sizeBytes: 128_000_000n, createdAtNs: 0n };
   const listImages: BerthServer['listImages'] = (_, reply) => reply(null, { images: [alpine, nameless] });
@@ -101,6 +103,21 @@ describe('berth images', () => {
       '<none>                       <none>    abababababab   N/A           128MB',
       '',
     ]);
+  });
+
+  it('has another column where images of other platforms are among them', async () => {
+    const foreign = { ...nameless, platform: 'linux/arm/v7', isForeign: true };
+    await using daemon = await FakeDaemon.start({
+      listImages: (_, reply) => reply(null, { images: [{ ...alpine, repoTags: ['localhost/a:1'] }, foreign] }),
+    });
+    const { stdout } = await berth(daemon, ['images']);
+    assert.deepEqual(stdout.split('\n'), [
+      'REPOSITORY    TAG       IMAGE ID       CREATED       SIZE      PLATFORM',
+      'localhost/a   1         cdcdcdcdcdcd   2 weeks ago   8.32MB    linux/amd64',
+      '<none>        <none>    abababababab   N/A           128MB     linux/arm/v7',
+      '',
+    ]);
+    assert.equal((await berth(daemon, ['images', '--format', '{{.Platform}}'])).stdout, 'linux/amd64\nlinux/arm/v7\n');
   });
 
   it('filters by name; -q has each id once', async () => {
@@ -119,6 +136,8 @@ describe('berth images, filtered and formatted', () => {
     repoDigests: [`registry.example/${name}/app@${digest}`],
     sizeBytes: 1000n,
     createdAtNs: BigInt(age),
+    platform: 'linux/amd64',
+    isForeign: false,
   });
   const all = [image('c', 30), image('b', 20), { ...image('a', 10), repoTags: [] }];
   let labels: string[][];

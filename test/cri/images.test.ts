@@ -5,6 +5,7 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { silentLogger } from '../../src/base/log';
+import { nodePlatform } from '../../src/image/platform';
 import type { Versioned } from '../../src/store/store';
 import { openStore } from '../../src/store/store';
 import { berth } from '../cli/berth';
@@ -28,6 +29,7 @@ async function leave(daemon: TestDaemon, tables: Record<string, Record<string, V
 }
 
 const emptyConfig = {
+  ...nodePlatform(),
   env: [],
   entrypoint: [],
   cmd: [],

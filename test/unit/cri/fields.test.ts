@@ -9,6 +9,7 @@ import { Cgroups } from '../../../src/cgroup/groups';
 import { loadConfig } from '../../../src/config';
 import { Containers, type ContainerRecord } from '../../../src/container/containers';
 import { ContainerConfig, PodSandboxConfig, RuntimeServiceService } from '../../../src/cri';
+import { nodePlatform } from '../../../src/image/platform';
 import { PodNetwork } from '../../../src/network/pod-network';
 import { runtimeService } from '../../../src/rpc/runtime-service';
 import { serve, type RpcServer } from '../../../src/rpc/server';
@@ -155,6 +156,7 @@ class Service {
     const podSandboxId = 'a'.repeat(64);
     await sandboxes.add(readyPod(podSandboxId as SandboxId), PodSandboxConfig.create());
     const images = {
+      node: nodePlatform(),
       find: () => anImage,
       lowerDirs: () => [],
       collect: () => Promise.resolve(),
@@ -222,7 +224,7 @@ const anImage = {
   tags: [],
   digests: [],
   layers: [],
-  config: { env: [], entrypoint: ['/bin/true'], cmd: [], workingDir: '', user: '', volumes: [] },
+  config: { ...nodePlatform(), env: [], entrypoint: ['/bin/true'], cmd: [], workingDir: '', user: '', volumes: [] },
 };
 
 function readyPod(id: SandboxId): SandboxRecord {

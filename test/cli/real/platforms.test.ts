@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict';
+import { CriClient } from '../../support/cri-client';
+import { buildImage, buildIndex, busyboxImage, type Blob, type BuiltImage } from '../../support/image-builder';
+import { pushImage, pushManifest, startRegistry, type Registry } from '../../support/registry';
+import { refused } from '../../support/node';
+import { RealDaemon } from './harness';
+
+const own = process.arch === 'x64' ? 'amd64' : process.arch;
+/** One that no machine of the tests is. */
+const other = 'ppc64le';
+
+interface Inspected {
+  Id: string;
+  Architecture: string;
+  Os: string;
+  RepoTags: string[];
+}
+
+describe('images for other platforms, with a real daemon', function () {
+  this.timeout(120_000);
+  let daemon: RealDaemon;
+  let registry: Registry;
+  let cri: CriClient;
+  const mine = busyboxImage();
+  const foreign = buildImage({
+    layers: [[{ path: 'bin/sh', data: 'not for here', mode: 0o755 }]],
+    architecture: other,
+  });
+  const arm = buildImage({
+    layers: [[{ path: 'arm', data: 'v6' }]],
+    architecture: 'arm',
+    configDocument: { variant: 'v6' },
+  });
+  const index = buildIndex([
+    { image: mine, platform: { os: 'linux', architecture: own } },
+    { image: foreign, platform: { os: 'linux', architecture: other } },
+    { image: arm, platform: { os: 'linux', architecture: 'arm', variant: 'v6' } },
+  ]);
+
+  before(async () => {
+    registry = await startRegistry();
+    daemon = await RealDaemon.start();
+    cri = new CriClient(daemon.criSocket);
+    await pushAll('app', '1', index, mine, foreign, arm);
+  });
+  after(async () => {
+    cri.close();
+    await registry.stop();
+    assert.deepEqual(await daemon.stop(), []);
+  });
+  afterEach(async () => {
+    const ids = await daemon.ok('images', '-q', '--no-trunc');
+    for (const id of ids.split('\n').filter(line => line !== '')) await daemon.ok('rmi', '-f', id);
+  });
+
+  async function pushAll(repository: string, tag: string, top: Blob, ...images: BuiltImage[]): Promise<void> {
+    for (const image of images) await pushImage(registry, repository, image.manifest.digest, image);
+    await pushManifest(registry, repository, tag, top);
+  }
+  const name = () => `${registry.host}/app:1`;
+  const pull = (platform: string) => daemon.ok('pull', '-q', '--platform', platform, name());
+  const rows = async () =>
+    (await daemon.ok('images', '--format', '{{.Repository}}:{{.Tag}} {{.Platform}}\n'))
+      .split('\n')
+      .filter(line => line !== '')
+      .sort();
+  const inspect = async (image: string) => {
+    const [found] = JSON.parse(await daemon.ok('image', 'inspect', image)) as Inspected[];
+    assert.ok(found);
+    return found;
+  };
+  const status = async (image: string) => (await cri.call('ImageStatus', { image: { image } })).image;
+
+  it('are pulled by --platform, listed and inspected, beside the image for the node', async () => {
+    await pull(`linux/${other}`);
+    assert.deepEqual(await rows(), [`${name()} linux/${other}`]);
+    const { Id, Architecture, Os } = await inspect(name());
+    assert.deepEqual({ Id, Architecture, Os }, { Id: foreign.id, Architecture: other, Os: 'linux' });
+    await pull('linux/arm/v7');
+    await daemon.ok('pull', '-q', name());
+    assert.deepEqual(await rows(), [`${name()} linux/${own}`, `${name()} linux/arm/v6`, `${name()} linux/${other}`]);
+    assert.equal((await inspect(name())).Id, mine.id); // the node's where there is one
+    assert.match(await daemon.ok('images'), /SIZE +PLATFORM\n/);
+    assert.equal(await daemon.ok('run', '--rm', name(), 'echo', 'mine'), 'mine\n');
+
+    await daemon.ok('tag', name(), 'localhost/all:1');
+    assert.equal((await rows()).length, 6);
+    assert.equal(await daemon.ok('rmi', name()), `Untagged: ${name()}\n`);
+    assert.match(await daemon.ok('rmi', 'localhost/all:1'), /(Deleted: .*\n){3}$/);
+    assert.deepEqual(await rows(), []);
+  });
+
+  it('that an index has not are an error that lists those that it has', async () => {
+    const { code, stderr } = await daemon.berth('pull', '--platform', 'linux/s390x', name());
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      new RegExp(`is not there for linux/s390x: it offers linux/${own}, linux/${other}, linux/arm/v6\n`),
+    );
+    const none = await daemon.berth('pull', '--platform', 'linux/', name());
+    assert.match(none.stderr, /"linux\/" is not a platform; platforms look like/);
+    assert.deepEqual(await rows(), []);
+  });
+
+  it('lose the name to what the name means when it is pulled again', async () => {
+    await pull(`linux/${other}`);
+    const newer = buildImage({ layers: [], config: { Env: ['A=newer'] }, architecture: own });
+    await pushAll('moving', '1', index, mine, foreign, arm);
+    const moving = `${registry.host}/moving:1`;
+    await daemon.ok('pull', '-q', '--platform', other, moving);
+    await pushImage(registry, 'moving', '1', newer);
+    await daemon.ok('pull', '-q', moving);
+    assert.deepEqual(
+      (await rows()).filter(row => row.startsWith(moving)),
+      [`${moving} linux/${own}`],
+    );
+  });
+
+  it('have no name for the kubelet, which so pulls the node’s before it runs one', async () => {
+    await pull(`linux/${other}`);
+    assert.equal(await status(name()), null);
+    assert.equal(await status(`${registry.host}/app@${index.digest}`), null);
+    const { images } = await cri.call('ListImages');
+    assert.deepEqual(
+      images.map(({ id, repoTags, repoDigests }) => ({ id, repoTags, repoDigests })),
+      [{ id: foreign.id, repoTags: [], repoDigests: [] }],
+    );
+    await cri.call('RemoveImage', { image: { image: name() } }); // of that name it has none
+    assert.equal((await inspect(name())).Id, foreign.id);
+
+    const { imageRef } = await cri.call('PullImage', { image: { image: name() } });
+    assert.equal(imageRef, mine.id);
+    await pull(`linux/${other}`); // a person's pull changes nothing for the kubelet
+    assert.equal((await status(name()))?.id, mine.id);
+    assert.deepEqual((await status(name()))?.repoTags, [name()]);
+    assert.deepEqual(await rows(), [`${name()} linux/${own}`, `${name()} linux/${other}`]);
+    await cri.call('RemoveImage', { image: { image: name() } });
+    assert.deepEqual(await rows(), [`${name()} linux/${other}`]);
+  });
+
+  it('are not run by the kubelet’s interface, whatever they are called', async () => {
+    await pull(`linux/${other}`);
+    const config = { metadata: { name: 'p', uid: 'u', namespace: 'n', attempt: 0 }, linux: {} };
+    const { podSandboxId } = await cri.call('RunPodSandbox', { config });
+    const create = (image: string) =>
+      cri.call('CreateContainer', {
+        podSandboxId,
+        config: { metadata: { name: 'c' }, image: { image }, command: ['true'], linux: {} },
+        sandboxConfig: config,
+      });
+    try {
+      await refused(create(name()), 'NOT_FOUND');
+      await refused(create(foreign.id), 'FAILED_PRECONDITION', `offers linux/${other}, and this node is linux/${own}`);
+    } finally {
+      await cri.call('StopPodSandbox', { podSandboxId });
+      await cri.call('RemovePodSandbox', { podSandboxId });
+    }
+  });
+});
