@@ -7,11 +7,10 @@ import { join, resolve } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { LayerProgress_Phase as Phase, PullPolicy } from '../../src/cri/generated/berth/v1/berth';
 import { RunOptions } from '../../src/cri/generated/berth/v1/run';
+import { berthFile } from '../support/programs';
 import { berth, startBerth } from './berth';
 import { FakeContainer, fakeId } from './fake-container';
 import { FakeDaemon, Wire, failure } from './fake-daemon';
-
-const main = resolve(__dirname, '../../src/cli/main.js');
 
 describe('berth run', () => {
   it('watches before it starts, keeps the streams apart, byte for byte, and exits with the code', async () => {
@@ -255,7 +254,7 @@ describe('berth run', () => {
       return 0;
     });
     await using daemon = await FakeDaemon.start(container.handlers());
-    const script = `"${process.execPath}" "${main}" run alpine | head -n 1; echo "\${PIPESTATUS[0]}"`;
+    const script = `"${process.execPath}" "${berthFile}" run alpine | head -n 1; echo "\${PIPESTATUS[0]}"`;
     const shell = spawn('bash', ['-c', script], { env: { ...process.env, BERTH_HOST: daemon.socket } });
     let stdout = '';
     let stderr = '';
