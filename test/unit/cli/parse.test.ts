@@ -58,8 +58,10 @@ describe('-v', () => {
       readonly: false,
       propagation: '',
       relabel: false,
+      noCopy: false,
     });
-    const plain = { volume: '', propagation: '', readonly: false, relabel: false };
+    assert.equal(parseMount('data:/b:nocopy,ro').noCopy, true);
+    const plain = { volume: '', propagation: '', readonly: false, relabel: false, noCopy: false };
     assert.deepEqual(parseMount('/a:/b'), { ...plain, source: '/a', target: '/b' });
     assert.deepEqual(parseMount('/a:/b:ro'), { ...plain, source: '/a', target: '/b', readonly: true });
     assert.deepEqual(parseMount('.:/b:rw'), { ...plain, source: resolve('.'), target: '/b' });
@@ -73,7 +75,7 @@ describe('-v', () => {
     assert.throws(() => parseMount('/a:/b:ro:x'), refused(/it is not SOURCE:TARGET/));
     assert.throws(() => parseMount('/a:b'), refused(/"b", is not absolute/));
     assert.throws(() => parseMount('/a:/b:y'), refused(/"y" is not known; it is ro, rw or a propagation/));
-    assert.throws(() => parseMount('a:/b:nocopy'), refused(/"nocopy" is not there; an empty volume takes/));
+    assert.throws(() => parseMount('/a:/b:nocopy'), refused(/"nocopy" is for volumes; only an empty volume takes/));
   });
 });
 
