@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
 import { LayerProgress_Phase as Phase, PullPolicy } from '../../src/cri/generated/berth/v1/berth';
 import { RunOptions } from '../../src/cri/generated/berth/v1/run';
@@ -116,8 +117,24 @@ describe('berth run', () => {
       workingDir: '/srv',
       user: '1000:100',
       mounts: [
-        { source: '/data', target: '/data', readonly: true, propagation: '', volume: '', relabel: false },
-        { source: resolve('./x'), target: '/x', readonly: false, propagation: '', volume: '', relabel: false },
+        {
+          source: '/data',
+          target: '/data',
+          readonly: true,
+          propagation: '',
+          volume: '',
+          relabel: false,
+          noCopy: false,
+        },
+        {
+          source: resolve('./x'),
+          target: '/x',
+          readonly: false,
+          propagation: '',
+          volume: '',
+          relabel: false,
+          noCopy: false,
+        },
       ],
       hostname: 'ship',
       network: 'host',
@@ -169,10 +186,11 @@ describe('berth run', () => {
   }
 
   it('forwards a signal while the reader of its output is stuck', async () => {
+    let written = 0;
     const container = new FakeContainer(async c => {
       const signal = c.signal();
       void (async () => {
-        for (let i = 0; i < 4096; i++) await c.out('x'.repeat(1024));
+        for (; written < 4096; written++) await c.out('x'.repeat(1024));
       })();
       await signal;
       return 9;
@@ -181,9 +199,9 @@ describe('berth run', () => {
 
     const running = startBerth(daemon, ['run', 'alpine']);
     running.child.stdout.pause();
-    await new Promise(resolve => setTimeout(resolve, 800));
+    for (let before = -1; written === 0 || written !== before; await sleep(300)) before = written;
     running.child.kill('SIGTERM');
-    await new Promise(resolve => setTimeout(resolve, 400));
+    while (container.signals.length === 0) await sleep(10);
 
     assert.deepEqual(container.signals, ['SIGTERM']);
     running.child.kill('SIGKILL');
