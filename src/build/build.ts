@@ -7,8 +7,7 @@ import type { OnProgress } from '../image/images';
 import { describePlatform } from '../image/platform';
 import type { BuiltLayer, SentFiles, Source, Workshop } from '../image/workshop';
 import { keyOf, type Inputs, type Lookup } from './cache';
-import { exportCache, StepResults, type CacheExport } from './cache-export';
-import { inlineKey, writeCacheDocument } from './cache-document';
+import { exportCache, StepResults, withInlineCache, type CacheExport } from './cache-export';
 import { CacheSources } from './cache-sources';
 import { documentOf, emptyDocument, type ImageDocument } from './document';
 import { DockerfileError } from './dockerfile/error';
@@ -149,7 +148,7 @@ class Build {
     for (const [name, value] of this.options.labels)
       document.config.Labels = { ...document.config.Labels, [name]: value };
     for (const each of this.options.cacheTo) await this.share(each);
-    return this.put(this.options.cacheInline ? this.withCache(document) : document, layers);
+    return this.put(this.options.cacheInline ? this.withCache(document, layers) : document, layers);
   }
 
   private async share(to: CacheExport): Promise<void> {
@@ -158,10 +157,9 @@ class Build {
     await exportCache({ images: this.parts.images, workshop, reporter }, this.ctx, to, results);
   }
 
-  private withCache(document: ImageDocument): ImageDocument {
-    const { config } = writeCacheDocument(this.stepResults.of(this.stagesOfTarget()), this.workshop.platform);
-    const inline = { [inlineKey]: config.toString() };
-    return { ...document, ...inline };
+  private withCache(document: ImageDocument, layers: readonly BuiltLayer[]): ImageDocument {
+    const results = this.stepResults.of(this.stagesOfTarget());
+    return withInlineCache(document, layers, results, this.workshop.platform);
   }
 
   /** The target, what it is built from, and so on. */
