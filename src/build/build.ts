@@ -7,7 +7,7 @@ import type { OnProgress } from '../image/images';
 import { describePlatform } from '../image/platform';
 import type { BuiltLayer, SentFiles, Source, Workshop } from '../image/workshop';
 import { keyOf, type Inputs, type Lookup } from './cache';
-import { exportCache, StepResults, type CacheExport } from './cache-export';
+import { exportCache, StepResults, withInlineCache, type CacheExport } from './cache-export';
 import { CacheSources } from './cache-sources';
 import { documentOf, emptyDocument, type ImageDocument } from './document';
 import { DockerfileError } from './dockerfile/error';
@@ -37,6 +37,8 @@ export interface BuildOptions {
   readonly platform?: string;
   readonly secrets: ReadonlyMap<string, Uint8Array>;
   readonly ssh: ReadonlyMap<string, string>;
+  /** The keys of hosts that are spoken to by ssh, as lines of a known_hosts. */
+  readonly knownHosts: Uint8Array;
   readonly network: string;
   readonly epochSeconds?: number;
   /** Names for FROM and --from, and the images that they mean. */
@@ -45,6 +47,8 @@ export interface BuildOptions {
   /** Caches that count besides the node's own. */
   readonly cacheFrom: readonly ArtefactPlace[];
   readonly cacheTo: readonly CacheExport[];
+  /** The image's config has the results that the image is made of. */
+  readonly cacheInline: boolean;
   /** An image in the store; or one as an archive, or its files as a tar, which is sent. */
   readonly output: { readonly type: 'image' | 'none' } | { readonly type: 'archive' | 'files'; readonly send: Send };
 }
@@ -144,13 +148,18 @@ class Build {
     for (const [name, value] of this.options.labels)
       document.config.Labels = { ...document.config.Labels, [name]: value };
     for (const each of this.options.cacheTo) await this.share(each);
-    return this.put(document, layers);
+    return this.put(this.options.cacheInline ? this.withCache(document, layers) : document, layers);
   }
 
   private async share(to: CacheExport): Promise<void> {
     const { workshop, reporter } = this;
     const results = this.stepResults.of(to.all ? 'all' : this.stagesOfTarget());
     await exportCache({ images: this.parts.images, workshop, reporter }, this.ctx, to, results);
+  }
+
+  private withCache(document: ImageDocument, layers: readonly BuiltLayer[]): ImageDocument {
+    const results = this.stepResults.of(this.stagesOfTarget());
+    return withInlineCache(document, layers, results, this.workshop.platform);
   }
 
   /** The target, what it is built from, and so on. */
@@ -278,6 +287,7 @@ class Build {
         network: this.options.network,
         secrets: this.options.secrets,
         ssh: this.options.ssh,
+        knownHosts: this.options.knownHosts,
       },
       context: () =>
         this.context ? this.context() : Promise.reject(new BerthError('internal', 'there is no context')),
@@ -292,7 +302,9 @@ class Build {
         const createdAtMs = found.hit ? found.createdAtMs : await this.parts.cache.put(id, inputs, layer);
         state.createdAtMs = createdAtMs;
         const shared = layer && { layer: { descriptor: layer.descriptor, diffId: layer.layer.diffId } };
-        this.stepResults.add(index, { key: keyOf(inputs), createdAtMs, ...shared });
+        const { epochSeconds } = this.options;
+        const at = epochSeconds === undefined ? createdAtMs : epochSeconds * 1000; // a cache is reproducible, too
+        this.stepResults.add(index, { key: keyOf(inputs), createdAtMs: at, ...shared });
         return layer;
       },
     };

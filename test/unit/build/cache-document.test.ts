@@ -4,13 +4,16 @@ import { BerthError } from '../../../src/base/errors';
 import {
   cacheConfigType,
   cacheRules,
+  inlineKey,
   readCacheDocument,
   writeCacheDocument,
   type SharedResult,
 } from '../../../src/build/cache-document';
+import { withInlineCache } from '../../../src/build/cache-export';
 import { writeManifest } from '../../../src/image/archive';
 import { digestOf, sha256 } from '../../../src/image/digest';
 import { mediaTypes, parseArtefact, type Descriptor } from '../../../src/image/documents';
+import type { BuiltLayer } from '../../../src/image/workshop';
 
 const platform = { os: 'linux', architecture: 'amd64' };
 const hex = fc.stringMatching(/^[0-9a-f]{64}$/);
@@ -26,7 +29,9 @@ const resultOf: fc.Arbitrary<SharedResult> = fc
 /** As one that names the place would meet it. */
 function read(config: Buffer, layers: readonly Descriptor[], configType = cacheConfigType) {
   const { manifest } = writeManifest(config, layers, configType);
-  return readCacheDocument(config, parseArtefact(manifest, mediaTypes.ociManifest, cacheRules, 'it'), platform, 'it');
+  const found = parseArtefact(manifest, mediaTypes.ociManifest, cacheRules, 'it');
+  assert.ok(found.kind === 'manifest');
+  return readCacheDocument(config, found, platform, 'it');
 }
 
 describe('the document of a cache that is handed on', () => {
@@ -36,6 +41,8 @@ describe('the document of a cache that is handed on', () => {
         const { config, layers } = writeCacheDocument(results, platform);
         assert.deepEqual([...read(config, layers).values()], results);
         assert.equal(new Set(layers.map(({ digest }) => digest)).size, layers.length);
+        const image = Buffer.from(JSON.stringify({ os: 'linux', [inlineKey]: config.toString() }));
+        assert.deepEqual([...read(image, layers, mediaTypes.ociConfig).values()], results, 'in an image, too');
       }),
     );
   });
@@ -44,6 +51,21 @@ describe('the document of a cache that is handed on', () => {
     const result = (createdAtMs: number) => ({ key: 'a'.repeat(64), createdAtMs });
     const { config, layers } = writeCacheDocument([result(1), result(2)], platform);
     assert.deepEqual([...read(config, layers).values()], [result(2)]);
+  });
+
+  it('has in an image what the image is made of', () => {
+    const result = (text: string): SharedResult => {
+      const digest = digestOf(Buffer.from(text));
+      const descriptor = { mediaType: mediaTypes.ociLayerGzip, digest, sizeBytes: 1 };
+      return { key: digest.slice('sha256:'.length), createdAtMs: 1, layer: { descriptor, diffId: digest } };
+    };
+    const [own, other, none] = [result('own'), result('other'), { key: 'a'.repeat(64), createdAtMs: 1 }];
+    assert.ok(own.layer);
+    const layers = [{ descriptor: own.layer.descriptor }] as unknown as BuiltLayer[];
+    const document = withInlineCache({ os: 'linux' }, layers, [own, other, none], platform);
+    assert.equal(document.os, 'linux');
+    const found = read(Buffer.from(JSON.stringify(document)), [own.layer.descriptor], mediaTypes.ociConfig);
+    assert.deepEqual([...found.values()], [own, none]);
   });
 
   it('has neither the text of a step nor its inputs', () => {
@@ -62,7 +84,7 @@ describe('the document of a cache that is handed on', () => {
     [
       'another platform',
       { ...good, platform: 'linux/arm64' },
-      /is for "linux\/arm64", and this build for linux\/amd64/,
+      /is of a node of "linux\/arm64", and this one is linux\/amd64/,
     ],
     ['no results', { version: 1, platform: 'linux/amd64' }, /results/],
     ['a key that is none', { ...good, results: [{ ...result, key: '../../etc' }] }, /key: is no key/],
@@ -94,7 +116,8 @@ describe('the document of a cache that is handed on', () => {
   it('is refused below a manifest that is another thing, or that names what cannot be a layer', () => {
     const config = Buffer.from(JSON.stringify(good));
     const refused: [layers: Descriptor[], type: string, why: RegExp][] = [
-      [[layer], mediaTypes.ociConfig, /has a config of type application\/vnd\.oci\.image\.config/],
+      [[layer], mediaTypes.ociEmpty, /has a config of type application\/vnd\.oci\.empty/],
+      [[layer], mediaTypes.ociConfig, /is an image without a cache; build it with --cache-to type=inline/],
       [[{ ...layer, mediaType: 'text/html' }], cacheConfigType, /a layer of type text\/html/],
       [[{ ...layer, sizeBytes: 2 ** 50 }], cacheConfigType, /is said to have/],
       [[{ ...layer, sizeBytes: -1 }], cacheConfigType, /size/],
@@ -104,6 +127,11 @@ describe('the document of a cache that is handed on', () => {
     const shown = (bytes: Buffer, type?: string) => () => parseArtefact(bytes, type, cacheRules, 'it');
     assert.throws(shown(manifest, mediaTypes.dockerManifest), /was handed over as/);
     assert.throws(shown(Buffer.alloc(5 * 1024 * 1024, ' ')), /is 5242880 bytes long/);
-    assert.throws(shown(Buffer.from('{"schemaVersion":2,"manifests":[]}'), mediaTypes.ociIndex), /manifest/);
+    const both = Buffer.from(JSON.stringify({ ...(JSON.parse(manifest.toString()) as object), manifests: [] }));
+    assert.throws(shown(both), /a manifest and an index at once/);
+    const index = (layers: object) => Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [], ...layers }));
+    assert.equal(shown(index({}), mediaTypes.ociIndex)().kind, 'index');
+    assert.throws(shown(index({ mediaType: mediaTypes.ociIndex, layers: [] })), /a manifest and an index at once/);
+    assert.throws(shown(index({ mediaType: 'text/html' })), /of type text\/html, which is no manifest/);
   });
 });
