@@ -37,6 +37,8 @@ export interface BuildOptions {
   readonly platform?: string;
   readonly secrets: ReadonlyMap<string, Uint8Array>;
   readonly ssh: ReadonlyMap<string, string>;
+  /** The keys of hosts that are spoken to by ssh, as lines of a known_hosts. */
+  readonly knownHosts: Uint8Array;
   readonly network: string;
   readonly epochSeconds?: number;
   /** Names for FROM and --from, and the images that they mean. */
@@ -285,6 +287,7 @@ class Build {
         network: this.options.network,
         secrets: this.options.secrets,
         ssh: this.options.ssh,
+        knownHosts: this.options.knownHosts,
       },
       context: () =>
         this.context ? this.context() : Promise.reject(new BerthError('internal', 'there is no context')),

@@ -125,6 +125,7 @@ function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): Bu
     ...(platform === '' ? {} : { platform }),
     secrets: new Map(start.secrets.map(({ id, value }) => [id, value])),
     ssh: new Map(Object.entries(start.ssh)),
+    knownHosts: start.knownHosts,
     network: start.network,
     ...(sourceDateEpoch === undefined ? {} : { epochSeconds: epochOf(sourceDateEpoch) }),
     contexts: new Map(Object.entries(start.contexts)),
