@@ -9,7 +9,11 @@ import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const scripts = file => join(root, 'scripts', file);
-const programs = { berthd: 'src/main.ts', berth: 'src/cli/main.ts' };
+// `warmUp` makes a program do what all of its starts have in common: for the CLI a call, which finds no daemon.
+const programs = {
+  berthd: { source: 'src/main.ts', warmUp: ['--version'] },
+  berth: { source: 'src/cli/main.ts', warmUp: ['--host', 'unix:///dev/null/none', '__complete', 'rmi', ''] },
+};
 
 const httpThread = 'src/image/registry/http-worker.ts';
 
@@ -26,9 +30,9 @@ function gitCommit() {
   }
 }
 
-/** With a deadline: a program that does not know --version might go on to run. */
-function writeCodeCache(bundle) {
-  execFileSync(process.execPath, [scripts('code-cache.cjs'), bundle], {
+/** With a deadline: a program that does not know what it is asked might go on to run. */
+function writeCodeCache(bundle, warmUp) {
+  execFileSync(process.execPath, [scripts('code-cache.cjs'), bundle, ...warmUp], {
     stdio: ['ignore', 'ignore', 'inherit'],
     timeout: 20_000,
   });
@@ -76,14 +80,14 @@ const bundleOf = async (source, outfile) => {
 if (existsSync(join(root, httpThread))) {
   const bundle = join(root, 'dist/bundle/http-thread.cjs');
   await bundleOf(httpThread, bundle);
-  writeCodeCache(bundle);
+  writeCodeCache(bundle, ['--version']);
   copyFileSync(scripts('http-thread-start.cjs'), join(root, 'dist/bundle/http-thread-start.cjs'));
 }
-for (const [name, source] of Object.entries(programs)) {
+for (const [name, { source, warmUp }] of Object.entries(programs)) {
   if (!existsSync(join(root, source))) continue;
   const bundle = join(root, `dist/bundle/${name}.cjs`);
   await bundleOf(source, bundle);
-  writeCodeCache(bundle);
+  writeCodeCache(bundle, warmUp);
   const launcher = join(root, 'bin', name);
   copyFileSync(scripts('launcher.cjs'), launcher);
   chmodSync(launcher, 0o755);

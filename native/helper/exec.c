@@ -1,12 +1,19 @@
 /*
  * role exec: runs one more process in a container. The process at FD_TARGET (a
  * pidfd of the container's) lends its namespaces; this process stays outside of
- * its PID namespace and cgroup, waits, and tells how the new process ended. The
- * new process's stdio are pipes or a terminal, and a relay carries them to
+ * them and of the cgroup, waits, and tells how the new process ended. The new
+ * process's stdio are pipes or a terminal, and what they carry goes from and to
  * descriptors 0 to 2.
+ *
+ * While the command runs, only a relay touches its pipes, since it may be held
+ * up there (relay.c); this process must hear of a kill. A command without input
+ * gets its relay once it has written something and runs on. Most print nothing
+ * or end at once: what those leave in their pipes, this process carries itself,
+ * after it has told of the end.
  */
 #include "helper.h"
 #include "../lib/sys.h"
+#include "../lib/vfork.h"
 #include "../lib/wire.h"
 
 #include <poll.h>
@@ -17,6 +24,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 static struct wire_out out;
 
@@ -40,14 +48,15 @@ static void forward_kill(const unsigned char *payload, int pid, int pidfd)
 }
 
 static struct {
-    int command[3]; /* the command's ends; its stdin is descriptor 0 itself when nothing is to be read */
+    int command[3];     /* the command's ends; its stdin is descriptor 0 itself when nothing is to be read */
+    struct relay relay; /* the other ends, while they are this process's */
+    int has_output;     /* there is something for a relay, which is not there yet */
     int ended_write;
-    int relay_pidfd;
-    const char *state_dir; /* of ORPHAN, or NULL */
-    int is_orphaned;       /* the daemon is gone */
-    int master; /* of the command's terminal, or -1 */
+    int relay_pidfd; /* -1: there is none */
+    int is_orphaned; /* the daemon is gone */
+    int master;      /* of the command's terminal, or -1 */
     int terminal;
-} stdio = {.ended_write = -1, .relay_pidfd = -1, .master = -1, .terminal = -1};
+} stdio = {.relay = {.pipes = {-1, -1, -1}}, .ended_write = -1, .relay_pidfd = -1, .master = -1, .terminal = -1};
 
 static void resize(const unsigned char *payload)
 {
@@ -57,13 +66,15 @@ static void resize(const unsigned char *payload)
         ioctl(stdio.master, TIOCSWINSZ, &size);
 }
 
-static int take_messages(struct wire_in *in, int pid, int pidfd)
+static struct wire_in in; /* what the daemon says */
+
+static int take_messages(int pid, int pidfd)
 {
     unsigned char payload[WIRE_MAX_PAYLOAD];
     size_t length;
-    if (wire_fill(in, FD_CONTROL) <= 0)
+    if (wire_fill(&in, FD_CONTROL) <= 0)
         return -1;
-    for (int type; (type = wire_take(in, payload, &length)) != 0;) {
+    for (int type; (type = wire_take(&in, payload, &length)) != 0;) {
         if (type < 0)
             return -1;
         if (type == MSG_KILL && length == 4)
@@ -72,36 +83,6 @@ static int take_messages(struct wire_in *in, int pid, int pidfd)
             resize(payload);
     }
     return 0;
-}
-
-static struct wire_in in; /* what the daemon says */
-
-/* The relay carries it; this process keeps both sides, for its size and so that the command may close its own. */
-static void take_terminal(const int fds[FDS_MAX])
-{
-    stdio.master = fds[0];
-    stdio.terminal = fds[1];
-    send_fds(stdio.ended_write, "", 1, &stdio.master, 1);
-}
-
-/* 0 when the process runs, 1 when it reported a failed step. */
-static int await_exec(int sync, int pid, int pidfd)
-{
-    static struct report report;
-    int fds[FDS_MAX];
-    struct pollfd watched[2] = {{.fd = sync, .events = POLLIN}, {.fd = FD_CONTROL, .events = POLLIN}};
-    for (;;) {
-        watched[0].revents = 0;
-        while (!watched[0].revents) /* whatever the new process waits for, a kill reaches it */
-            if (poll(watched, 2, -1) > 0 && watched[1].revents && take_messages(&in, pid, pidfd))
-                watched[1].fd = -1;
-        ssize_t n = receive_fds(sync, &report, sizeof report, fds, 0);
-        if (n == (ssize_t)sizeof report && report.kind == REPORT_FAILED)
-            return failed(report.section, report.step, report.error, report.detail);
-        if (n != (ssize_t)sizeof report || report.kind != REPORT_TERMINAL)
-            return 0;
-        take_terminal(fds);
-    }
 }
 
 static void announce(uint32_t type, uint64_t value)
@@ -126,7 +107,6 @@ static int make_pipes(struct relay *relay)
     for (int i = 0; i < 3; i++) {
         int ends[2];
         stdio.command[i] = i;
-        relay->pipes[i] = -1;
         if (relay->mode & STDIN_TERMINAL || !is_carried(relay->mode, i))
             continue;
         if (pipe2(ends, O_CLOEXEC))
@@ -137,36 +117,58 @@ static int make_pipes(struct relay *relay)
     return 0;
 }
 
-/* Leaves this process with the command's ends alone; the relay is born before any namespace is entered. */
-static int start_relay(int mode)
+/* What the command has, or its launcher alone, is not the relay's. */
+_Noreturn static void become_relay(int sync, int pidfd)
 {
-    struct relay relay = {.mode = mode, .state_dir = stdio.state_dir};
-    int ended[2];
-    if (make_pipes(&relay) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ended))
+    for (int i = 0; i < 3; i++)
+        if (stdio.command[i] > 2)
+            close(stdio.command[i]);
+    if (sync >= 0)
+        close(sync);
+    if (pidfd >= 0)
+        close(pidfd);
+    close(stdio.ended_write);
+    close(FD_CONTROL);
+    close(FD_TARGET);
+    role_relay(&stdio.relay);
+}
+
+/* Gives descriptors 0 to 2 to a relay; `sync` and `pidfd` are the command's, or -1 before there is one. */
+static int start_relay(int sync, int pidfd)
+{
+    int ended[2], null;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ended))
         return -1;
-    int pid = clone_child(0, -1, &stdio.relay_pidfd);
-    if (pid < 0)
-        return -1;
-    if (pid == 0) {
-        relay.ended = ended[0];
-        for (int i = 0; i < 3; i++)
-            if (stdio.command[i] > 2)
-                close(stdio.command[i]);
-        close(ended[1]);
-        close(FD_CONTROL);
-        close(FD_TARGET);
-        role_relay(&relay);
-    }
-    close(ended[0]);
+    stdio.relay.ended = ended[0];
     stdio.ended_write = ended[1];
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (int i = 0; i < 3; i++) {
-        if (relay.pipes[i] >= 0)
-            close(relay.pipes[i]);
-        if (is_carried(mode, i))
+    int pid = clone_child(0, -1, &stdio.relay_pidfd);
+    if (pid == 0)
+        become_relay(sync, pidfd);
+    close(ended[0]);
+    if (pid < 0)
+        return close(ended[1]), -1;
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; i < 3; i++)
+        if (is_carried(stdio.relay.mode, i))
             dup2(null, i); /* not closed: the next descriptor opened would be one of these */
-    }
     return null < 0 ? -1 : close(null);
+}
+
+static int make_stdio(int mode)
+{
+    stdio.relay.mode = mode;
+    if (make_pipes(&stdio.relay))
+        return -1;
+    if (!(mode & (STDIN_OPEN | STDIN_TERMINAL)))
+        return 0;
+    if (start_relay(-1, -1))
+        return -1;
+    for (int i = 0; i < 3; i++) {
+        if (stdio.relay.pipes[i] >= 0)
+            close(stdio.relay.pipes[i]);
+        stdio.relay.pipes[i] = -1;
+    }
+    return 0;
 }
 
 /* In the command's process. */
@@ -179,9 +181,11 @@ static void take_stdio(void)
 /* In this process, once the command has it. */
 static void leave_stdio(void)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         if (stdio.command[i] > 2)
             close(stdio.command[i]);
+        stdio.command[i] = i;
+    }
 }
 
 /* The command has ended: so will the relay, once all is carried. Whoever reads slowly has it for longer than this process. */
@@ -189,8 +193,6 @@ static void end_relay(void)
 {
     char orphaned = RELAY_ORPHANED;
     uint32_t exit_code, sig;
-    if (stdio.relay_pidfd < 0)
-        return;
     if (stdio.terminal >= 0)
         close(stdio.terminal);
     if (stdio.is_orphaned)
@@ -201,18 +203,77 @@ static void end_relay(void)
         reap(stdio.relay_pidfd, &exit_code, &sig);
 }
 
+/* The daemon has heard of the end, and nothing of it need wait for a pipe that somebody holds. */
+static void end_stdio(void)
+{
+    if (stdio.relay_pidfd >= 0) {
+        end_relay();
+        return;
+    }
+    close(FD_CONTROL);
+    relay_rest(&stdio.relay, stdio.is_orphaned);
+}
+
 /* ---- the command ---- */
 
-static int supervise(int pid, int pidfd)
+/* A command that has written something and ends within this time needs no relay. */
+#define NO_RELAY_WITHIN_MS 1
+
+/*
+ * Waits for what the command does: for `fd`, which is its sync socket or its pidfd. Meanwhile a kill reaches it. Read ends
+ * stay open here: somebody may hold their pipes by then, and a close would wait for him, too.
+ */
+static void await_command(int fd, int pid, int pidfd)
+{
+    static int control = FD_CONTROL;
+    enum { COMMAND, CONTROL, OUTPUT, COUNT = OUTPUT + 2 };
+    for (;;) {
+        struct pollfd watched[COUNT] = {{.fd = fd, .events = POLLIN}, {.fd = control, .events = POLLIN}};
+        int is_waiting = stdio.has_output || stdio.relay_pidfd >= 0;
+        for (int i = 0; i < 2; i++)
+            watched[OUTPUT + i] = (struct pollfd){.fd = is_waiting ? -1 : stdio.relay.pipes[1 + i], .events = POLLIN};
+        int happened = poll(watched, COUNT, stdio.has_output ? NO_RELAY_WITHIN_MS : -1);
+        if (happened < 0)
+            continue;
+        if (watched[CONTROL].revents && take_messages(pid, pidfd))
+            control = -1; /* the daemon is gone; the process goes on */
+        if (watched[COMMAND].revents)
+            return;
+        if (happened == 0 && stdio.has_output && start_relay(fd == pidfd ? -1 : fd, pidfd) == 0)
+            stdio.has_output = 0;
+        if (watched[OUTPUT].revents || watched[OUTPUT + 1].revents)
+            stdio.has_output = 1;
+    }
+}
+
+/* The relay carries it; this process keeps both sides, for its size and so that the command may close its own. */
+static void take_terminal(const int fds[FDS_MAX])
+{
+    stdio.master = fds[0];
+    stdio.terminal = fds[1];
+    send_fds(stdio.ended_write, "", 1, &stdio.master, 1);
+}
+
+/* 0 when the process runs, 1 when it reported a failed step. */
+static int await_exec(int sync, int pid, int pidfd)
+{
+    static struct report report;
+    int fds[FDS_MAX];
+    for (;;) {
+        await_command(sync, pid, pidfd);
+        ssize_t n = receive_fds(sync, &report, sizeof report, fds, 0);
+        if (n == (ssize_t)sizeof report && report.kind == REPORT_FAILED)
+            return failed(report.section, report.step, report.error, report.detail);
+        if (n != (ssize_t)sizeof report || report.kind != REPORT_TERMINAL)
+            return 0;
+        take_terminal(fds);
+    }
+}
+
+static void supervise(int pid, int pidfd)
 {
     uint32_t exit_code, sig;
-    struct pollfd watched[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = FD_CONTROL, .events = POLLIN}};
-    while (!(watched[0].revents & POLLIN)) {
-        if (poll(watched, 2, -1) < 0 && errno != EINTR)
-            return 1;
-        if (watched[1].revents && take_messages(&in, pid, pidfd))
-            watched[1].fd = -1; /* the daemon is gone; the process goes on */
-    }
+    await_command(pidfd, pid, pidfd);
     reap(pidfd, &exit_code, &sig);
     wire_begin(&out, MSG_EXITED);
     wire_u32(&out, exit_code);
@@ -220,8 +281,9 @@ static int supervise(int pid, int pidfd)
     wire_u64(&out, realtime_ns());
     wire_u64(&out, 0);
     stdio.is_orphaned = wire_send(FD_CONTROL, &out) != 0;
-    return 0;
 }
+
+/* ---- its birth ---- */
 
 /*
  * What the child joins when it is in the container's cgroup. Whoever clones into a cgroup must see its own and that one in its
@@ -229,21 +291,23 @@ static int supervise(int pid, int pidfd)
  * namespace comes with it, since from inside the host's cgroup namespace cannot be left any more.
  */
 static struct {
-    int fd, types;
-} late;
+    int fd;
+    int types; /* 0: none */
+    int late;
+    uint32_t step; /* of the plan */
+} joined;
 
-static int join_by_pidfd(int fd, int types)
+static void join_by_pidfd(int fd, int types, uint32_t step)
 {
-    if (types & CLONE_NEWCGROUP) {
-        late.fd = fd;
-        late.types = types & (CLONE_NEWCGROUP | CLONE_NEWUSER);
-    }
-    return setns(fd, types & ~late.types);
+    joined.fd = fd;
+    joined.late = types & CLONE_NEWCGROUP ? types & (CLONE_NEWCGROUP | CLONE_NEWUSER) : 0;
+    joined.types = types & ~joined.late;
+    joined.step = step;
 }
 
 static void join_late(int sync)
 {
-    if (late.types == 0 || setns(late.fd, late.types) == 0)
+    if (joined.late == 0 || setns(joined.fd, joined.late) == 0)
         return;
     struct report report = {.kind = REPORT_FAILED, .section = SECTION_OUTER, .step = UINT32_MAX, .error = errno};
     snprintf(report.detail, sizeof report.detail, "setns");
@@ -251,15 +315,82 @@ static void join_late(int sync)
     _exit(1);
 }
 
-static int take(struct launch *launch, struct cgroups *cgroups, uint32_t op, struct fields *fields)
+struct birth {
+    const struct plan *plan;
+    const struct cgroups *cgroups;
+    int sync;   /* the command's end */
+    int parent; /* this process */
+    int pid;    /* of the command, or -1 */
+    int pidfd;
+    int error;
+    uint32_t step; /* that failed */
+};
+
+_Noreturn static void become_command(const struct birth *birth)
+{
+    cgroups_enter(birth->cgroups, birth->sync); /* first: FD_PLAN may be one of its files */
+    join_late(birth->sync);
+    take_stdio();
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* nobody could tell of it any more */
+    int kept = dup2(birth->sync, FD_PLAN);
+    fcntl(kept, F_SETFD, FD_CLOEXEC);
+    sys_close_range(FD_CONTROL, ~0U, 0);
+    role_init(birth->plan, kept);
+}
+
+static void clone_command(struct birth *birth, uint64_t flags)
+{
+    birth->pid = clone_child(flags, birth->cgroups->v2, &birth->pidfd);
+    birth->error = errno;
+    if (birth->pid == 0)
+        become_command(birth);
+}
+
+/* In a process that shares this one's memory and descriptors, until it ends: the command is its sibling, not its child. */
+static int enter_and_clone(void *argument)
+{
+    struct birth *birth = argument;
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != birth->parent)
+        return 1;
+    if (setns(joined.fd, joined.types)) {
+        birth->error = errno;
+        birth->step = joined.step;
+        return 1;
+    }
+    clone_command(birth, BERTH_CLONE_PARENT);
+    return 0;
+}
+
+/*
+ * Whoever is born into a PID namespace can be looked at from there, so it must have the container's root by then: its
+ * parent has to have entered all namespaces. That is a process for a moment, so that this one need not.
+ */
+static void give_birth(struct birth *birth)
+{
+    if (joined.types == 0) {
+        clone_command(birth, 0);
+        return;
+    }
+    struct clone3_args args = {.flags = BERTH_CLONE_FILES, .exit_signal = SIGCHLD};
+    birth->parent = getpid();
+    birth->error = ECHILD;
+    int pid = vfork_into(&args, enter_and_clone, birth);
+    if (pid < 0)
+        birth->error = errno;
+    else
+        waitid(P_PID, (id_t)pid, NULL, WEXITED);
+}
+
+static int take(struct launch *launch, struct cgroups *cgroups, uint32_t step, uint32_t op, struct fields *fields)
 {
     int fd, taken;
     switch (op) {
     case OP_ORPHAN:
-        stdio.state_dir = field_str(fields);
+        stdio.relay.state_dir = field_str(fields);
         return 0;
     case OP_STDIN:
-        return start_relay((int)field_u32(fields));
+        return make_stdio((int)field_u32(fields));
     case OP_STDIO_OWNER: {
         uint32_t uid = field_u32(fields);
         give_pipes(stdio.command, uid, field_u32(fields));
@@ -267,7 +398,8 @@ static int take(struct launch *launch, struct cgroups *cgroups, uint32_t op, str
     }
     case OP_JOIN_PIDFD:
         fd = (int)field_u32(fields);
-        return join_by_pidfd(fd, (int)field_u32(fields));
+        join_by_pidfd(fd, (int)field_u32(fields), step);
+        return 0;
     default:
         taken = cgroups_take(cgroups, op, fields);
         return taken == 0 ? step_host(launch, op, fields) : taken < 0 ? -1 : 0;
@@ -282,39 +414,31 @@ int role_exec(void)
     struct fields fields;
     size_t offset = 0;
     uint32_t op, step = 0;
-    int sync[2], pidfd;
+    int sync[2];
 
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (load_plan(&plan))
         return failed(SECTION_OUTER, NO_STEP, errno, "");
     for (; plan_next(&plan, SECTION_OUTER, &offset, &op, &fields); step++) {
-        if (take(&launch, &cgroups, op, &fields))
+        if (take(&launch, &cgroups, step, op, &fields))
             return failed(SECTION_OUTER, step, errno, launch.detail);
     }
-    /* After the relay is born: its copy of the command's end would keep the socket open. */
+    /* After a relay is born: its copy of the command's end would keep the socket open. */
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sync))
         return failed(SECTION_OUTER, NO_STEP, errno, "socketpair");
-    int pid = clone_child(0, cgroups.v2, &pidfd);
-    if (pid < 0)
-        return failed(SECTION_OUTER, NO_STEP, errno, "clone");
-    if (pid == 0) {
-        cgroups_enter(&cgroups, sync[1]); /* first: FD_PLAN may be one of its files */
-        join_late(sync[1]);
-        take_stdio();
-        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* nobody could tell of it any more */
-        int kept = dup2(sync[1], FD_PLAN);
-        fcntl(kept, F_SETFD, FD_CLOEXEC);
-        sys_close_range(FD_CONTROL, ~0U, 0);
-        role_init(&plan, kept);
-    }
+    struct birth birth = {.plan = &plan, .cgroups = &cgroups, .sync = sync[1], .pid = -1, .step = NO_STEP};
+    give_birth(&birth);
+    if (birth.pid < 0)
+        return failed(SECTION_OUTER, birth.step, birth.error, birth.step == NO_STEP ? "clone" : "");
     close(sync[1]);
     cgroups_left(&cgroups);
     leave_stdio();
-    int result = await_exec(sync[0], pid, pidfd);
+    int result = await_exec(sync[0], birth.pid, birth.pidfd);
+    close(sync[0]);
     if (result == 0) {
         announce(MSG_RUNNING, realtime_ns());
-        result = supervise(pid, pidfd);
+        supervise(birth.pid, birth.pidfd);
     }
-    end_relay();
+    end_stdio();
     return result;
 }

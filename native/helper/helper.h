@@ -189,6 +189,8 @@ int role_hold(void);
 /* `ready` is a pipe that gets an int once there is nothing left to give up: 0, or why that failed. */
 _Noreturn void role_pause(int ready);
 _Noreturn void role_relay(const struct relay *relay);
+/* A relay's last work, in this process: what pipes hold of a command that has ended goes to descriptors 1 and 2. */
+void relay_rest(const struct relay *relay, int has_lost_daemon);
 _Noreturn void role_init(const struct plan *plan, int sync);
 
 /* Start time of a process in clock ticks (field 22 of /proc/PID/stat), 0 when it is gone. */
@@ -200,8 +202,8 @@ uint64_t realtime_ns(void);
 /* Nanoseconds on a clock that never jumps. */
 uint64_t monotonic_ns(void);
 
-/* 0 with `child` in a new process, its pid in the parent, -1 on failure. `cgroup` is a v2 directory or -1. */
-int clone_child(uint64_t namespaces, int cgroup, int *pidfd);
+/* 0 in a new process, its pid in this one, -1 on failure. `flags`: clone(2)'s; `cgroup` is a v2 directory or -1. */
+int clone_child(uint64_t flags, int cgroup, int *pidfd);
 
 /* Exit code as the CRI counts it: 128 + signal for a killed process. Reaps the child. */
 void reap(int pidfd, uint32_t *exit_code, uint32_t *signal);

@@ -134,12 +134,12 @@ static void default_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-int clone_child(uint64_t namespaces, int cgroup, int *pidfd)
+int clone_child(uint64_t flags, int cgroup, int *pidfd)
 {
     struct clone3_args args = {
-        .flags = namespaces | BERTH_CLONE_PIDFD | BERTH_CLONE_CLEAR_SIGHAND,
+        .flags = flags | BERTH_CLONE_PIDFD | BERTH_CLONE_CLEAR_SIGHAND,
         .pidfd = (uint64_t)(uintptr_t)pidfd,
-        .exit_signal = SIGCHLD,
+        .exit_signal = flags & BERTH_CLONE_PARENT ? 0 : SIGCHLD, /* a sibling's is this process's own */
     };
     if (cgroup >= 0) {
         args.flags |= BERTH_CLONE_INTO_CGROUP;
@@ -222,4 +222,7 @@ void cgroups_left(struct cgroups *cgroups)
     for (int i = 0; i < cgroups->v1_count; i++)
         close(cgroups->v1[i].tasks);
     cgroups->v1_count = 0;
+    if (cgroups->v2 >= 0)
+        close(cgroups->v2);
+    cgroups->v2 = -1;
 }

@@ -151,7 +151,18 @@ static int is_busy(const struct flow *flow)
     return (flow->have > 0 || flow->is_full) && flow->to >= 0;
 }
 
-/* The command has ended: did it outlive the daemon? */
+/* The command has ended: so much is its own; who else writes there now is not waited for. */
+static void begin_ending(void)
+{
+    close_flow(&flows[0]);
+    for (int i = 1; i < 3; i++)
+        if (is_terminal)
+            flows[i].left = TERMINAL_HOLDS;
+        else if (flows[i].from >= 0 && ioctl(flows[i].from, FIONREAD, &flows[i].left))
+            flows[i].left = 0;
+}
+
+/* Did it outlive the daemon? */
 static void hear_end(int ended, int flags)
 {
     char word = 0;
@@ -176,12 +187,7 @@ static int carry(int ended, int *is_ending)
     if (watched[0].revents) {
         *is_ending = 1;
         hear_end(ended, MSG_DONTWAIT);
-        close_flow(&flows[0]);
-        for (int i = 1; i < 3; i++) /* so much is the command's; who else writes there now is not waited for */
-            if (is_terminal)
-                flows[i].left = TERMINAL_HOLDS;
-            else if (flows[i].from >= 0 && ioctl(flows[i].from, FIONREAD, &flows[i].left))
-                flows[i].left = 0;
+        begin_ending();
     }
     for (int i = 0; i < 3; i++) {
         struct flow *flow = &flows[i];
@@ -200,11 +206,25 @@ static int carry(int ended, int *is_ending)
     return 1;
 }
 
+/* Field by field: most of a flow is memory that is seldom touched. */
+static void set_flow(int which, int from, int to, int is_spliced)
+{
+    struct flow *flow = &flows[which];
+    flow->from = from;
+    flow->to = to;
+    flow->is_output = which > 0;
+    flow->is_spliced = is_spliced;
+    if (from < 0)
+        return;
+    fcntl(from, F_SETFL, O_NONBLOCK);
+    fcntl(to, F_SETFL, O_NONBLOCK);
+}
+
 static void carry_pipes(const struct relay *relay)
 {
-    flows[0] = (struct flow){.from = relay->pipes[0] < 0 ? -1 : 0, .to = relay->pipes[0]};
-    flows[1] = (struct flow){.from = relay->pipes[1], .to = 1, .is_output = 1, .is_spliced = 1};
-    flows[2] = (struct flow){.from = relay->pipes[2], .to = 2, .is_output = 1, .is_spliced = 1};
+    set_flow(0, relay->pipes[0] < 0 ? -1 : 0, relay->pipes[0], 0);
+    set_flow(1, relay->pipes[1], 1, 1);
+    set_flow(2, relay->pipes[2], 2, 1);
 }
 
 /* The command makes it when it is in the container; when that fails there is nothing to carry. */
@@ -216,9 +236,9 @@ static void carry_terminal(const struct relay *relay)
         _exit(0);
     int input = fcntl(fds[0], F_DUPFD_CLOEXEC, 0); /* either direction may end first */
     is_terminal = 1;
-    flows[0] = (struct flow){.from = relay->mode & STDIN_OPEN ? 0 : -1, .to = input};
-    flows[1] = (struct flow){.from = fds[0], .to = 1, .is_output = 1};
-    flows[2] = (struct flow){.from = -1, .to = -1, .is_output = 1};
+    set_flow(0, relay->mode & STDIN_OPEN ? 0 : -1, input, 0);
+    set_flow(1, fds[0], 1, 0);
+    set_flow(2, -1, -1, 0);
 }
 
 /* A daemon that came later hears of it by the container's monitor. */
@@ -237,6 +257,19 @@ static void tell_orphaned(const char *state_dir)
     close(monitor);
 }
 
+void relay_rest(const struct relay *relay, int has_lost_daemon)
+{
+    int is_ending = 1;
+    signal(SIGPIPE, SIG_IGN);
+    is_orphaned = has_lost_daemon;
+    carry_pipes(relay);
+    begin_ending();
+    while (carry(-1, &is_ending))
+        ;
+    if (lost > 0 && is_orphaned && relay->state_dir)
+        tell_orphaned(relay->state_dir);
+}
+
 _Noreturn void role_relay(const struct relay *relay)
 {
     int is_ending = 0;
@@ -247,12 +280,6 @@ _Noreturn void role_relay(const struct relay *relay)
         carry_terminal(relay);
     else
         carry_pipes(relay);
-    for (int i = 0; i < 3; i++) {
-        if (flows[i].from >= 0)
-            fcntl(flows[i].from, F_SETFL, O_NONBLOCK);
-        if (flows[i].from >= 0)
-            fcntl(flows[i].to, F_SETFL, O_NONBLOCK);
-    }
     while (carry(relay->ended, &is_ending))
         ;
     if (lost > 0 && !is_ending) /* the command's output has ended before it */

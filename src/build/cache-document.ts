@@ -27,7 +27,7 @@ export interface SharedResult {
 
 /** Far above what builds have: two hundred bytes each, so that documents stay within what they may be long. */
 const resultsMax = 10_000;
-export const cacheRules = { configTypes: [cacheConfigType], layersMax: 10_000 } as const;
+export const cacheRules = { configTypes: [cacheConfigType], layersMax: resultsMax } as const;
 
 /** The end of the year 9999. */
 const timeMax = 253_402_300_799_999;
@@ -53,6 +53,11 @@ export function writeCacheDocument(
   platform: Platform,
 ): { config: Buffer; layers: Descriptor[] } {
   const byKey = new Map(results.map(result => [result.key, result]));
+  if (byKey.size > resultsMax)
+    throw new BerthError(
+      'failed_precondition',
+      `${byKey.size} steps are too many for a cache; ${resultsMax} is the limit`,
+    );
   const layers = new Map<Digest, Descriptor>();
   for (const { layer } of byKey.values()) if (layer) layers.set(layer.descriptor.digest, layer.descriptor);
   const document: z.input<typeof shape> = {

@@ -86,9 +86,9 @@ export class BuildCache {
   /** Keeps a layer that a cache source has given for these inputs. */
   async keep(from: string, step: string, inputs: Inputs, layer: BuiltLayer, createdAtMs: number): Promise<void> {
     const key = digestText(`${keyOf(inputs)} ${from}`);
-    const before = this.records.get(key);
-    if (before?.layer?.digest === layer.descriptor.digest) return;
+    const before = this.records.get(key)?.layer;
     const kept = { key: layer.layer.key, ...layer.descriptor };
+    if (before?.key === kept.key && before.digest === kept.digest) return;
     await this.store({ version: 1, key, step, inputs, createdAtMs, from, layer: kept });
   }
 

@@ -151,7 +151,7 @@ export async function openImages(options: ImageOptions): Promise<Images> {
   const records = store.table<ImageRecord>('images', 2, upgradeImage);
   const content = await Content.open(join(root, 'content'));
   const partials = await Partials.open(join(root, 'content', 'partial'));
-  const incoming = await Incoming.open(join(root, 'incoming'));
+  const incoming = await Incoming.open(join(root, 'incoming'), log);
   const table = store.table<LayerRecord>('layers', 2, upgradeLayer);
   const { sameBoot } = boot;
   const layers = await Layers.open({ root: join(root, 'layers'), table, remove: removeDirectory, sameBoot, log });
@@ -354,22 +354,19 @@ export class Images {
 
   /** Lends what building needs. What is made with it, or found by it, stays as long as `work` is under way. */
   async build<T>(work: (workshop: Workshop) => Promise<T>): Promise<T> {
-    try {
-      return await this.pins.during(pin =>
-        this.incoming.during(dir =>
-          work(
-            new Workshop(
-              { ...this.parts, platform: this.node, transport: this.transport },
-              dir,
-              pin,
-              (tags, images, others) => this.recordBuilt(tags, images, others),
-            ),
+    const withPins = (dir: string) =>
+      this.pins.during(pin =>
+        work(
+          new Workshop(
+            { ...this.parts, platform: this.node, transport: this.transport },
+            dir,
+            pin,
+            (tags, images, others) => this.recordBuilt(tags, images, others),
           ),
         ),
       );
-    } finally {
-      await this.tidy(undefined); // the documents of an image that got no record
-    }
+    // Afterwards go, besides, the documents of an image that got no record.
+    return this.incoming.answeringFirst(withPins, () => this.tidy(undefined));
   }
 
   /** What others have left at a place that is no image; nothing of it is trusted. */
@@ -764,6 +761,7 @@ export class Images {
     this.ended.abort();
     await this.pulls.settled();
     await this.healer.settled();
+    await this.incoming.settled();
     await this.parts.layerFlights.settled();
     await this.layers.settled();
     await this.transport.close();

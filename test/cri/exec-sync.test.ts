@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { busyboxImage } from '../support/image-builder';
 import { CriClient } from '../support/cri-client';
-import { processesIn } from '../support/processes';
+import { allPids, commandLine, linkOf, processesIn } from '../support/processes';
 import { residentBytes, snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
 
@@ -172,6 +172,24 @@ describe('ExecSync', function () {
     for (let i = 0; i < 30; i++) assert.equal(await node().exec(id, ['echo', `line ${i}`]), `line ${i}\n`);
   });
 
+  it('is watched from the host’s namespaces, and has a relay once there is output to carry', async () => {
+    const id = await container();
+    const wait = (file: string) => `while [ ! -e /${file} ]; do usleep 10000; done`;
+    const said = sync(id, ['sh', '-c', `${wait('say')}; echo said; ${wait('end')}`], 120);
+    const helper = await found(() => childrenOf(node().daemon.pid).find(pid => commandLine(pid)[1] === 'exec'));
+    await found(() => childrenOf(helper).find(pid => commandLine(pid)[0] === 'sh'));
+    const namespaces = (pid: number) =>
+      ['cgroup', 'ipc', 'mnt', 'net', 'pid', 'uts'].map(ns => linkOf(`/proc/${pid}/ns/${ns}`));
+    assert.deepEqual(namespaces(helper), namespaces(node().daemon.pid));
+    assert.equal(childrenOf(helper).find(isRelay), undefined);
+    await node().exec(id, ['touch', '/say']);
+    const relay = await found(() => childrenOf(helper).find(isRelay));
+    assert.deepEqual(namespaces(relay), namespaces(node().daemon.pid));
+    await node().exec(id, ['touch', '/end']);
+    assert.equal((await said).stdout.toString(), 'said\n');
+    await found(() => (linkOf(`/proc/${helper}/exe`) ?? linkOf(`/proc/${relay}/exe`)) === undefined);
+  });
+
   it('gives up in time also where the kernel holds the command, and leaves nothing', async () => {
     const id = await node().start(await node().pod());
     const { info } = await node().client.call('ContainerStatus', { containerId: id, verbose: true });
@@ -203,6 +221,33 @@ describe('ExecSync', function () {
     }
   });
 });
+
+function childrenOf(parent: number): number[] {
+  return allPids().filter(pid => {
+    try {
+      return readFileSync(`/proc/${pid}/status`, 'latin1').includes(`\nPPid:\t${parent}\n`);
+    } catch {
+      return false;
+    }
+  });
+}
+
+function isRelay(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'latin1') === 'berth-relay\n';
+  } catch {
+    return false;
+  }
+}
+
+/** What there will be, sooner or later. */
+async function found<T>(look: () => T | undefined | false): Promise<T> {
+  for (const until = Date.now() + 60_000; ; await new Promise(resolve => setTimeout(resolve, 20))) {
+    const what = look();
+    if (what !== undefined && what !== false) return what;
+    assert.ok(Date.now() < until, 'it does not come');
+  }
+}
 
 /** Stops and lets go all processes of a process's cgroup. */
 function freezerOf(pid: number): (isFrozen: boolean) => void {

@@ -78,13 +78,17 @@ describe('containers that mean no good, and disks that are full', function () {
       #include <fcntl.h>
       #include <sys/socket.h>
       #include <unistd.h>
-      int main(void) { int s[2]; socketpair(AF_UNIX, SOCK_STREAM, 0, s); write(1, "x", 1); splice(s[0], 0, 1, 0, 65536, 0); }`;
+      int main(int n, char **v) { int s[2]; socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+        if (n == 1) write(1, "x", 1); else close(creat(v[1], 0600)); splice(s[0], 0, 1, 0, 65536, 0); }`;
     execFileSync('gcc', ['-static', '-w', '-x', 'c', '-', '-o', join(dir, 'hold')], { input: source });
     const pod = await node().pod();
     const mounts = [{ containerPath: '/splice', hostPath: dir }];
     const id = await node().start(pod, { mounts });
     const held = node().client.call('ExecSync', { containerId: id, cmd: ['/splice/hold'], timeout: 5 });
     const outcome = held.then(() => 'answered', String);
+    // One that says nothing, and is left behind.
+    const cmd = ['sh', '-c', '/splice/hold /held & while [ ! -e /held ]; do usleep 1000; done; usleep 50000'];
+    const left = node().client.call('ExecSync', { containerId: id, cmd, timeout: 60 }, 120_000);
     for (let i = 0; i < 20; i++) {
       const begun = performance.now();
       await node().client.call('Version', {});
@@ -92,6 +96,7 @@ describe('containers that mean no good, and disks that are full', function () {
       await new Promise(resolve => setTimeout(resolve, 50));
     }
     assert.match(await outcome, /did not end within 5 s/);
+    assert.equal((await left).exitCode, 0);
     const holder = await node().start(pod, { command: ['/splice/hold'], mounts });
     await node().client.call('StopContainer', { containerId: holder, timeout: 1 });
     assert.equal((await node().status(holder)).state, 'CONTAINER_EXITED');

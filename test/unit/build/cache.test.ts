@@ -75,6 +75,25 @@ describe('the cache of a build', () => {
     await cache.forget(second);
     assert.ok(!cache.has('a-layer'));
   });
+
+  it('keeps the layers of other caches, and has their results not', async () => {
+    const table = new MemoryTable();
+    const cache = new BuildCache(table);
+    await cache.keep('a/cache', 'step', { below: '1' }, layer, 1);
+    assert.deepEqual(await cache.find(workshop(), 'step', { below: '1' }), {
+      hit: false,
+      why: 'this step was never run here',
+    });
+    for (const each of [cache, new BuildCache(table)]) assert.ok(each.has('a-layer') && each.has(digest));
+    await cache.put('step', { below: '1' }, undefined);
+    await cache.keep('a/cache', 'step', { below: '1' }, layer, 1);
+    await cache.keep('another', 'step', { below: '1' }, layer, 1);
+    assert.equal(table.list().length, 3);
+    const own = await cache.find(workshop(), 'step', { below: '1' });
+    assert.ok(own.hit && own.layer === undefined, 'its own result is another');
+    for (const record of cache.list()) await cache.forget(record);
+    assert.deepEqual([table.list(), cache.has('a-layer'), cache.has(digest)], [[], false, false]);
+  });
 });
 
 const entryOf: fc.Arbitrary<ScannedEntry> = fc.record({

@@ -5,6 +5,7 @@ import { BerthError } from '../../../src/base/errors';
 import { socketOf } from '../../../src/cli/client';
 import { ownVersion } from '../../../src/cli/own-version';
 import { parseEnv, parseEnvFile } from '../../../src/cli/parse/env';
+import { parseCacheFrom, parseCacheTo } from '../../../src/cli/parse/build-cache';
 import { parseContexts } from '../../../src/cli/parse/build-flags';
 import { parseLabels } from '../../../src/cli/parse/labels';
 import { parseMount } from '../../../src/cli/parse/mount';
@@ -57,8 +58,10 @@ describe('-v', () => {
       readonly: false,
       propagation: '',
       relabel: false,
+      noCopy: false,
     });
-    const plain = { volume: '', propagation: '', readonly: false, relabel: false };
+    assert.equal(parseMount('data:/b:nocopy,ro').noCopy, true);
+    const plain = { volume: '', propagation: '', readonly: false, relabel: false, noCopy: false };
     assert.deepEqual(parseMount('/a:/b'), { ...plain, source: '/a', target: '/b' });
     assert.deepEqual(parseMount('/a:/b:ro'), { ...plain, source: '/a', target: '/b', readonly: true });
     assert.deepEqual(parseMount('.:/b:rw'), { ...plain, source: resolve('.'), target: '/b' });
@@ -72,7 +75,7 @@ describe('-v', () => {
     assert.throws(() => parseMount('/a:/b:ro:x'), refused(/it is not SOURCE:TARGET/));
     assert.throws(() => parseMount('/a:b'), refused(/"b", is not absolute/));
     assert.throws(() => parseMount('/a:/b:y'), refused(/"y" is not known; it is ro, rw or a propagation/));
-    assert.throws(() => parseMount('a:/b:nocopy'), refused(/"nocopy" is not there; an empty volume takes/));
+    assert.throws(() => parseMount('/a:/b:nocopy'), refused(/"nocopy" is for volumes; only an empty volume takes/));
   });
 });
 
@@ -126,6 +129,50 @@ describe('--label, --tail, -t', () => {
     assert.deepEqual(parseContexts(['a=b:1', 'c=d=e']), { a: 'b:1', c: 'd=e' });
     for (const text of ['a', 'a=', '=b'])
       assert.throws(() => parseContexts([text]), refused(/--build-context .*NAME=IMAGE/));
+  });
+});
+
+describe('--cache-from and --cache-to', () => {
+  it('are references, or say what they are', () => {
+    const places = parseCacheFrom([
+      'a/b:1',
+      'a,b',
+      'type=registry,ref=c',
+      'type=local,src=/d',
+      'type=local,src=e,tag=f',
+    ]);
+    assert.deepEqual(places, [
+      ...['a/b:1', 'a', 'b', 'c'].map(reference => ({ reference })),
+      { directory: { path: '/d', tag: 'latest' } },
+      { directory: { path: resolve('e'), tag: 'f' } },
+    ]);
+    const digest = `sha256:${'0'.repeat(64)}`;
+    assert.deepEqual(parseCacheFrom([`type=local,src=/d,digest=${digest}`]), [
+      { directory: { path: '/d', tag: digest } },
+    ]);
+    const [short, long, local] = parseCacheTo([
+      'a/b:1',
+      'type=registry,ref=a,mode=max,ignore-error=true,image-manifest=true,oci-mediatypes=true,compression=gzip',
+      'type=local,dest=/d,mode=min,ignore-error=false',
+    ]);
+    assert.deepEqual(short, { place: { reference: 'a/b:1' }, allStages: false, ignoreErrors: false });
+    assert.deepEqual(long, { place: { reference: 'a' }, allStages: true, ignoreErrors: true });
+    const place = { directory: { path: '/d', tag: 'latest' } };
+    assert.deepEqual(local, { place, allStages: false, ignoreErrors: false });
+  });
+
+  it('refuse what they do not know, or what is missing', () => {
+    const cases: [parse: typeof parseCacheFrom | typeof parseCacheTo, text: string, why: RegExp][] = [
+      [parseCacheFrom, 'type=gha', /--cache-from type=gha: the type gha is not known; it is/],
+      [parseCacheFrom, 'type=registry', /needs ref=/],
+      [parseCacheFrom, 'type=local,dest=/d', /dest is not known; it takes type, ref, src/],
+      [parseCacheFrom, 'type=local,src=', /needs src=/],
+      [parseCacheTo, 'type=registry,ref=a,mode=all', /mode is all; it is min or max/],
+      [parseCacheTo, 'type=registry,ref=a,ignore-error', /ignore-error is not known/],
+      [parseCacheTo, 'type=registry,ref=a,image-manifest=false', /image-manifest is false; it is true/],
+      [parseCacheTo, 'type=registry,ref=a,compression=zstd', /compression is zstd; it is gzip/],
+    ];
+    for (const [parse, text, why] of cases) assert.throws(() => parse([text]), refused(why), text);
   });
 });
 
