@@ -9,6 +9,7 @@ import { describePlatform, fits, parsePlatform, type Platform } from '../image/p
 import type { BuiltLayer, SentFiles, Source, Finished, Workshop } from '../image/workshop';
 import { keyOf, type Inputs, type Lookup } from './cache';
 import { exportCache, StepResults, type CacheExport } from './cache-export';
+import { inlineKey, writeCacheDocument, type SharedResult } from './cache-document';
 import { CacheSources } from './cache-sources';
 import { documentOf, emptyDocument, type ImageDocument } from './document';
 import { DockerfileError } from './dockerfile/error';
@@ -47,6 +48,8 @@ export interface BuildOptions {
   /** Caches that count besides the node's own. */
   readonly cacheFrom: readonly ArtefactPlace[];
   readonly cacheTo: readonly CacheExport[];
+  /** The image's config has the results that the image is made of. */
+  readonly cacheInline: boolean;
   /** An image in the store; or one as an archive, or its files as a tar, which is sent. */
   readonly output: { readonly type: 'image' | 'none' } | { readonly type: 'archive' | 'files'; readonly send: Send };
 }
@@ -126,7 +129,6 @@ interface Shared extends Given {
   readonly ctx: Context;
   readonly failed: AbortController;
   readonly sources: CacheSources;
-  readonly stepResults: StepResults;
 }
 
 /** Builds for one platform after the other, so that each finds in the cache what it has in common with those before. */
@@ -136,17 +138,16 @@ async function buildPlatforms(given: Given, outer: Context, context: Chunks): Pr
   const ctx = Context.of(outer.log, { signal: AbortSignal.any([outer.signal, failed.signal]) });
   const platforms = options.platforms.length > 0 ? options.platforms : [workshop.platform];
   const sources = new CacheSources(parts.images, workshop, options.cacheFrom, reporter);
-  const shared: Shared = { ...given, platforms, ctx, failed, sources, stepResults: new StepResults() };
+  const shared: Shared = { ...given, platforms, ctx, failed, sources };
   const builds = platforms.map(platform => new Build(shared, platform));
   // The client may have stopped sending while the build has failed already.
   const received = workshop.receive(ctx, () => ctx.race(context()), 'the context');
   received.catch(() => undefined); // whoever needs it hears
   const results: StageResult[] = [];
   for (const build of builds) results.push(await build.run(received));
-  const stages = new Set(builds.flatMap(build => [...build.stagesOfTarget()]));
   for (const to of options.cacheTo) {
-    const shown = shared.stepResults.of(to.all ? 'all' : stages);
-    await exportCache({ images: parts.images, workshop, reporter }, ctx, to, shown);
+    const yielded = builds.flatMap(build => build.yielded(to.all ? 'all' : 'target'));
+    await exportCache({ images: parts.images, workshop, reporter }, ctx, to, yielded);
   }
   return put(shared, results);
 }
@@ -183,6 +184,7 @@ class Build {
   private readonly plan: Plan;
   private readonly results = new Map<number, Promise<StageResult>>();
   private readonly images = new Map<string, Promise<StageResult>>();
+  private readonly stepResults = new StepResults();
   private context: (() => Promise<SentFiles>) | undefined;
 
   constructor(
@@ -210,7 +212,7 @@ class Build {
     for (const [name, value] of this.shared.options.labels)
       document.config.Labels = { ...document.config.Labels, [name]: value };
     if (!fits(document, this.target)) this.warnOfPlatform(document);
-    return { document, layers };
+    return { document: this.shared.options.cacheInline ? this.withCache(document) : document, layers };
   }
 
   private warnOfPlatform(document: ImageDocument): void {
@@ -219,8 +221,19 @@ class Build {
     );
   }
 
+  private withCache(document: ImageDocument): ImageDocument {
+    const { config } = writeCacheDocument(this.yielded('target'), this.shared.workshop.platform);
+    const inline = { [inlineKey]: config.toString() };
+    return { ...document, ...inline };
+  }
+
+  /** What its steps have yielded: of all stages, or of those that the target stands on. */
+  yielded(which: 'all' | 'target'): SharedResult[] {
+    return this.stepResults.of(which === 'all' ? 'all' : this.stagesOfTarget());
+  }
+
   /** The target, what it is built from, and so on. */
-  stagesOfTarget(): Set<number> {
+  private stagesOfTarget(): Set<number> {
     const stages = new Set<number>();
     for (let next: StageBase = { kind: 'stage', index: this.plan.target }; next.kind === 'stage';) {
       stages.add(next.index);
@@ -348,7 +361,9 @@ class Build {
         const createdAtMs = found.hit ? found.createdAtMs : await this.shared.parts.cache.put(id, inputs, layer);
         state.createdAtMs = createdAtMs;
         const shared = layer && { layer: { descriptor: layer.descriptor, diffId: layer.layer.diffId } };
-        this.shared.stepResults.add(index, { key: keyOf(inputs), createdAtMs, ...shared });
+        const { epochSeconds } = this.shared.options;
+        const at = epochSeconds === undefined ? createdAtMs : epochSeconds * 1000; // a cache is reproducible, too
+        this.stepResults.add(index, { key: keyOf(inputs), createdAtMs: at, ...shared });
         return layer;
       },
     };
