@@ -8,8 +8,8 @@ import { notFor } from '../image/documents';
 import { describePlatform, fits, parsePlatform, type Platform } from '../image/platform';
 import type { BuiltLayer, SentFiles, Source, Finished, Workshop } from '../image/workshop';
 import { keyOf, type Inputs, type Lookup } from './cache';
-import { exportCache, StepResults, type CacheExport } from './cache-export';
-import { inlineKey, writeCacheDocument, type SharedResult } from './cache-document';
+import type { SharedResult } from './cache-document';
+import { exportCache, StepResults, withInlineCache, type CacheExport } from './cache-export';
 import { CacheSources } from './cache-sources';
 import { documentOf, emptyDocument, type ImageDocument } from './document';
 import { DockerfileError } from './dockerfile/error';
@@ -40,6 +40,8 @@ export interface BuildOptions {
   readonly platforms: readonly Platform[];
   readonly secrets: ReadonlyMap<string, Uint8Array>;
   readonly ssh: ReadonlyMap<string, string>;
+  /** The keys of hosts that are spoken to by ssh, as lines of a known_hosts. */
+  readonly knownHosts: Uint8Array;
   readonly network: string;
   readonly epochSeconds?: number;
   /** Names for FROM and --from, and the images that they mean. */
@@ -212,7 +214,7 @@ class Build {
     for (const [name, value] of this.shared.options.labels)
       document.config.Labels = { ...document.config.Labels, [name]: value };
     if (!fits(document, this.target)) this.warnOfPlatform(document);
-    return { document: this.shared.options.cacheInline ? this.withCache(document) : document, layers };
+    return { document: this.shared.options.cacheInline ? this.withCache(document, layers) : document, layers };
   }
 
   private warnOfPlatform(document: ImageDocument): void {
@@ -221,10 +223,8 @@ class Build {
     );
   }
 
-  private withCache(document: ImageDocument): ImageDocument {
-    const { config } = writeCacheDocument(this.yielded('target'), this.shared.workshop.platform);
-    const inline = { [inlineKey]: config.toString() };
-    return { ...document, ...inline };
+  private withCache(document: ImageDocument, layers: readonly BuiltLayer[]): ImageDocument {
+    return withInlineCache(document, layers, this.yielded('target'), this.shared.workshop.platform);
   }
 
   /** What its steps have yielded: of all stages, or of those that the target stands on. */
@@ -345,6 +345,7 @@ class Build {
         network: this.shared.options.network,
         secrets: this.shared.options.secrets,
         ssh: this.shared.options.ssh,
+        knownHosts: this.shared.options.knownHosts,
       },
       context: () =>
         this.context ? this.context() : Promise.reject(new BerthError('internal', 'there is no context')),
