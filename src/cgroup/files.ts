@@ -1,7 +1,8 @@
-import { constants, readdirSync, readFileSync } from 'node:fs';
+import { constants, readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, isAbsent } from '../base/errors';
+import { addon } from '../native/addon';
 
 /** For a file that must be there: asked to make one, a cgroup tree answers EACCES. */
 export const WRITE_EXISTING = constants.O_WRONLY | constants.O_TRUNC;
@@ -28,7 +29,7 @@ export async function writeIfThere(path: string, value: string): Promise<boolean
  */
 export function readIfThere(path: string): string {
   try {
-    return readFileSync(path, 'utf8').trim();
+    return addon().readText(path).trim();
   } catch (error) {
     if (isGone(error)) return '';
     throw error;
@@ -37,7 +38,7 @@ export function readIfThere(path: string): string {
 
 /** The same of a file that must be there. */
 export function readWord(path: string): string {
-  return readFileSync(path, 'utf8').trim();
+  return addon().readText(path).trim();
 }
 
 /** The directories from below `root` down to `dir`. */
