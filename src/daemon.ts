@@ -30,7 +30,7 @@ import { measure, readingsOf, timedPlugins } from './measure';
 import { openMetrics } from './metrics/open';
 import { openTraces } from './metrics/traces';
 import { OciRuntime } from './process/oci-runtime';
-import { keepProgramSmall } from './process/resident';
+import { keepMemorySmall } from './process/memory';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import type { NetworkSettings } from './network/default-network';
@@ -215,7 +215,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
   health.begin();
   void removeOldCgroups(containers);
   void collectNetworks(sandboxes, ctx);
-  const stopReleasing = keepProgramSmall(log);
+  const stopReleasing = keepMemorySmall(log);
   return {
     close: async () => {
       stopReleasing();

@@ -4,6 +4,7 @@
 #include "addon.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,7 @@ static void release_run(napi_env env, void *data)
 {
     (void)env;
     struct release *release = data;
+    malloc_trim(0);
     release->failure = release_program() ? errno : 0;
 }
 
@@ -90,8 +92,8 @@ static void release_done(napi_env env, napi_status status, void *data)
     free(release);
 }
 
-/* releaseProgramPages() -> Promise<void> */
-static napi_value release_program_pages(napi_env env, napi_callback_info info)
+/* releasePages() -> Promise<void> */
+static napi_value release_pages(napi_env env, napi_callback_info info)
 {
     (void)info;
     napi_value promise, name;
@@ -110,6 +112,6 @@ static napi_value release_program_pages(napi_env env, napi_callback_info info)
 void export_pages(napi_env env, napi_value exports)
 {
     napi_value function;
-    napi_create_function(env, "releaseProgramPages", NAPI_AUTO_LENGTH, release_program_pages, NULL, &function);
-    napi_set_named_property(env, exports, "releaseProgramPages", function);
+    napi_create_function(env, "releasePages", NAPI_AUTO_LENGTH, release_pages, NULL, &function);
+    napi_set_named_property(env, exports, "releasePages", function);
 }

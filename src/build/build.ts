@@ -9,6 +9,7 @@ import { describePlatform } from '../image/platform';
 import type { BuiltLayer, SentFiles, Source, Workshop } from '../image/workshop';
 import { keyOf, type Inputs, type Lookup } from './cache';
 import { exportCache, StepResults, type CacheExport } from './cache-export';
+import { inlineKey, writeCacheDocument } from './cache-document';
 import { CacheSources } from './cache-sources';
 import { documentOf, emptyDocument, type ImageDocument } from './document';
 import { DockerfileError } from './dockerfile/error';
@@ -46,6 +47,8 @@ export interface BuildOptions {
   /** Caches that count besides the node's own. */
   readonly cacheFrom: readonly ArtefactPlace[];
   readonly cacheTo: readonly CacheExport[];
+  /** The image's config has the results that the image is made of. */
+  readonly cacheInline: boolean;
   /** An image in the store; or one as an archive, or its files as a tar, which is sent. */
   readonly output: { readonly type: 'image' | 'none' } | { readonly type: 'archive' | 'files'; readonly send: Send };
 }
@@ -145,13 +148,19 @@ class Build {
     for (const [name, value] of this.options.labels)
       document.config.Labels = { ...document.config.Labels, [name]: value };
     for (const each of this.options.cacheTo) await this.share(each);
-    return this.put(document, layers);
+    return this.put(this.options.cacheInline ? this.withCache(document) : document, layers);
   }
 
   private async share(to: CacheExport): Promise<void> {
     const { workshop, reporter } = this;
     const results = this.stepResults.of(to.all ? 'all' : this.stagesOfTarget());
     await exportCache({ images: this.parts.images, workshop, reporter }, this.ctx, to, results);
+  }
+
+  private withCache(document: ImageDocument): ImageDocument {
+    const { config } = writeCacheDocument(this.stepResults.of(this.stagesOfTarget()), this.workshop.platform);
+    const inline = { [inlineKey]: config.toString() };
+    return { ...document, ...inline };
   }
 
   /** The target, what it is built from, and so on. */
@@ -293,7 +302,9 @@ class Build {
         const createdAtMs = found.hit ? found.createdAtMs : await this.parts.cache.put(id, inputs, layer);
         state.createdAtMs = createdAtMs;
         const shared = layer && { layer: { descriptor: layer.descriptor, diffId: layer.layer.diffId } };
-        this.stepResults.add(index, { key: keyOf(inputs), createdAtMs, ...shared });
+        const { epochSeconds } = this.options;
+        const at = epochSeconds === undefined ? createdAtMs : epochSeconds * 1000; // a cache is reproducible, too
+        this.stepResults.add(index, { key: keyOf(inputs), createdAtMs: at, ...shared });
         return layer;
       },
     };

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { isDigest, type Digest } from '../image/digest';
-import { parseDocument, type Descriptor, type Manifest } from '../image/documents';
+import { mediaTypes, parseDocument, type Descriptor, type Manifest } from '../image/documents';
 import { describePlatform, type Platform } from '../image/platform';
 import { BerthError } from '../base/errors';
 
@@ -12,11 +12,14 @@ import { BerthError } from '../base/errors';
  *     "results": [ { "key": "<hex>", "createdAtMs": 1700000000000, "layer": { "digest": "sha256:…", "diffId": "sha256:…" } },
  *                  { "key": "<hex>", "createdAtMs": 1700000000001 } ] }
  *
+ * An image may have such a document itself: as a text in its own config, below `inlineKey`.
+ *
  * A key is the SHA-256 of a step's inputs (see `keyOf`). The inputs themselves stay here: they have the text of commands
  * and the values of build arguments. A result without a layer is one of a step that changes nothing.
  */
 
 export const cacheConfigType = 'application/vnd.berth.build-cache.config.v1+json';
+export const inlineKey = 'berth.build-cache.v1';
 
 /** A result that others may have made. */
 export interface SharedResult {
@@ -27,7 +30,10 @@ export interface SharedResult {
 
 /** Far above what builds have: two hundred bytes each, so that documents stay within what they may be long. */
 const resultsMax = 10_000;
-export const cacheRules = { configTypes: [cacheConfigType], layersMax: resultsMax } as const;
+export const cacheRules = {
+  configTypes: [cacheConfigType, mediaTypes.ociConfig, mediaTypes.dockerConfig],
+  layersMax: resultsMax,
+} as const;
 
 /** The end of the year 9999. */
 const timeMax = 253_402_300_799_999;
@@ -71,14 +77,16 @@ export function writeCacheDocument(
   return { config: Buffer.from(JSON.stringify(document)), layers: [...layers.values()] };
 }
 
+const inlineShape = z.object({ [inlineKey]: z.string().optional() });
+
 /** Reads what `writeCacheDocument` may have written, and a stranger. `what` names the place in errors. */
 export function readCacheDocument(
   config: Buffer,
-  { layers }: Manifest,
+  { config: { mediaType }, layers }: Manifest,
   platform: Platform,
   what: string,
 ): Map<string, SharedResult> {
-  const document = parseDocument(shape, config, what);
+  const document = parseDocument(shape, mediaType === cacheConfigType ? config : inlineIn(config, what), what);
   if (document.platform !== describePlatform(platform))
     throw new BerthError(
       'failed_precondition',
@@ -94,6 +102,14 @@ export function readCacheDocument(
     results.set(key, { key, createdAtMs, ...shared });
   }
   return results;
+}
+
+function inlineIn(config: Buffer, what: string): Buffer {
+  const text = parseDocument(inlineShape, config, what)[inlineKey];
+  if (text !== undefined) return Buffer.from(text);
+  throw new BerthError('failed_precondition', `${what} is an image without a cache`, {
+    hint: 'build it with --cache-to type=inline',
+  });
 }
 
 function malformed(what: string, why: string): BerthError {

@@ -72,9 +72,10 @@ export class CacheSources {
     const name = describePlace(place);
     try {
       ctx.stage(`read the cache ${name}`);
-      const artefact = await this.images.readArtefact(ctx, place, cacheRules);
+      const { platform } = this.workshop;
+      const artefact = await this.images.readArtefact(ctx, place, cacheRules, platform);
       const { config, manifest } = artefact;
-      const results = readCacheDocument(config, manifest, this.workshop.platform, `the cache ${name}`);
+      const results = readCacheDocument(config, manifest, platform, `the cache ${name}`);
       return { artefact, results };
     } catch (error) {
       ctx.throwIfEnded();

@@ -67,7 +67,12 @@ export function define(command: Command, daemon: () => Daemon): void {
       collect,
       [],
     )
-    .option('--cache-to <reference|type=…>', 'write the results to this cache: type=registry or local', collect, [])
+    .option(
+      '--cache-to <reference|type=…>',
+      'write the results to this cache: type=registry, local or inline',
+      collect,
+      [],
+    )
     .option('--pull', 'ask the registry for base images that are here', false)
     .option('--platform <os/arch>', "for which platform (default: the node's)", '')
     .option('--network <mode>', 'network of the steps: default, none or host', '')
@@ -138,7 +143,7 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput): Buil
     output: undefined,
     why: flags.why,
     cacheFrom: parseCacheFrom(flags.cacheFrom),
-    cacheTo: parseCacheTo(flags.cacheTo),
+    ...parseCacheTo(flags.cacheTo),
   };
 }
 

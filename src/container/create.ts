@@ -44,6 +44,8 @@ export interface CreateContainerRequest {
   image?: Image;
   /** After those of the config. */
   mounts?: readonly MountSpec[];
+  /** Where volumes are mounted that take nothing of the image's, as the config writes it. */
+  unfilled?: readonly string[];
   /** NAME and value: in the environment of the process, and in no record. */
   secretEnv?: readonly (readonly [string, Buffer])[];
   options?: RunOptions;
@@ -113,7 +115,7 @@ async function make(
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   if (request.options) withRunOptions(spec, request.options);
   spec.mounts.push(...(request.mounts ?? []));
-  await using filling = await fillVolumes(containers, ctx, spec);
+  await using filling = await fillVolumes(containers, ctx, spec, request.unfilled);
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');

@@ -1,6 +1,7 @@
 import type { Context } from '../base/context';
 import { messageOf } from '../base/errors';
 import type { KeyedLock } from '../base/keyed-lock';
+import { normalPath } from '../oci/mounts';
 import type { Spec } from '../oci/spec';
 import type { Container, Containers } from './containers';
 
@@ -15,15 +16,20 @@ export interface Filling extends AsyncDisposable {
 
 /**
  * Named volumes that are empty take what the image has in their place: their mounts are marked for it. Creations that
- * have a volume in common do that one after the other, so that the second one finds what the first has put there.
+ * have a volume in common do that one after the other, so that the second one finds what the first has put there. Those
+ * that are mounted at the paths of `unfilled` are left as they are.
  */
 export async function fillVolumes(
   containers: Pick<Containers, 'volumes' | 'list'>,
   ctx: Context,
   spec: Pick<Spec, 'mounts'>,
+  unfilled: readonly string[] = [],
 ): Promise<Filling> {
   const { volumes } = containers;
-  const mounts = spec.mounts.filter(({ source }) => volumes.nameOf(source) !== undefined);
+  const left = new Set(unfilled.map(normalPath));
+  const mounts = spec.mounts.filter(
+    ({ source, destination }) => volumes.nameOf(source) !== undefined && !left.has(destination),
+  );
   const paths = [...new Set(mounts.map(({ source }) => source))].sort(); // in one order: no two wait for each other
   const turns: Disposable[] = [];
   const filled: string[] = [];

@@ -116,7 +116,9 @@ async function namedBy(
       const bytes = await output.readBlob(digest);
       if (!bytes) return undefined;
       const rules = { configTypes: [configType], layersMax: Infinity };
-      const { config, layers } = parseArtefact(bytes, mediaType, rules, 'a manifest');
+      const found = parseArtefact(bytes, mediaType, rules, 'a manifest');
+      if (found.kind === 'index') return undefined;
+      const { config, layers } = found;
       digests.push(digest, config.digest, ...layers.map(layer => layer.digest));
     } catch {
       return undefined; // it is not ours, and so is nobody's to judge

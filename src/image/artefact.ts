@@ -4,7 +4,8 @@ import { BerthError } from '../base/errors';
 import { ArchiveSource, blobName } from './archive';
 import { ArchiveFiles } from './archive-files';
 import { isDigest, type Digest } from './digest';
-import { parseArtefact, parseDocument, type ArtefactRules, type Manifest } from './documents';
+import { choose, parseArtefact, parseDocument, type ArtefactRules, type Descriptor, type Manifest } from './documents';
+import type { Platform } from './platform';
 import { assertDescribed } from './pull';
 import { parseReference, repositoryForm, wanted, type Reference } from './reference';
 import type { ImageSource } from './source';
@@ -46,19 +47,27 @@ export function describePlace(place: ArtefactPlace): string {
   return 'reference' in place ? place.reference : `${place.directory}, ${place.which}`;
 }
 
-/** Reads the manifest and the config. Whatever comes is compared with its digest and is no longer than documents may be. */
+/** Reads the manifest, of an index the one for `platform`, and the config. Whatever comes is compared with its digest and is no longer than documents may be. */
 export async function readArtefact(
   ctx: Context,
   place: ArtefactPlace,
   rules: ArtefactRules,
+  platform: Platform,
   registryOf: (reference: Reference) => Promise<ImageSource>,
 ): Promise<Artefact> {
   const { source, which, repository } = await locate(place, registryOf);
   const what = `the manifest of ${describePlace(place)}`;
-  const { digest, mediaType, bytes } = await source.manifest(ctx, which);
-  if (isDigest(which) && digest !== which)
-    throw new BerthError('data_loss', `${what} has digest ${digest}, and ${which} was announced`);
-  const manifest = parseArtefact(bytes, mediaType, rules, what);
+  const read = async (name: string, described?: Descriptor) => {
+    const { digest, mediaType, bytes } = await source.manifest(ctx, name);
+    if (isDigest(name) && digest !== name)
+      throw new BerthError('data_loss', `${what} has digest ${digest}, and ${name} was announced`);
+    if (described) assertDescribed(described, bytes, what);
+    return parseArtefact(bytes, described?.mediaType ?? mediaType, rules, what);
+  };
+  const found = await read(which);
+  const entry = found.kind === 'index' ? choose(found, platform, describePlace(place)) : undefined;
+  const manifest = entry ? await read(entry.digest, entry) : found;
+  if (manifest.kind === 'index') throw new BerthError('failed_precondition', `${what} is an index of indexes`);
   const config = await source.smallBlob(ctx, manifest.config.digest);
   assertDescribed(manifest.config, config, `the config of ${describePlace(place)}`);
   return { manifest, config, source, repository };

@@ -297,20 +297,28 @@ export interface ArtefactRules {
   readonly layersMax: number;
 }
 
-/** Reads the manifest of an artefact, whose config has one of these types; its layers are of those that can be unpacked. */
+/**
+ * Reads the manifest of an artefact, whose config has one of these types, or an index of such; its layers are of those that
+ * can be unpacked.
+ */
 export function parseArtefact(
   bytes: Uint8Array,
   mediaType: string | undefined,
   { configTypes: wanted, layersMax: most }: ArtefactRules,
   what: string,
-): Manifest {
+): Manifest | Index {
   const json = parseJson(bytes, what);
-  const type = json['mediaType'] ?? mediaTypes.ociManifest;
+  const type = json['mediaType'] ?? ('manifests' in json ? mediaTypes.ociIndex : mediaTypes.ociManifest);
   if (typeof type !== 'string') throw malformed(what, 'mediaType is not a text');
-  if (!manifestTypes.includes(type) || 'manifests' in json)
+  if (!isManifestType(type))
     throw new BerthError('failed_precondition', `${what} is of type ${shown(type)}, which is no manifest`);
   if (mediaType !== undefined && isManifestType(mediaType) && mediaType !== type)
     throw malformed(what, `it calls itself ${shown(type)}, but was handed over as ${shown(mediaType)}`);
+  if (indexTypes.includes(type)) {
+    if ('layers' in json || 'config' in json) throw malformed(what, 'it is a manifest and an index at once');
+    return toIndex(check(indexShape, json, what));
+  }
+  if ('manifests' in json) throw malformed(what, 'it is a manifest and an index at once');
   const layers = z.array(descriptor).max(most, `has more than ${most} layers`);
   const found = check(manifestShape.extend({ layers }), json, what);
   if (!wanted.includes(found.config.mediaType))

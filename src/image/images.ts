@@ -370,8 +370,8 @@ export class Images {
   }
 
   /** What others have left at a place that is no image; nothing of it is trusted. */
-  readArtefact(ctx: Context, place: ArtefactPlace, rules: ArtefactRules): Promise<Artefact> {
-    return readArtefact(ctx, place, rules, reference => this.registry(reference, undefined));
+  readArtefact(ctx: Context, place: ArtefactPlace, rules: ArtefactRules, platform: Platform): Promise<Artefact> {
+    return readArtefact(ctx, place, rules, platform, reference => this.registry(reference, undefined));
   }
 
   /** Writes what a workshop has made, while that is open; with the node's own credentials for a registry. */

@@ -76,10 +76,10 @@ export interface Addon {
    */
   netlink(protocol: number, namespacePath: string, request: Buffer): Promise<Buffer>;
   /**
-   * Unmaps the pages of this process's program that are as its file has them, on a pool thread: those that are needed
-   * again are mapped again from the page cache.
+   * Gives back, on a pool thread, what malloc has free, and unmaps the pages of this process's program that are as its file
+   * has them: those that are needed again are mapped again from the page cache.
    */
-  releaseProgramPages(): Promise<void>;
+  releasePages(): Promise<void>;
   /** Takes an exclusive flock(2): false when another process holds it. */
   lock(fd: number): boolean;
 }

@@ -205,11 +205,16 @@ const REPLACEABLE_OF_PROC = new Set(
 );
 
 /** Without `.`, `..` and double slashes: so that two ways to write a path are one path. */
+/** A path in the container as specs write it. */
+export function normalPath(path: string): string {
+  return posix.normalize(path).replace(/(?<=.)\/$/, '');
+}
+
 function destinationOf({ containerPath, hostPath }: Mount): string {
   const refuse = (why: string) =>
     new BerthError('invalid_argument', `mount of ${hostPath}: container path ${JSON.stringify(containerPath)} ${why}`);
   if (!isPath(containerPath)) throw refuse('is not absolute');
-  const path = posix.normalize(containerPath).replace(/(?<=.)\/$/, '');
+  const path = normalPath(containerPath);
   if (path === '/') throw refuse('is the root of the container');
   const inProc = path.startsWith('/proc/') ? path.slice('/proc/'.length) : '';
   if (inProc !== '' && !REPLACEABLE_OF_PROC.has(inProc)) throw refuse('lies inside /proc');

@@ -130,6 +130,7 @@ function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): Bu
     contexts: new Map(Object.entries(start.contexts)),
     why: start.why,
     cacheFrom: start.cacheFrom.map(place => cachePlaceOf(place)),
+    cacheInline: start.cacheInline,
     cacheTo: start.cacheTo.map(({ place, allStages, ignoreErrors }) => {
       return { place: cachePlaceOf(place), all: allStages, ignoresErrors: ignoreErrors };
     }),

@@ -120,7 +120,9 @@ async function make(
     );
     const mounts = await Promise.all(request.mounts.map(mount => withVolume(containers, mount)));
     const config = containerConfig({ ...request, mounts }, name, image.id, ids);
-    return await createContainer(containers, ctx, { sandbox, config, name, autoRemove: request.autoRemove, options });
+    const unfilled = mounts.filter(({ noCopy }) => noCopy).map(({ target }) => target);
+    const { autoRemove } = request;
+    return await createContainer(containers, ctx, { sandbox, config, name, autoRemove, options, unfilled });
   } catch (error) {
     throw withoutNotFound(error);
   }

@@ -27,7 +27,7 @@ const sum = (numbers: number[]) => numbers.reduce((total, number) => total + num
 describe('pages of the program', () => {
   it('are let go of where they are as in its file, and come back', async () => {
     const before = ofProgram();
-    await addon().releaseProgramPages();
+    await addon().releasePages();
     const after = ofProgram();
     const residentOf = (mappings: { resident: number }[]) => sum(mappings.map(({ resident }) => resident));
     assert.ok(residentOf(after) < residentOf(before) / 2, JSON.stringify({ before, after }));

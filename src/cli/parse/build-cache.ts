@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { BerthError } from '../../base/errors';
-import type { BuildCacheExport, BuildCachePlace } from '../../cri/generated/berth/v1/build';
+import type { BuildCacheExport, BuildCachePlace, BuildStart } from '../../cri/generated/berth/v1/build';
 
 type Fields = ReadonlyMap<string, string>;
 
@@ -17,20 +17,23 @@ export function parseCacheFrom(texts: readonly string[]): BuildCachePlace[] {
 
 /**
  * `--cache-to`: a reference, `type=registry,ref=REFERENCE` or `type=local,dest=DIRECTORY[,tag=TAG]`, each with `mode=min|max`
- * and `ignore-error=true`. What BuildKit can be told to write otherwise is written one way here.
+ * and `ignore-error=true`; or `type=inline`. What BuildKit can be told to write otherwise is written one way here.
  */
-export function parseCacheTo(texts: readonly string[]): BuildCacheExport[] {
-  return texts.map(text => {
-    const flag = `--cache-to ${text}`;
-    if (!text.includes('=')) return { place: { reference: text }, allStages: false, ignoreErrors: false };
-    const fields = fieldsOf(text, flag, ['type', 'ref', 'dest', 'tag', 'mode', 'ignore-error', ...Object.keys(fixed)]);
-    for (const [name, only] of Object.entries(fixed)) oneOf(fields, flag, name, [only]);
-    return {
-      place: placeOf(fields, flag, 'dest', undefined),
-      allStages: oneOf(fields, flag, 'mode', ['min', 'max']) === 'max',
-      ignoreErrors: oneOf(fields, flag, 'ignore-error', ['false', 'true']) === 'true',
-    };
-  });
+export function parseCacheTo(texts: readonly string[]): Pick<BuildStart, 'cacheTo' | 'cacheInline'> {
+  const isInline = (text: string) => /^type=inline(,mode=min)?$/.test(text);
+  return { cacheTo: texts.filter(text => !isInline(text)).map(parseExport), cacheInline: texts.some(isInline) };
+}
+
+function parseExport(text: string): BuildCacheExport {
+  const flag = `--cache-to ${text}`;
+  if (!text.includes('=')) return { place: { reference: text }, allStages: false, ignoreErrors: false };
+  const fields = fieldsOf(text, flag, ['type', 'ref', 'dest', 'tag', 'mode', 'ignore-error', ...Object.keys(fixed)]);
+  for (const [name, only] of Object.entries(fixed)) oneOf(fields, flag, name, [only]);
+  return {
+    place: placeOf(fields, flag, 'dest', undefined),
+    allStages: oneOf(fields, flag, 'mode', ['min', 'max']) === 'max',
+    ignoreErrors: oneOf(fields, flag, 'ignore-error', ['false', 'true']) === 'true',
+  };
 }
 
 /** Options of BuildKit's that have one value here: caches are OCI image manifests, and layers are as they were made. */
@@ -49,7 +52,7 @@ function placeOf(fields: Fields, flag: string, directory: 'src' | 'dest', digest
     return { directory: { path: resolve(needed(fields, flag, directory)), tag } };
   }
   throw new BerthError('invalid_argument', `${flag}: the type ${type} is not known`, {
-    hint: 'it is registry or local',
+    hint: directory === 'src' ? 'it is registry or local' : 'it is registry, local or inline',
   });
 }
 

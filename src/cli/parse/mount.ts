@@ -3,11 +3,6 @@ import { BerthError } from '../../base/errors';
 import type { Mount } from '../../cri/generated/berth/v1/berth';
 import type { Tmpfs } from '../../cri/generated/berth/v1/run';
 
-/** What docker has and berth has not: it would do nothing, and somebody relies on it. */
-const REFUSED: ReadonlyMap<string, [string, string]> = new Map([
-  ['nocopy', ['"nocopy" is not there', 'an empty volume takes what the image has in its place; mount it elsewhere']],
-]);
-
 const PROPAGATION = /^r?(private|slave|shared)$/;
 
 /** The value of `-v`: SOURCE:TARGET[:OPTIONS]. A source that is a relative path counts from the current directory; a bare name is a volume. */
@@ -15,20 +10,22 @@ export function parseMount(text: string): Mount {
   const [source = '', target = '', options = '', ...rest] = text.split(':');
   if (source === '' || target === '' || rest.length > 0) throw wrong(text, 'it is not SOURCE:TARGET[:ro]');
   if (!target.startsWith('/')) throw wrong(text, `the path in the container, "${target}", is not absolute`);
-  const mount = { ...sourceOf(source), target, readonly: false, propagation: '', relabel: false };
+  const mount = { ...sourceOf(source), target, readonly: false, propagation: '', relabel: false, noCopy: false };
   for (const option of options === '' ? [] : options.split(',')) {
     if (option === 'ro' || option === 'readonly') mount.readonly = true;
     else if (PROPAGATION.test(option)) mount.propagation = option;
     // Shared or private: that is a matter of levels, which containers of people have none of.
     else if (option === 'z' || option === 'Z') mount.relabel = true;
+    else if (option === 'nocopy' && mount.volume !== '') mount.noCopy = true;
     // Docker's words for how late a virtual machine may see a file: here it sees it at once.
-    else if (!['rw', 'cached', 'delegated', 'consistent'].includes(option))
-      throw wrong(
-        text,
-        ...(REFUSED.get(option) ?? [`"${option}" is not known`, 'it is ro, rw or a propagation such as rslave']),
-      );
+    else if (!['rw', 'cached', 'delegated', 'consistent'].includes(option)) throw wrong(text, ...whyNot(option));
   }
   return mount;
+}
+
+function whyNot(option: string): [string, string] {
+  if (option === 'nocopy') return ['"nocopy" is for volumes', 'only an empty volume takes what the image has'];
+  return [`"${option}" is not known`, 'it is ro, rw or a propagation such as rslave'];
 }
 
 function sourceOf(source: string): Pick<Mount, 'source' | 'volume'> {
@@ -49,14 +46,15 @@ export function parseMountFlag(text: string): { mount: Mount } | { tmpfs: Tmpfs 
   const target = take('target', 'destination', 'dst') ?? '';
   if (!target.startsWith('/')) throw wrongMount(text, 'it has no absolute target=');
   const source = take('source', 'src') ?? '';
-  const readonly = isYes(text, take('readonly', 'ro'));
+  const readonly = isYes(text, 'readonly', take('readonly', 'ro'));
   if (type === 'tmpfs') return { tmpfs: tmpfsOf(text, target, take, fields, readonly) };
   const propagation = take('bind-propagation') ?? '';
   if (propagation !== '' && !PROPAGATION.test(propagation))
     throw wrongMount(text, `"${propagation}" is no propagation`);
   if (source === '') throw wrongMount(text, 'it has no source=', 'an anonymous volume comes with the image’s VOLUME');
+  const noCopy = type === 'volume' && isYes(text, 'volume-nocopy', take('volume-nocopy'));
   refuseRest(text, fields);
-  const mount = { target, readonly, propagation, relabel: false };
+  const mount = { target, readonly, propagation, relabel: false, noCopy };
   if (type === 'bind') return { mount: { ...mount, source: resolve(source), volume: '' } };
   if (type === 'volume') return { mount: { ...mount, source: '', volume: source } };
   throw wrongMount(text, `type "${type}" is not known`, 'it is bind, volume or tmpfs');
@@ -89,10 +87,10 @@ function keyAndValue(part: string): [string, string] {
   return equals < 0 ? [part, 'true'] : [part.slice(0, equals), part.slice(equals + 1)];
 }
 
-function isYes(text: string, value: string | undefined): boolean {
+function isYes(text: string, name: string, value: string | undefined): boolean {
   if (value === undefined || value === 'false' || value === '0') return false;
   if (value === 'true' || value === '1') return true;
-  throw wrongMount(text, `readonly is true or false, not "${value}"`);
+  throw wrongMount(text, `${name} is true or false, not "${value}"`);
 }
 
 function wrong(text: string, why: string, hint?: string): BerthError {

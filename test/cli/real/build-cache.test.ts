@@ -73,7 +73,10 @@ describe('berth build --cache-to and --cache-from, with a real daemon', function
   const from = (name: string) => `type=local,src=${daemon.path(name)}`;
 
   it('bring the results of all steps to a directory and back, and a change of an input misses from there on', async () => {
-    write({ a: 'A', Dockerfile: `FROM ${base}\nCOPY a /a\nRUN cat /a > /b; date +%N > /when\nRUN true` });
+    write({
+      a: 'A',
+      Dockerfile: `FROM ${base}\nCOPY a /a\nRUN cat /a > /b; cat /proc/sys/kernel/random/uuid > /when\nRUN true`,
+    });
     assert.equal(cachedSteps(await built('--cache-to', to('cache'))), 0);
     const when = await run('cat', '/when');
     await forget();
@@ -89,6 +92,8 @@ describe('berth build --cache-to and --cache-from, with a real daemon', function
     assert.equal(cachedSteps(changed), 0, changed);
     assert.match(changed, /not cached: .*; and it is not in the cache .*\/cache, latest/);
     assert.deepEqual(warnings(changed), []);
+    const own = await built('--cache-from', from('none'));
+    assert.deepEqual([cachedSteps(own), warnings(own)], [3, []], 'nobody is asked for what the node has');
     await forget();
   });
 
@@ -142,7 +147,7 @@ describe('berth build --cache-to and --cache-from, with a real daemon', function
   });
 
   it('go by a registry, with the logins that a push has', async () => {
-    write({ a: 'A', Dockerfile: `FROM ${base}\nCOPY a /a\nRUN date +%N > /when` });
+    write({ a: 'A', Dockerfile: `FROM ${base}\nCOPY a /a\nRUN cat /proc/sys/kernel/random/uuid > /when` });
     const name = `${registry.host}/me/cache:1`;
     const refused = await build('--cache-to', name, '--cache-from', name);
     assert.equal(refused.code, 1);
@@ -158,22 +163,29 @@ describe('berth build --cache-to and --cache-from, with a real daemon', function
     const output = await built('--cache-from', name);
     assert.deepEqual([cachedSteps(output), warnings(output)], [2, []]);
     assert.equal(await run('cat', '/when'), when);
-    // An image is no cache, and an image that came by one is whole.
-    await daemon.ok('tag', 'image', `${registry.host}/me/image:1`);
-    await daemon.ok('push', '-q', `${registry.host}/me/image:1`);
-    await daemon.ok('rmi', `${registry.host}/me/image:1`);
-    await forget();
-    const other = await built(
-      '--cache-from',
-      `${registry.host}/me/image:1`,
-      '--cache-from',
-      `type=registry,ref=${name}`,
-    );
+    // An image that came by a cache is whole, and is none itself, unless it was asked to be.
+    const image = `${registry.host}/me/image:1`;
+    const pushed = async (...args: string[]) => {
+      await built(...args);
+      const unique = await run('cat', '/when');
+      await daemon.ok('tag', 'image', image);
+      await daemon.ok('push', '-q', image);
+      await daemon.ok('rmi', image);
+      await forget();
+      return unique;
+    };
+    assert.equal(await pushed('--cache-from', name), when);
+    const other = await built('--cache-from', image, '--cache-from', `type=registry,ref=${name}`);
     assert.equal(cachedSteps(other), 2);
     assert.match(
       warnings(other).join('\n'),
-      /^warning: the cache .*\/me\/image:1 is not used: .*config of type [^\n]*$/,
+      /^warning: the cache .*\/me\/image:1 is not used: .*without a cache[^\n]*$/,
     );
+    const own = await pushed('--cache-to', 'type=inline');
+    const inline = await built('--cache-from', image);
+    assert.deepEqual([cachedSteps(inline), warnings(inline)], [2, []]);
+    assert.equal(await run('cat', '/when'), own);
+    assert.notEqual(own, when);
     await forget();
     assert.ok(!daemon.said.includes('canary'));
   });
@@ -208,7 +220,8 @@ describe('berth build --cache-to and --cache-from, with a real daemon', function
 
   it('believe nothing that a cache says before it is seen to be so', async () => {
     write({ a: 'A', Dockerfile: `FROM ${base}\nCOPY a /a` });
-    await built('--cache-to', to('good'));
+    const noImage = ['--output', 'type=none'];
+    await built(...noImage, '--cache-to', to('good'));
     writeFileSync(daemon.path('outside'), 'outside');
     const layerName = () => blobsOf('bad').find(name => isLayer(blob('bad', name))) ?? '';
     const evil = tar([{ path: '../../../evil', data: 'x' }]);
@@ -228,20 +241,21 @@ describe('berth build --cache-to and --cache-from, with a real daemon', function
       ['an index without end', () => truncateSync(daemon.path('bad/index.json'), 2 ** 32), /4294967296 bytes long/],
     ];
     for (const [how, tamper, why] of tampered) {
-      await forget();
+      await daemon.ok('builder', 'prune');
       rmSync(daemon.path('bad'), { recursive: true, force: true });
       cpSync(daemon.path('good'), daemon.path('bad'), { recursive: true });
       tamper();
-      const output = await built('--cache-from', from('bad'));
+      const output = await built(...noImage, '--cache-from', from('bad'));
       assert.equal(cachedSteps(output), 0, how);
       assert.equal(warnings(output).length, 1, how);
       assert.match(warnings(output).join(), why, how);
     }
-    assert.equal(await run('cat', '/a'), 'A');
     assert.equal(readFileSync(daemon.path('outside'), 'utf8'), 'outside');
-    await forget();
+    await daemon.ok('builder', 'prune');
     // The tampering alone is what was wrong.
     assert.equal(cachedSteps(await built('--cache-from', from('good'))), 1);
+    assert.equal(await run('cat', '/a'), 'A');
+    await forget();
     assert.match(await daemon.ok('check'), /all is sound/);
     const isGone = () => readdirSync(daemon.path('root/incoming')).length === 0;
     await daemon.eventually('what the builds were sent goes', isGone, 60_000);

@@ -196,6 +196,10 @@ describe('the flags of run, with a real daemon', function () {
     );
     const both = await Promise.all([1, 2].map(() => said(['-v', 'both:/etc'], 'ls /etc/passwd')));
     assert.deepEqual(both, ['/etc/passwd\n', '/etc/passwd\n']);
+    assert.equal(await said(['-v', 'bare:/etc:nocopy'], 'ls /etc/passwd 2>&-; true'), '');
+    const nocopy = 'type=volume,source=bare-too,target=/etc,volume-nocopy';
+    assert.equal(await said(['--mount', nocopy], 'ls /etc/passwd 2>&-; true'), '');
+    await refused(/"volume-nocopy" is not known/, '--mount', 'type=bind,source=/x,target=/y,volume-nocopy');
     await refused(/cannot be a volume's name/, '-v', 'x:/data');
   });
 });

@@ -4,6 +4,7 @@ import { BerthError } from '../../../src/base/errors';
 import {
   cacheConfigType,
   cacheRules,
+  inlineKey,
   readCacheDocument,
   writeCacheDocument,
   type SharedResult,
@@ -26,7 +27,9 @@ const resultOf: fc.Arbitrary<SharedResult> = fc
 /** As one that names the place would meet it. */
 function read(config: Buffer, layers: readonly Descriptor[], configType = cacheConfigType) {
   const { manifest } = writeManifest(config, layers, configType);
-  return readCacheDocument(config, parseArtefact(manifest, mediaTypes.ociManifest, cacheRules, 'it'), platform, 'it');
+  const found = parseArtefact(manifest, mediaTypes.ociManifest, cacheRules, 'it');
+  assert.ok(found.kind === 'manifest');
+  return readCacheDocument(config, found, platform, 'it');
 }
 
 describe('the document of a cache that is handed on', () => {
@@ -36,6 +39,8 @@ describe('the document of a cache that is handed on', () => {
         const { config, layers } = writeCacheDocument(results, platform);
         assert.deepEqual([...read(config, layers).values()], results);
         assert.equal(new Set(layers.map(({ digest }) => digest)).size, layers.length);
+        const image = Buffer.from(JSON.stringify({ os: 'linux', [inlineKey]: config.toString() }));
+        assert.deepEqual([...read(image, layers, mediaTypes.ociConfig).values()], results, 'in an image, too');
       }),
     );
   });
@@ -94,7 +99,8 @@ describe('the document of a cache that is handed on', () => {
   it('is refused below a manifest that is another thing, or that names what cannot be a layer', () => {
     const config = Buffer.from(JSON.stringify(good));
     const refused: [layers: Descriptor[], type: string, why: RegExp][] = [
-      [[layer], mediaTypes.ociConfig, /has a config of type application\/vnd\.oci\.image\.config/],
+      [[layer], mediaTypes.ociEmpty, /has a config of type application\/vnd\.oci\.empty/],
+      [[layer], mediaTypes.ociConfig, /is an image without a cache; build it with --cache-to type=inline/],
       [[{ ...layer, mediaType: 'text/html' }], cacheConfigType, /a layer of type text\/html/],
       [[{ ...layer, sizeBytes: 2 ** 50 }], cacheConfigType, /is said to have/],
       [[{ ...layer, sizeBytes: -1 }], cacheConfigType, /size/],
@@ -104,6 +110,11 @@ describe('the document of a cache that is handed on', () => {
     const shown = (bytes: Buffer, type?: string) => () => parseArtefact(bytes, type, cacheRules, 'it');
     assert.throws(shown(manifest, mediaTypes.dockerManifest), /was handed over as/);
     assert.throws(shown(Buffer.alloc(5 * 1024 * 1024, ' ')), /is 5242880 bytes long/);
-    assert.throws(shown(Buffer.from('{"schemaVersion":2,"manifests":[]}'), mediaTypes.ociIndex), /manifest/);
+    const both = Buffer.from(JSON.stringify({ ...(JSON.parse(manifest.toString()) as object), manifests: [] }));
+    assert.throws(shown(both), /a manifest and an index at once/);
+    const index = (layers: object) => Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [], ...layers }));
+    assert.equal(shown(index({}), mediaTypes.ociIndex)().kind, 'index');
+    assert.throws(shown(index({ mediaType: mediaTypes.ociIndex, layers: [] })), /a manifest and an index at once/);
+    assert.throws(shown(index({ mediaType: 'text/html' })), /of type text\/html, which is no manifest/);
   });
 });

@@ -58,8 +58,10 @@ describe('-v', () => {
       readonly: false,
       propagation: '',
       relabel: false,
+      noCopy: false,
     });
-    const plain = { volume: '', propagation: '', readonly: false, relabel: false };
+    assert.equal(parseMount('data:/b:nocopy,ro').noCopy, true);
+    const plain = { volume: '', propagation: '', readonly: false, relabel: false, noCopy: false };
     assert.deepEqual(parseMount('/a:/b'), { ...plain, source: '/a', target: '/b' });
     assert.deepEqual(parseMount('/a:/b:ro'), { ...plain, source: '/a', target: '/b', readonly: true });
     assert.deepEqual(parseMount('.:/b:rw'), { ...plain, source: resolve('.'), target: '/b' });
@@ -73,7 +75,7 @@ describe('-v', () => {
     assert.throws(() => parseMount('/a:/b:ro:x'), refused(/it is not SOURCE:TARGET/));
     assert.throws(() => parseMount('/a:b'), refused(/"b", is not absolute/));
     assert.throws(() => parseMount('/a:/b:y'), refused(/"y" is not known; it is ro, rw or a propagation/));
-    assert.throws(() => parseMount('a:/b:nocopy'), refused(/"nocopy" is not there; an empty volume takes/));
+    assert.throws(() => parseMount('/a:/b:nocopy'), refused(/"nocopy" is for volumes; only an empty volume takes/));
   });
 });
 
@@ -148,11 +150,14 @@ describe('--cache-from and --cache-to', () => {
     assert.deepEqual(parseCacheFrom([`type=local,src=/d,digest=${digest}`]), [
       { directory: { path: '/d', tag: digest } },
     ]);
-    const [short, long, local] = parseCacheTo([
+    const { cacheTo, cacheInline } = parseCacheTo([
       'a/b:1',
       'type=registry,ref=a,mode=max,ignore-error=true,image-manifest=true,oci-mediatypes=true,compression=gzip',
       'type=local,dest=/d,mode=min,ignore-error=false',
     ]);
+    const [short, long, local] = cacheTo;
+    assert.deepEqual([cacheTo.length, cacheInline], [3, false]);
+    assert.deepEqual(parseCacheTo(['type=inline']), { cacheTo: [], cacheInline: true });
     assert.deepEqual(short, { place: { reference: 'a/b:1' }, allStages: false, ignoreErrors: false });
     assert.deepEqual(long, { place: { reference: 'a' }, allStages: true, ignoreErrors: true });
     const place = { directory: { path: '/d', tag: 'latest' } };
@@ -165,6 +170,8 @@ describe('--cache-from and --cache-to', () => {
       [parseCacheFrom, 'type=registry', /needs ref=/],
       [parseCacheFrom, 'type=local,dest=/d', /dest is not known; it takes type, ref, src/],
       [parseCacheFrom, 'type=local,src=', /needs src=/],
+      [parseCacheTo, 'type=gha', /the type gha is not known; it is registry, local or inline/],
+      [parseCacheTo, 'type=inline,mode=max', /the type inline is not known/],
       [parseCacheTo, 'type=registry,ref=a,mode=all', /mode is all; it is min or max/],
       [parseCacheTo, 'type=registry,ref=a,ignore-error', /ignore-error is not known/],
       [parseCacheTo, 'type=registry,ref=a,image-manifest=false', /image-manifest is false; it is true/],

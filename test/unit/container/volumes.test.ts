@@ -23,10 +23,11 @@ describe('volumes', () => {
   afterEach(() => rmSync(dir, { recursive: true }));
 
   /** What a container that is created now with these mounts does. */
-  const create = async (...paths: string[]) => {
+  const create = async (...paths: string[]) => createWith(paths);
+  const createWith = async (paths: string[], unfilled: string[] = []) => {
     const mounts = paths.map((source, i) => ({ source, destination: `/${i}` }) as MountSpec);
     const containers = { volumes, list: () => users as Container[] };
-    const filling = await fillVolumes(containers, Context.of(log), { mounts });
+    const filling = await fillVolumes(containers, Context.of(log), { mounts }, unfilled);
     return { filling, takes: mounts.map(({ copyUp = false }) => copyUp) };
   };
   const put = (path: string, name: string) => writeFileSync(join(path, name), '');
@@ -53,6 +54,18 @@ describe('volumes', () => {
     const { path } = await volumes.provide('data');
     const { filling, takes } = await create(path, path);
     assert.deepEqual(takes, [true, false]);
+    await filling[Symbol.asyncDispose]();
+  });
+
+  it('are left empty where it is asked for, and filled by who comes next', async () => {
+    const { path } = await volumes.provide('data');
+    const { path: other } = await volumes.provide('other');
+    const { filling, takes } = await createWith([path, other], ['/x/..//0/']);
+    assert.deepEqual(takes, [false, true]);
+    await filling.done();
+    const next = await create(path); // and need not wait for the other one
+    assert.deepEqual(next.takes, [true]);
+    await next.filling[Symbol.asyncDispose]();
     await filling[Symbol.asyncDispose]();
   });
 
