@@ -1,3 +1,4 @@
+import { anySignal } from '../base/any-signal';
 import { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { ArtefactPlace } from '../image/artefact';
@@ -137,7 +138,7 @@ interface Shared extends Given {
 async function buildPlatforms(given: Given, outer: Context, context: Chunks): Promise<Built> {
   const { parts, options, workshop, reporter } = given;
   const failed = new AbortController();
-  const ctx = Context.of(outer.log, { signal: AbortSignal.any([outer.signal, failed.signal]) });
+  const ctx = Context.of(outer.log, { signal: anySignal([outer.signal, failed.signal]) });
   const platforms = options.platforms.length > 0 ? options.platforms : [workshop.platform];
   const sources = new CacheSources(parts.images, workshop, options.cacheFrom, reporter);
   const shared: Shared = { ...given, platforms, ctx, failed, sources };
