@@ -193,6 +193,8 @@ export class Images {
   private readonly parts: PullParts;
   private readonly reserve: Reserve;
   private readonly healer: Healer;
+  /** By path: who adds to one reads first what is there. */
+  private readonly layouts = new KeyedLock();
   private readonly ended = new AbortController();
   private readonly events: Events;
 
@@ -376,7 +378,12 @@ export class Images {
 
   /** Writes what a workshop has made, while that is open; with the node's own credentials for a registry. */
   async writeArtefact(ctx: Context, place: ArtefactPlace, artefact: NewArtefact): Promise<void> {
-    if ('directory' in place) return writeToLayout(ctx, this.content, place.directory, place.which, artefact);
+    if ('directory' in place) {
+      ctx.stage(`wait for other builds that write to ${place.directory}`);
+      using _turn = await this.layouts.turn(ctx, place.directory);
+      ctx.stage(`write to ${place.directory}`);
+      return await writeToLayout(ctx, this.content, place.directory, place.which, artefact);
+    }
     const target = givenName(place.reference);
     const client = await RegistryClient.open(target, undefined, this.registryOptions(), 'push');
     await pushArtefact(ctx, this.content, target, new Uploads(client, this.options.retryDelayMs), artefact);
