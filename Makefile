@@ -20,6 +20,8 @@ RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
 # A registry to pull from with and without passwords, a look at the network and at labels, the yardsticks of seccomp filters
 # and AppArmor profiles, an OCI runtime that is not berth, and repositories to build from.
 TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev apparmor crun git
+# A server of ssh that repositories are reached by, and what makes keys.
+TEST_PACKAGES += openssh-client openssh-server
 # A bus whose reading of D-Bus is not berth's.
 TEST_PACKAGES += dbus-daemon
 # Networks of pods by plugins, and a look at the rules of the kernel.

@@ -26,10 +26,16 @@ export function isGit(text: string): boolean {
   return /^(git|ssh):\/\//.test(text) || /^[\w.-]+@[^:/]+:/.test(text) || /^https?:\/\/[^#]+\.git(#|$)/.test(text);
 }
 
-/** Throws `invalid_argument` for a reference or a directory that cannot be one. */
+/** Whether a remote is reached by ssh. */
+export function isSsh(remote: string): boolean {
+  return remote.startsWith('ssh://') || !/^\w+:\/\//.test(remote);
+}
+
+/** Throws `invalid_argument` for a reference or a directory that cannot be one, and for a remote that is an attack. */
 export function parseGitSource(text: string): GitSource {
   const hash = text.indexOf('#');
   const [remote, fragment] = hash < 0 ? [text, ''] : [text.slice(0, hash), text.slice(hash + 1)];
+  if (isSsh(remote)) assertNoOption(remote);
   const colon = fragment.indexOf(':');
   const [ref, written] = colon < 0 ? [fragment, ''] : [fragment.slice(0, colon), fragment.slice(colon + 1)];
   if (!/^([\w/@+][\w./@+-]*)?$/.test(ref) || ref.includes('..'))
@@ -38,6 +44,14 @@ export function parseGitSource(text: string): GitSource {
   if (parts.includes('..') || parts.includes('.git'))
     throw new BerthError('invalid_argument', `${text}: ${JSON.stringify(written)} is no directory of the repository`);
   return { remote, ref, directory: parts.join('/') };
+}
+
+/** Git and ssh get a user, a host, a port and a path as words, which they must not take for options. */
+function assertNoOption(remote: string): void {
+  const [, authority = '', path = ''] = /^ssh:\/\/([^/]*)(.*)$/.exec(remote) ?? /^([^:]*):(.*)$/.exec(remote) ?? [];
+  const words = [...authority.split(/[@:]/), path.replace(/^\//, '')];
+  if (!words.some(word => word.startsWith('-')) && !/[%\s]/.test(authority)) return;
+  throw new BerthError('invalid_argument', `${remote}: a user, a host or a path of ssh cannot look like that`);
 }
 
 /**

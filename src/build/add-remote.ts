@@ -12,11 +12,12 @@ export function isRemote(source: string): boolean {
 
 /** Brings what a URL has into a new directory: one file, or with `isTree` the files of a repository. */
 export async function fetchRemote(
-  { workshop, ctx }: StepTools,
+  tools: StepTools,
   command: CommandOf<'COPY' | 'ADD'>,
   source: string,
 ): Promise<{ dir: string; isTree: boolean }> {
-  if (isGit(source)) return { dir: await fetchRepository({ workshop, ctx }, command, source), isTree: true };
+  if (isGit(source)) return { dir: await fetchRepository(tools, command, source), isTree: true };
+  const { workshop, ctx } = tools;
   const url = parsed(source, command);
   const name = nameIn(url, command);
   if (name === '' || name === '/')
@@ -31,15 +32,19 @@ export async function fetchRemote(
 }
 
 async function fetchRepository(
-  { workshop, ctx }: Pick<StepTools, 'workshop' | 'ctx'>,
+  { workshop, ctx, options }: StepTools,
   command: CommandOf<'COPY' | 'ADD'>,
   source: string,
 ): Promise<string> {
-  const { keepGitDir, checksum } = command.flags;
+  const { keepGitDir: keepsGitDir, checksum } = command.flags;
+  const agent = options.ssh.get('default');
   ctx.stage(`clone ${redact(source)}`);
   try {
     const parsed = parseGitSource(source);
-    const { dir, commit } = await workshop.clone(ctx, parsed, workshop.fresh('cloned'), keepGitDir);
+    const { dir, commit } = await workshop.clone(ctx, parsed, workshop.fresh('cloned'), {
+      keepsGitDir,
+      ssh: agent === undefined ? undefined : { agent, knownHosts: options.knownHosts },
+    });
     if (checksum === undefined || (checksum.length >= 7 && commit.startsWith(checksum))) return dir;
     throw new BerthError('data_loss', `it is at commit ${commit}, and --checksum=${checksum} was asked for`);
   } catch (error) {

@@ -7,8 +7,7 @@ import type { OnProgress } from '../image/images';
 import { describePlatform } from '../image/platform';
 import type { BuiltLayer, SentFiles, Source, Workshop } from '../image/workshop';
 import { keyOf, type Inputs, type Lookup } from './cache';
-import { exportCache, StepResults, type CacheExport } from './cache-export';
-import { inlineKey, writeCacheDocument } from './cache-document';
+import { exportCache, StepResults, withInlineCache, type CacheExport } from './cache-export';
 import { CacheSources } from './cache-sources';
 import { documentOf, emptyDocument, type ImageDocument } from './document';
 import { DockerfileError } from './dockerfile/error';
@@ -38,6 +37,8 @@ export interface BuildOptions {
   readonly platform?: string;
   readonly secrets: ReadonlyMap<string, Uint8Array>;
   readonly ssh: ReadonlyMap<string, string>;
+  /** The keys of hosts that are spoken to by ssh, as lines of a known_hosts. */
+  readonly knownHosts: Uint8Array;
   readonly network: string;
   readonly epochSeconds?: number;
   /** Names for FROM and --from, and the images that they mean. */
@@ -147,7 +148,7 @@ class Build {
     for (const [name, value] of this.options.labels)
       document.config.Labels = { ...document.config.Labels, [name]: value };
     for (const each of this.options.cacheTo) await this.share(each);
-    return this.put(this.options.cacheInline ? this.withCache(document) : document, layers);
+    return this.put(this.options.cacheInline ? this.withCache(document, layers) : document, layers);
   }
 
   private async share(to: CacheExport): Promise<void> {
@@ -156,10 +157,9 @@ class Build {
     await exportCache({ images: this.parts.images, workshop, reporter }, this.ctx, to, results);
   }
 
-  private withCache(document: ImageDocument): ImageDocument {
-    const { config } = writeCacheDocument(this.stepResults.of(this.stagesOfTarget()), this.workshop.platform);
-    const inline = { [inlineKey]: config.toString() };
-    return { ...document, ...inline };
+  private withCache(document: ImageDocument, layers: readonly BuiltLayer[]): ImageDocument {
+    const results = this.stepResults.of(this.stagesOfTarget());
+    return withInlineCache(document, layers, results, this.workshop.platform);
   }
 
   /** The target, what it is built from, and so on. */
@@ -287,6 +287,7 @@ class Build {
         network: this.options.network,
         secrets: this.options.secrets,
         ssh: this.options.ssh,
+        knownHosts: this.options.knownHosts,
       },
       context: () =>
         this.context ? this.context() : Promise.reject(new BerthError('internal', 'there is no context')),

@@ -14,8 +14,9 @@ import { BerthError } from '../base/errors';
  *
  * An image may have such a document itself: as a text in its own config, below `inlineKey`.
  *
- * A key is the SHA-256 of a step's inputs (see `keyOf`). The inputs themselves stay here: they have the text of commands
- * and the values of build arguments. A result without a layer is one of a step that changes nothing.
+ * The platform is that of the node that has built. A key is the SHA-256 of a step's inputs (see `keyOf`). The inputs
+ * themselves stay here: they have the text of commands and the values of build arguments. A result without a layer is one
+ * of a step that changes nothing.
  */
 
 export const cacheConfigType = 'application/vnd.berth.build-cache.config.v1+json';
@@ -87,10 +88,11 @@ export function readCacheDocument(
   what: string,
 ): Map<string, SharedResult> {
   const document = parseDocument(shape, mediaType === cacheConfigType ? config : inlineIn(config, what), what);
+  // Keys do not name the platform of the node that they are of.
   if (document.platform !== describePlatform(platform))
     throw new BerthError(
       'failed_precondition',
-      `${what} is for ${JSON.stringify(document.platform)}, and this build for ${describePlatform(platform)}`,
+      `${what} is of a node of ${JSON.stringify(document.platform)}, and this one is ${describePlatform(platform)}`,
     );
   const descriptors = new Map(layers.map(layer => [layer.digest, layer]));
   const results = new Map<string, SharedResult>();

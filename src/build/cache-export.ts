@@ -2,8 +2,9 @@ import type { Context } from '../base/context';
 import { BerthError, kindOf, messageOf } from '../base/errors';
 import { describePlace, type ArtefactPlace } from '../image/artefact';
 import type { Images } from '../image/images';
-import type { Workshop } from '../image/workshop';
-import { cacheConfigType, writeCacheDocument, type SharedResult } from './cache-document';
+import type { Platform } from '../image/platform';
+import type { BuiltLayer, Workshop } from '../image/workshop';
+import { cacheConfigType, inlineKey, writeCacheDocument, type SharedResult } from './cache-document';
 import type { Reporter } from './reporter';
 
 /** Where a build leaves what its steps have yielded. */
@@ -27,6 +28,18 @@ export class StepResults {
   of(stages: ReadonlySet<number> | 'all'): SharedResult[] {
     return this.results.filter(({ stage }) => stages === 'all' || stages.has(stage)).map(({ result }) => result);
   }
+}
+
+/** The config of an image of these layers, with those of the results that it is made of: see `cache-document.ts`. */
+export function withInlineCache<Document extends object>(
+  document: Document,
+  layers: readonly BuiltLayer[],
+  results: readonly SharedResult[],
+  platform: Platform,
+): Document {
+  const own = new Set(layers.map(({ descriptor }) => descriptor.digest));
+  const shown = results.filter(({ layer }) => layer === undefined || own.has(layer.descriptor.digest));
+  return { ...document, [inlineKey]: writeCacheDocument(shown, platform).config.toString() };
 }
 
 /** Writes results to a place, for the builds that name it. */

@@ -42,6 +42,8 @@ export interface StepTools {
     readonly network: string;
     readonly secrets: ReadonlyMap<string, Uint8Array>;
     readonly ssh: ReadonlyMap<string, string>;
+    /** Of whoever builds: lines of a known_hosts. */
+    readonly knownHosts: Uint8Array;
   };
   /** The context that the client has sent. */
   readonly context: () => Promise<SentFiles>;

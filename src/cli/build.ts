@@ -16,6 +16,7 @@ import { familiar } from './format/names';
 import type { Conversation, Daemon } from './client';
 import { openOutput, parseOutput, type OutputSink } from './build-output';
 import { print } from './output';
+import { knownHosts, SshAgents } from './ssh-agents';
 import { parseCacheFrom, parseCacheTo } from './parse/build-cache';
 import { collect } from './parse/collect';
 import { parseLabels } from './parse/labels';
@@ -57,7 +58,12 @@ export function define(command: Command, daemon: () => Daemon): void {
     .option('--build-arg <name[=value]>', 'give an ARG a value, or the one of the variable here', collect, [])
     .option('--label <key[=value]>', 'set a label of the image', collect, [])
     .option('--secret <id=name[,src=file|env=variable]>', 'what RUN --mount=type=secret may see', collect, [])
-    .option('--ssh <id[=socket]>', 'an ssh agent for RUN --mount=type=ssh', collect, [])
+    .option(
+      '--ssh <id[=socket|key]>',
+      'an ssh agent, or keys for one: for RUN --mount=type=ssh and, as "default", for ADD of repositories',
+      collect,
+      [],
+    )
     .option('--build-context <name=image>', 'another image under this name in FROM and --from', collect, [])
     .option('--no-cache', 'carry all steps out anew')
     .option('--no-cache-filter <stage>', 'carry the steps of this stage out anew', collect, [])
@@ -98,7 +104,8 @@ async function build(daemon: Daemon, path: string, flags: Flags): Promise<void> 
   using _repository = { [Symbol.dispose]: () => input.dispose?.() };
   const output = parseOutput(flags.output);
   // What is wrong here is said before anything is built.
-  const start = { ...startOf(flags, input), output: { type: output.type } };
+  using agents = await SshAgents.open(parseSsh(flags.ssh));
+  const start = { ...startOf(flags, input, agents.sockets), output: { type: output.type } };
   const display = buildDisplay(process.stderr, flags.quiet ? 'quiet' : kindOf(flags.progress));
   const pulls = progressDisplay(process.stderr, flags.quiet || flags.progress === 'plain');
   await using to = await openOutput(output);
@@ -118,7 +125,7 @@ function kindOf(progress: string): 'auto' | 'plain' | 'tty' {
   throw new BerthError('invalid_argument', `--progress ${progress} is not known`, { hint: 'it is auto, plain or tty' });
 }
 
-function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput): BuildStart {
+function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput, ssh: Record<string, string>): BuildStart {
   const epoch = process.env['SOURCE_DATE_EPOCH'] ?? '';
   const args = parseBuildArgs(flags.buildArg);
   const given = args['SOURCE_DATE_EPOCH'] ?? epoch;
@@ -136,7 +143,8 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput): Buil
     pull: flags.pull,
     platform: flags.platform,
     secrets: parseSecrets(flags.secret),
-    ssh: parseSsh(flags.ssh),
+    ssh,
+    knownHosts: flags.ssh.length > 0 ? knownHosts() : Buffer.alloc(0),
     network: flags.network,
     ...(given === '' ? {} : { sourceDateEpoch: BigInt(given) }),
     contexts: parseContexts(flags.buildContext),

@@ -1,4 +1,4 @@
-import { chmod, chown, mkdir, open, rename, rmdir, stat } from 'node:fs/promises';
+import { chmod, chown, mkdir, open, rename, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
@@ -58,6 +58,12 @@ export interface PackOptions {
   readonly below: readonly BuiltLayer[];
   readonly mountPoints?: readonly string[];
   readonly epochSeconds?: number | undefined;
+}
+
+/** An agent's socket, and the keys of the hosts that whoever builds knows, as lines of a known_hosts. */
+export interface LentSsh {
+  readonly agent: string;
+  readonly knownHosts: Uint8Array;
 }
 
 /** What building works with, lent by the images. */
@@ -276,9 +282,17 @@ export class Workshop {
     await downloadFile(this.parts.transport, ctx, url, path, expected);
   }
 
-  /** Brings the files of a repository into the new directory `dir`. */
-  async clone(ctx: Context, source: GitSource, dir: string, keepsGitDir: boolean): Promise<Repository> {
-    return cloneRepository(ctx, source, dir, keepsGitDir);
+  /** Brings the files of a repository into the new directory `dir`; `ssh` as it is lent for servers that are reached by it. */
+  async clone(
+    ctx: Context,
+    source: GitSource,
+    dir: string,
+    { keepsGitDir, ssh }: { keepsGitDir: boolean; ssh: LentSsh | undefined },
+  ): Promise<Repository> {
+    if (!ssh) return cloneRepository(ctx, source, dir, { keepsGitDir });
+    const knownHosts = this.fresh('known-hosts');
+    await writeFile(knownHosts, ssh.knownHosts, { mode: 0o600 });
+    return cloneRepository(ctx, source, dir, { keepsGitDir, ssh: { agent: ssh.agent, knownHosts } });
   }
 
   /** Takes a tar that comes in pieces; that it is one, who needs its files finds out. */

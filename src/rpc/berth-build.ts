@@ -1,5 +1,5 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
-import { isAbsolute } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { Logger } from '../base/log';
@@ -125,6 +125,7 @@ function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): Bu
     ...(platform === '' ? {} : { platform }),
     secrets: new Map(start.secrets.map(({ id, value }) => [id, value])),
     ssh: new Map(Object.entries(start.ssh)),
+    knownHosts: start.knownHosts,
     network: start.network,
     ...(sourceDateEpoch === undefined ? {} : { epochSeconds: epochOf(sourceDateEpoch) }),
     contexts: new Map(Object.entries(start.contexts)),
@@ -141,7 +142,7 @@ function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): Bu
 function cachePlaceOf(place: BuildCachePlace | undefined): ArtefactPlace {
   if (place?.reference !== undefined) return { reference: canonicalForm(parseReference(place.reference)) };
   const { path = '', tag = '' } = place?.directory ?? {};
-  if (isAbsolute(path) && tag !== '') return { directory: path, which: tag };
+  if (isAbsolute(path) && tag !== '') return { directory: resolve(path), which: tag };
   throw new BerthError(
     'invalid_argument',
     'a cache is in a registry, or under a tag in a directory with an absolute path',

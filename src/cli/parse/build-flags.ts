@@ -71,15 +71,17 @@ function secretValue(
 }
 
 /** `--ssh default` is the agent here, `--ssh ID=SOCKET` another one. */
-export function parseSsh(texts: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
+export function parseSsh(texts: readonly string[]): ReadonlyMap<string, readonly string[]> {
+  return new Map(
     texts.map(text => {
       const equals = text.indexOf('=');
       const id = equals < 0 ? text : text.slice(0, equals);
-      const socket = equals < 0 ? process.env['SSH_AUTH_SOCK'] : text.slice(equals + 1);
-      if (socket === undefined || socket === '')
+      const paths = equals < 0 ? [process.env['SSH_AUTH_SOCK'] ?? ''] : text.slice(equals + 1).split(',');
+      if (equals < 0 && paths[0] === '')
         throw new BerthError('invalid_argument', `--ssh ${text}: no agent runs here (SSH_AUTH_SOCK is not set)`);
-      return [id, resolve(socket)] as const;
+      if (id === '' || paths.includes(''))
+        throw new BerthError('invalid_argument', `--ssh ${text}: it is not ID, ID=SOCKET or ID=KEY[,KEY…]`);
+      return [id, paths.map(path => resolve(path))] as const;
     }),
   );
 }

@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -9,6 +18,8 @@ import { createServer as createTcpServer, type AddressInfo, type Server } from '
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { tar } from '../../support/image-builder';
+import { startSshServer } from '../../support/ssh-server';
+import { startBerth } from '../berth';
 import { writeFiles, type Files } from './context';
 import { RealDaemon } from './harness';
 
@@ -400,6 +411,56 @@ describe('instructions of a Dockerfile, with a real daemon', function () {
       assert.ok(!existsSync(daemon.path('attacked')));
     } finally {
       server.close();
+    }
+  });
+
+  it('ADD brings what a repository has that is reached by ssh, with the key that is lent and of hosts that are known', async () => {
+    const work = daemon.path('by-ssh');
+    mkdirSync(work);
+    const git = (...args: string[]) =>
+      execFileSync('git', ['-C', work, '-c', 'user.name=x', '-c', 'user.email=x@y', ...args], { stdio: 'ignore' });
+    git('init', '-q', '-b', 'main');
+    writeFiles(work, { file: 'by ssh' });
+    git('add', '-A');
+    git('commit', '-qm', 'first');
+    const home = daemon.path('home');
+    mkdirSync(join(home, '.ssh'), { recursive: true });
+    const server = await startSshServer(daemon.path('sshd'));
+    const url = `${server.url}${work}`;
+    writeFiles(context, {
+      Dockerfile: [
+        `FROM ${base}`,
+        `ADD ${url}#main /there`,
+        'RUN --mount=type=ssh test -S "$SSH_AUTH_SOCK" -a "$(cat /there/file)" = "by ssh"',
+      ].join('\n'),
+    });
+    const buildAt = async (...args: string[]) => {
+      const running = startBerth(daemon.socket, ['build', ...args, context], { HOME: home, TMPDIR: home });
+      running.child.stdin.end();
+      return await running.ended;
+    };
+    try {
+      const lent = ['--ssh', `default=${server.key}`];
+      assert.match((await buildAt()).stderr, /Host key verification failed.*; a repository that is .* needs an agent/);
+      const unknown = await buildAt(...lent);
+      assert.match(unknown.stderr, /No ED25519 host key is known.*; no known_hosts of whoever builds has the key/);
+      writeFileSync(join(home, '.ssh/known_hosts'), server.knownHost);
+      const { code, stderr } = await buildAt(...lent);
+      assert.equal(code, 0, stderr);
+      assert.deepEqual(readdirSync(home), ['.ssh'], 'the agent of the key has gone with the build');
+      const other = readFileSync(`${server.key}.pub`, 'utf8');
+      writeFileSync(join(home, '.ssh/known_hosts'), `${server.knownHost.split(' ')[0]} ${other}`);
+      const changed = await buildAt('--no-cache', ...lent);
+      assert.match(changed.stderr, /the host has another key than ~\/.ssh\/known_hosts says/);
+      const attack = await build(
+        {},
+        [`FROM ${base}`, 'ADD ssh://-oProxyCommand=x/app /x'],
+        '--ssh',
+        `default=${server.key}`,
+      );
+      assert.match(attack.stderr, /a user, a host or a path of ssh cannot look like that/);
+    } finally {
+      await server.stop();
     }
   });
 

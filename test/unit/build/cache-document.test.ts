@@ -9,9 +9,11 @@ import {
   writeCacheDocument,
   type SharedResult,
 } from '../../../src/build/cache-document';
+import { withInlineCache } from '../../../src/build/cache-export';
 import { writeManifest } from '../../../src/image/archive';
 import { digestOf, sha256 } from '../../../src/image/digest';
 import { mediaTypes, parseArtefact, type Descriptor } from '../../../src/image/documents';
+import type { BuiltLayer } from '../../../src/image/workshop';
 
 const platform = { os: 'linux', architecture: 'amd64' };
 const hex = fc.stringMatching(/^[0-9a-f]{64}$/);
@@ -51,6 +53,21 @@ describe('the document of a cache that is handed on', () => {
     assert.deepEqual([...read(config, layers).values()], [result(2)]);
   });
 
+  it('has in an image what the image is made of', () => {
+    const result = (text: string): SharedResult => {
+      const digest = digestOf(Buffer.from(text));
+      const descriptor = { mediaType: mediaTypes.ociLayerGzip, digest, sizeBytes: 1 };
+      return { key: digest.slice('sha256:'.length), createdAtMs: 1, layer: { descriptor, diffId: digest } };
+    };
+    const [own, other, none] = [result('own'), result('other'), { key: 'a'.repeat(64), createdAtMs: 1 }];
+    assert.ok(own.layer);
+    const layers = [{ descriptor: own.layer.descriptor }] as unknown as BuiltLayer[];
+    const document = withInlineCache({ os: 'linux' }, layers, [own, other, none], platform);
+    assert.equal(document.os, 'linux');
+    const found = read(Buffer.from(JSON.stringify(document)), [own.layer.descriptor], mediaTypes.ociConfig);
+    assert.deepEqual([...found.values()], [own, none]);
+  });
+
   it('has neither the text of a step nor its inputs', () => {
     const { config } = writeCacheDocument([{ key: 'a'.repeat(64), createdAtMs: 1 }], platform);
     const document = JSON.parse(config.toString()) as { results: object[] };
@@ -67,7 +84,7 @@ describe('the document of a cache that is handed on', () => {
     [
       'another platform',
       { ...good, platform: 'linux/arm64' },
-      /is for "linux\/arm64", and this build for linux\/amd64/,
+      /is of a node of "linux\/arm64", and this one is linux\/amd64/,
     ],
     ['no results', { version: 1, platform: 'linux/amd64' }, /results/],
     ['a key that is none', { ...good, results: [{ ...result, key: '../../etc' }] }, /key: is no key/],
