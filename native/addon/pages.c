@@ -2,12 +2,12 @@
 #include "pages.h"
 
 #include "addon.h"
+#include "../lib/smaps.h"
 
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -17,38 +17,20 @@ struct release {
     int failure;
 };
 
-/* A mapping as /proc/self/smaps has it: a line of its own, then one for each count. */
-struct mapping {
-    unsigned long from, to;
-    int is_of_program; /* read-only and private, of the file that this process executes */
-};
-
-/* 0 for what is no first line of a mapping. */
-static int read_mapping(const char *line, const char *program, struct mapping *mapping)
+static void let_go(unsigned long from, unsigned long to, void *nothing)
 {
-    char access[5];
-    int path = 0;
-    unsigned long from, to;
-    if (sscanf(line, "%lx-%lx %4s %*s %*s %*s %n", &from, &to, access, &path) != 3 || !path)
-        return 0;
-    mapping->from = from;
-    mapping->to = to;
-    size_t length = strlen(program);
-    mapping->is_of_program = access[1] == '-' && access[3] == 'p' && strncmp(line + path, program, length) == 0 &&
-                             line[path + length] == '\n';
-    return 1;
+    (void)nothing;
+    madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 /*
  * A mapping that has pages of its own (relocations, a debugger's breakpoints) keeps all of them: they are not in the
- * file. The program is never unmapped, so that what was read of it stays true.
+ * file. The program is never unmapped, so that what was read of it stays true. That its file may have been replaced is no
+ * matter: the kernel keeps what is executed, and drops such pages itself when it needs memory.
  */
 static int release_program(void)
 {
-    char program[4096], *line = NULL;
-    size_t room = 0;
-    unsigned long own;
-    struct mapping mapping = {0, 0, 0};
+    char program[4096];
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     if (length < 0)
         return -1;
@@ -56,13 +38,7 @@ static int release_program(void)
     FILE *maps = fopen("/proc/self/smaps", "re");
     if (!maps)
         return -1;
-    while (getline(&line, &room, maps) > 0) {
-        if (read_mapping(line, program, &mapping))
-            continue;
-        if (sscanf(line, "Anonymous: %lu kB", &own) == 1 && mapping.is_of_program && own == 0)
-            madvise((void *)mapping.from, mapping.to - mapping.from, MADV_DONTNEED);
-    }
-    free(line);
+    smaps_unchanged(maps, program, let_go, NULL);
     fclose(maps);
     return 0;
 }

@@ -29,6 +29,8 @@
 #define SWEEP_SECONDS 20
 /* Descriptors that are left for the files that are not kept. */
 #define SPARE_FDS 64
+/* Both take a processor for ten milliseconds at a time, and calls are answered meanwhile. */
+#define NICER 5
 
 /* ---- layout and numbers ---- */
 
@@ -302,6 +304,7 @@ static void *reader_main(void *argument)
     struct reader *reader = argument;
     struct rlimit limit;
     pthread_setname_np(pthread_self(), "berth-reader");
+    nice(NICER); /* on Linux of this thread alone */
     /* A table of descriptors of its own, with nothing of the daemon's but 0 to 2. */
     if (sys_close_range(3, ~0U, CLOSE_RANGE_UNSHARE) == 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
         limit.rlim_cur > SPARE_FDS)

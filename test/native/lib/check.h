@@ -25,5 +25,6 @@ void test_users(void);
 void test_plan(void);
 void test_rooted(void);
 void test_wire(void);
+void test_smaps(void);
 
 #endif

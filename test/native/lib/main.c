@@ -81,6 +81,7 @@ int main(int argc, char **argv)
     test_plan();
     test_rooted();
     test_wire();
+    test_smaps();
     close(scratch);
     nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     printf("%d passed, %d failed, 0 skipped\n", passed, failed);
