@@ -137,7 +137,7 @@ export class Workshop {
   /** A layer that an artefact has, with its blob: it is here already, or comes as the layers of a pull do. */
   async bring(
     ctx: Context,
-    { source, repository }: Artefact,
+    { source, repository }: Pick<Artefact, 'source' | 'repository'>,
     wanted: { readonly descriptor: Descriptor; readonly diffId: Digest },
     below: readonly BuiltLayer[],
     onProgress: OnProgress,
