@@ -40,9 +40,8 @@ static int failed(uint32_t section, uint32_t step, int error, const char *detail
 }
 
 /* The new process has its own session, so its group is what it started. */
-static void forward_kill(const unsigned char *payload, int pid, int pidfd)
+static void kill_command(int number, int pid, int pidfd)
 {
-    int number = (int)(payload[0] | payload[1] << 8);
     if (kill(-pid, number))
         sys_pidfd_send_signal(pidfd, number);
 }
@@ -53,6 +52,7 @@ static struct {
     int has_output;     /* there is something for a relay, which is not there yet */
     int ended_write;
     int relay_pidfd; /* -1: there is none */
+    int relay_runs;  /* as far as is known */
     int is_orphaned; /* the daemon is gone */
     int master;      /* of the command's terminal, or -1 */
     int terminal;
@@ -78,7 +78,7 @@ static int take_messages(int pid, int pidfd)
         if (type < 0)
             return -1;
         if (type == MSG_KILL && length == 4)
-            forward_kill(payload, pid, pidfd);
+            kill_command((int)(payload[0] | payload[1] << 8), pid, pidfd);
         else if (type == MSG_RESIZE && length == 8)
             resize(payload);
     }
@@ -133,25 +133,40 @@ _Noreturn static void become_relay(int sync, int pidfd)
     role_relay(&stdio.relay);
 }
 
-/* Gives descriptors 0 to 2 to a relay; `sync` and `pidfd` are the command's, or -1 before there is one. */
-static int start_relay(int sync, int pidfd)
+/* Its pidfd, or -1: a clone that fails late has set one all the same. */
+static int clone_relay(int sync, int pidfd)
 {
-    int ended[2], null;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ended))
-        return -1;
-    stdio.relay.ended = ended[0];
-    stdio.ended_write = ended[1];
-    int pid = clone_child(0, -1, &stdio.relay_pidfd);
+    int relay_pidfd = -1;
+    int pid = clone_child(0, -1, &relay_pidfd);
     if (pid == 0)
         become_relay(sync, pidfd);
+    return pid < 0 ? -1 : relay_pidfd;
+}
+
+/*
+ * Gives descriptors 0 to 2 to a relay; `sync` and `pidfd` are the command's, or -1 before there is one. Whoever tries again
+ * after a failure finds all as it was: what can fail comes before the relay.
+ */
+static int start_relay(int sync, int pidfd)
+{
+    int ended[2];
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0)
+        return -1;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ended))
+        return close(null), -1;
+    stdio.relay.ended = ended[0];
+    stdio.ended_write = ended[1];
+    stdio.relay_pidfd = clone_relay(sync, pidfd);
     close(ended[0]);
-    if (pid < 0)
-        return close(ended[1]), -1;
-    null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (int i = 0; i < 3; i++)
+    stdio.relay_runs = stdio.relay_pidfd >= 0;
+    if (stdio.relay_pidfd < 0)
+        close(ended[1]);
+    for (int i = 0; i < 3 && stdio.relay_pidfd >= 0; i++)
         if (is_carried(stdio.relay.mode, i))
             dup2(null, i); /* not closed: the next descriptor opened would be one of these */
-    return null < 0 ? -1 : close(null);
+    close(null);
+    return stdio.relay_pidfd < 0 ? -1 : 0;
 }
 
 static int make_stdio(int mode)
@@ -199,7 +214,7 @@ static void end_relay(void)
         (void)!send(stdio.ended_write, &orphaned, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
     close(stdio.ended_write);
     struct pollfd relay = {.fd = stdio.relay_pidfd, .events = POLLIN};
-    if (poll(&relay, 1, RELAY_WITHIN_MS) > 0)
+    if (stdio.relay_runs && poll(&relay, 1, RELAY_WITHIN_MS) > 0)
         reap(stdio.relay_pidfd, &exit_code, &sig);
 }
 
@@ -220,15 +235,30 @@ static void end_stdio(void)
 #define NO_RELAY_WITHIN_MS 1
 
 /*
+ * It has ended before the command, as it does when nobody can write any more. Killed (there was no memory), it has lost output
+ * that nobody could tell the end of; the command, whose pipes are open here, would wait for it for ever.
+ */
+static void relay_ended(int pid, int pidfd)
+{
+    uint32_t exit_code, sig;
+    reap(stdio.relay_pidfd, &exit_code, &sig);
+    stdio.relay_runs = 0;
+    if (sig)
+        kill_command(SIGKILL, pid, pidfd);
+}
+
+/*
  * Waits for what the command does: for `fd`, which is its sync socket or its pidfd. Meanwhile a kill reaches it. Read ends
  * stay open here: somebody may hold their pipes by then, and a close would wait for him, too.
  */
 static void await_command(int fd, int pid, int pidfd)
 {
     static int control = FD_CONTROL;
-    enum { COMMAND, CONTROL, OUTPUT, COUNT = OUTPUT + 2 };
+    enum { COMMAND, CONTROL, RELAY, OUTPUT, COUNT = OUTPUT + 2 };
     for (;;) {
-        struct pollfd watched[COUNT] = {{.fd = fd, .events = POLLIN}, {.fd = control, .events = POLLIN}};
+        struct pollfd watched[COUNT] = {{.fd = fd, .events = POLLIN},
+                                        {.fd = control, .events = POLLIN},
+                                        {.fd = stdio.relay_runs ? stdio.relay_pidfd : -1, .events = POLLIN}};
         int is_waiting = stdio.has_output || stdio.relay_pidfd >= 0;
         for (int i = 0; i < 2; i++)
             watched[OUTPUT + i] = (struct pollfd){.fd = is_waiting ? -1 : stdio.relay.pipes[1 + i], .events = POLLIN};
@@ -239,6 +269,8 @@ static void await_command(int fd, int pid, int pidfd)
             control = -1; /* the daemon is gone; the process goes on */
         if (watched[COMMAND].revents)
             return;
+        if (watched[RELAY].revents)
+            relay_ended(pid, pidfd);
         if (happened == 0 && stdio.has_output && start_relay(fd == pidfd ? -1 : fd, pidfd) == 0)
             stdio.has_output = 0;
         if (watched[OUTPUT].revents || watched[OUTPUT + 1].revents)
@@ -315,6 +347,13 @@ static void join_late(int sync)
     _exit(1);
 }
 
+/* How ready the kernel is to kill the command when memory is short. This process and its relay stay as the daemon is. */
+static struct {
+    struct fields fields;
+    int is_given;
+    uint32_t step; /* of the plan */
+} score;
+
 struct birth {
     const struct plan *plan;
     const struct cgroups *cgroups;
@@ -331,11 +370,10 @@ _Noreturn static void become_command(const struct birth *birth)
     cgroups_enter(birth->cgroups, birth->sync); /* first: FD_PLAN may be one of its files */
     join_late(birth->sync);
     take_stdio();
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* nobody could tell of it any more */
     int kept = dup2(birth->sync, FD_PLAN);
     fcntl(kept, F_SETFD, FD_CLOEXEC);
     sys_close_range(FD_CONTROL, ~0U, 0);
-    role_init(birth->plan, kept);
+    role_init(birth->plan, kept, 1);
 }
 
 static void clone_command(struct birth *birth, uint64_t flags)
@@ -346,12 +384,22 @@ static void clone_command(struct birth *birth, uint64_t flags)
         become_command(birth);
 }
 
+static int take_score(struct birth *birth)
+{
+    static struct launch launch;
+    if (!score.is_given || step_host(&launch, OP_OOM_SCORE_ADJ, &score.fields) == 0)
+        return 0;
+    birth->error = errno;
+    birth->step = score.step;
+    return -1;
+}
+
 /* In a process that shares this one's memory and descriptors, until it ends: the command is its sibling, not its child. */
 static int enter_and_clone(void *argument)
 {
     struct birth *birth = argument;
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (getppid() != birth->parent)
+    if (getppid() != birth->parent || take_score(birth))
         return 1;
     if (setns(joined.fd, joined.types)) {
         birth->error = errno;
@@ -369,7 +417,8 @@ static int enter_and_clone(void *argument)
 static void give_birth(struct birth *birth)
 {
     if (joined.types == 0) {
-        clone_command(birth, 0);
+        if (take_score(birth) == 0)
+            clone_command(birth, 0);
         return;
     }
     struct clone3_args args = {.flags = BERTH_CLONE_FILES, .exit_signal = SIGCHLD};
@@ -396,6 +445,11 @@ static int take(struct launch *launch, struct cgroups *cgroups, uint32_t step, u
         give_pipes(stdio.command, uid, field_u32(fields));
         return 0;
     }
+    case OP_OOM_SCORE_ADJ:
+        score.fields = *fields;
+        score.is_given = 1;
+        score.step = step;
+        return 0;
     case OP_JOIN_PIDFD:
         fd = (int)field_u32(fields);
         join_by_pidfd(fd, (int)field_u32(fields), step);

@@ -53,6 +53,7 @@ struct launch {
     int inside_pid; /* of OP_USERNS, whose namespaces OP_PIN pins, or 0 */
     struct identity identity;
     const char *root_label; /* of OP_ROOT_LABEL, or NULL */
+    int ends_with_launcher;
     uint64_t permitted; /* capabilities of this process before OP_IDENTITY: one it lacks cannot be given away */
     int sealed;         /* all descriptors but stdio are close-on-exec */
     char detail[DETAIL_MAX]; /* which part of the step failed */
@@ -139,6 +140,8 @@ int held_take(const char *target);
 /* Binds a namespace, as OP_PIN names it, over a new file. */
 int pin_namespace(struct launch *launch, const char *ns, const char *path);
 
+/* Has the process killed when its launcher dies, if that is wanted. A change of ids undoes it: to be called after each. */
+void bind_to_launcher(const struct launch *launch);
 /* In a user namespace just entered: its root, with its capabilities and no groups. */
 int become_root(void);
 /* Gives those of three descriptors that are pipes to a user: else /dev/stdout could be opened by nobody but root. */
@@ -191,7 +194,8 @@ _Noreturn void role_pause(int ready);
 _Noreturn void role_relay(const struct relay *relay);
 /* A relay's last work, in this process: what pipes hold of a command that has ended goes to descriptors 1 and 2. */
 void relay_rest(const struct relay *relay, int has_lost_daemon);
-_Noreturn void role_init(const struct plan *plan, int sync);
+/* `ends_with_launcher`: once nobody could tell of it any more, it is killed. */
+_Noreturn void role_init(const struct plan *plan, int sync, int ends_with_launcher);
 
 /* Start time of a process in clock ticks (field 22 of /proc/PID/stat), 0 when it is gone. */
 uint64_t process_start_time(int pid);

@@ -417,7 +417,7 @@ _Noreturn static void become_init(const struct plan *plan, struct start *start, 
     dup2(sync, FD_PLAN);
     fcntl(FD_PLAN, F_SETFD, FD_CLOEXEC);
     sys_close_range(FD_PLAN + 1, ~0U, 0);
-    role_init(plan, FD_PLAN);
+    role_init(plan, FD_PLAN, 0);
 }
 
 static int start_init(const struct plan *plan, struct start *start, const char **which)

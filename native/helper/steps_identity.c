@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,6 +238,12 @@ void give_pipes(const int fds[3], uint32_t uid, uint32_t gid)
             (void)!fchown(fds[i], uid, gid);
 }
 
+void bind_to_launcher(const struct launch *launch)
+{
+    if (launch->ends_with_launcher)
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+}
+
 int become_root(void)
 {
     return setgroups(0, NULL) || syscall(SYS_setresgid, 0, 0, 0) || syscall(SYS_setresuid, 0, 0, 0) ? -1 : 0;
@@ -257,6 +264,7 @@ static int take_identity(struct launch *launch, struct fields *fields)
         return step_fail(launch, "setgid %u", identity->gid);
     if (syscall(SYS_setresuid, identity->uid, identity->uid, identity->uid))
         return step_fail(launch, "setuid %u", identity->uid);
+    bind_to_launcher(launch);
     if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
         return step_fail(launch, "keep capabilities");
     return set_capabilities(launch->permitted, launch->permitted, 0) ? step_fail(launch, "capset") : 0;

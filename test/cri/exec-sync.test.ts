@@ -15,6 +15,15 @@ describe('ExecSync', function () {
   const sync = (id: string, cmd: string[], timeout = 30) =>
     node().client.call('ExecSync', { containerId: id, cmd, timeout }, 60_000);
 
+  /** A command that runs, and who watches it. */
+  const watched = (pattern: RegExp) =>
+    found(() =>
+      childrenOf(node().daemon.pid)
+        .filter(pid => commandLine(pid)[1] === 'exec')
+        .flatMap(helper => childrenOf(helper).map(command => ({ helper, command })))
+        .find(({ command }) => pattern.test(commandLine(command).join(' '))),
+    );
+
   it('returns both streams and the exit code', async () => {
     const id = await container();
     const { stdout, stderr, exitCode } = await sync(id, ['sh', '-c', 'echo out; echo err >&2; printf "\\377"; exit 9']);
@@ -173,11 +182,11 @@ describe('ExecSync', function () {
   });
 
   it('is watched from the host’s namespaces, and has a relay once there is output to carry', async () => {
-    const id = await container();
+    const id = await node().start(await node().pod(), { resources: { oomScoreAdj: 700 } });
     const wait = (file: string) => `while [ ! -e /${file} ]; do usleep 10000; done`;
     const said = sync(id, ['sh', '-c', `${wait('say')}; echo said; ${wait('end')}`], 120);
     const helper = await found(() => childrenOf(node().daemon.pid).find(pid => commandLine(pid)[1] === 'exec'));
-    await found(() => childrenOf(helper).find(pid => commandLine(pid)[0] === 'sh'));
+    const command = await found(() => childrenOf(helper).find(pid => commandLine(pid)[0] === 'sh'));
     const namespaces = (pid: number) =>
       ['cgroup', 'ipc', 'mnt', 'net', 'pid', 'uts'].map(ns => linkOf(`/proc/${pid}/ns/${ns}`));
     assert.deepEqual(namespaces(helper), namespaces(node().daemon.pid));
@@ -185,9 +194,30 @@ describe('ExecSync', function () {
     await node().exec(id, ['touch', '/say']);
     const relay = await found(() => childrenOf(helper).find(isRelay));
     assert.deepEqual(namespaces(relay), namespaces(node().daemon.pid));
+    // Where memory is short it is the command that goes, not who watches it.
+    const score = (pid: number) => readFileSync(`/proc/${pid}/oom_score_adj`, 'utf8').trim();
+    assert.equal(score(command), '700');
+    assert.deepEqual([helper, relay].map(score), Array(2).fill(score(node().daemon.pid)));
     await node().exec(id, ['touch', '/end']);
     assert.equal((await said).stdout.toString(), 'said\n');
     await found(() => (linkOf(`/proc/${helper}/exe`) ?? linkOf(`/proc/${relay}/exe`)) === undefined);
+  });
+
+  it('ends a command whose output nobody carries any more', async () => {
+    const id = await container();
+    const cut = sync(id, ['sh', '-c', 'yes | head -c 1000000; sleep 7779'], 120);
+    const { helper } = await watched(/7779/);
+    process.kill(await found(() => childrenOf(helper).find(isRelay)), 'SIGKILL');
+    assert.equal((await cut).exitCode, 137);
+  });
+
+  it('ends a command that nobody could tell the end of, whoever it runs as', async () => {
+    const id = await node().start(await node().pod(), { security: { runAsUser: { value: 1000 } } });
+    const lost = sync(id, ['sleep', '7778'], 120);
+    const { helper, command } = await watched(/^sleep 7778/);
+    process.kill(helper, 'SIGKILL');
+    await refused(lost, 'INTERNAL', 'the helper of an exec ended without a word');
+    await found(() => linkOf(`/proc/${command}/exe`) === undefined);
   });
 
   it('gives up in time also where the kernel holds the command, and leaves nothing', async () => {
