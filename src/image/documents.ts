@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { BerthError } from '../base/errors';
 import { isDigest, type Digest } from './digest';
-import { describePlatform, nodePlatform, rankedPlatforms, type Platform } from './platform';
+import { describePlatform, fits, nodePlatform, rankedPlatforms, type Platform } from './platform';
 import { parseStrictJson } from './strict-json';
 
 /** No manifest, index or image config may be longer. */
@@ -430,7 +430,10 @@ export function notFor(offers: readonly string[], wanted: Platform, what: string
   );
 }
 
-/** Reads an image config that belongs to a manifest of `layerCount` layers and must be for `wanted`. */
+/**
+ * Reads an image config that belongs to a manifest of `layerCount` layers and must be for `wanted`. One that says a variant
+ * that does not fit (amd64/v2, of an image without an index) is for `wanted`, too: whoever asks for it by name finds it.
+ */
 export function parseImageConfig(bytes: Uint8Array, layerCount: number, wanted: Platform, what: string): ImageConfig {
   const json = check(configShape, parseJson(bytes, what), what);
   const diffIds = json.rootfs.diff_ids;
@@ -439,7 +442,7 @@ export function parseImageConfig(bytes: Uint8Array, layerCount: number, wanted: 
   const own = toPlatform({ os: json.os, architecture: json.architecture, variant: json.variant ?? undefined });
   if (own.os !== wanted.os || own.architecture !== wanted.architecture)
     throw notFor([describePlatform(own)], wanted, what);
-  return toImageConfig(json, own);
+  return toImageConfig(json, fits(own, wanted) ? own : wanted);
 }
 
 function toImageConfig(json: z.output<typeof configShape>, own: Platform): ImageConfig {

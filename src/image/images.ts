@@ -27,7 +27,7 @@ import { LayoutSource } from './layout';
 import { givenName, loadArchive, type LoadRequest } from './load';
 import { readManifest } from './manifests';
 import { Pins } from './pins';
-import { describePlatform, nodePlatform, type Platform } from './platform';
+import { describePlatform, fits, nodePlatform, type Platform } from './platform';
 import {
   fetchImage,
   type FetchedImage,
@@ -193,6 +193,8 @@ export class Images {
   private readonly parts: PullParts;
   private readonly reserve: Reserve;
   private readonly healer: Healer;
+  /** By path: who adds to one reads first what is there. */
+  private readonly layouts = new KeyedLock();
   private readonly ended = new AbortController();
   private readonly events: Events;
 
@@ -376,7 +378,12 @@ export class Images {
 
   /** Writes what a workshop has made, while that is open; with the node's own credentials for a registry. */
   async writeArtefact(ctx: Context, place: ArtefactPlace, artefact: NewArtefact): Promise<void> {
-    if ('directory' in place) return writeToLayout(ctx, this.content, place.directory, place.which, artefact);
+    if ('directory' in place) {
+      ctx.stage(`wait for other builds that write to ${place.directory}`);
+      using _turn = await this.layouts.turn(ctx, place.directory);
+      ctx.stage(`write to ${place.directory}`);
+      return await writeToLayout(ctx, this.content, place.directory, place.which, artefact);
+    }
     const target = givenName(place.reference);
     const client = await RegistryClient.open(target, undefined, this.registryOptions(), 'push');
     await pushArtefact(ctx, this.content, target, new Uploads(client, this.options.retryDelayMs), artefact);
@@ -859,23 +866,31 @@ export class Images {
     return [...found.values()];
   }
 
-  /**
-   * Writes the records, all or none. A tag that another image had moves to this one; images for other platforms that the
-   * same index led to keep it.
-   */
+  /** Writes the records, all or none. A tag that another image had moves to this one, or both have it: see `sharing`. */
   private name(names: Names, fetched: FetchedImage): Promise<{ record: ImageRecord; moved: Moved[] }> {
     return this.options.store.transaction(() => {
-      const ofIndex = this.records
-        .list()
-        .filter(other => other.content.some(({ digest }) => digest === fetched.digest))
-        .filter(other => describePlatform(other.config) !== describePlatform(fetched.config))
-        .map(({ id }) => id);
-      const moved = this.moveTags([fetched.id, ...ofIndex], names.tags);
+      const moved = this.moveTags([fetched.id, ...this.sharing(fetched)], names.tags);
       const record = merged(this.records.get(fetched.id), fetched, names);
       this.layers.record(fetched.layers);
       void this.records.put(record.id, record);
       return { record, moved };
     });
+  }
+
+  /**
+   * Those that keep a tag when an image for another platform gets it: what the same index led to, and in any case the node's
+   * own, which the kubelet knows by this name.
+   */
+  private sharing({ digest, config: own }: FetchedImage): Digest[] {
+    const isForeign = !fits(own, this.node);
+    return this.records
+      .list()
+      .filter(({ config }) => describePlatform(config) !== describePlatform(own))
+      .filter(
+        ({ config, content }) =>
+          (isForeign && fits(config, this.node)) || content.some(document => document.digest === digest),
+      )
+      .map(({ id }) => id);
   }
 
   /** Within a transaction. Whose they were. */

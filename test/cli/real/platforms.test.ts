@@ -116,6 +116,28 @@ describe('images for other platforms, with a real daemon', function () {
     );
   });
 
+  it('take the name from an older one, and from the image for the node never', async () => {
+    const moving = `${registry.host}/moving:2`;
+    await pushAll('moving', '2', index, mine, foreign, arm);
+    await daemon.ok('pull', '-q', moving);
+    await daemon.ok('pull', '-q', '--platform', other, moving);
+    const newer = buildImage({ layers: [], config: { Env: ['A=newer'] }, architecture: other });
+    await pushImage(registry, 'moving', '2', newer);
+    await daemon.ok('pull', '-q', '--platform', other, moving);
+    assert.equal((await status(moving))?.id, mine.id);
+    assert.equal((await inspect(newer.id)).RepoTags.join(), moving);
+    assert.deepEqual((await inspect(foreign.id)).RepoTags, []);
+  });
+
+  it('are none where an image says a variant alone that the node may not have', async () => {
+    const variant = busyboxImage({ configDocument: { variant: 'v99' } });
+    await pushImage(registry, 'variant', '1', variant);
+    const name = `${registry.host}/variant:1`;
+    await cri.call('PullImage', { image: { image: name } });
+    assert.deepEqual((await status(name))?.repoTags, [name]);
+    assert.deepEqual(await rows(), [`${name} linux/${own}`]);
+  });
+
   it('have no name for the kubelet, which so pulls the node’s before it runs one', async () => {
     await pull(`linux/${other}`);
     assert.equal(await status(name()), null);
@@ -142,14 +164,21 @@ describe('images for other platforms, with a real daemon', function () {
     await pull(`linux/${other}`);
     const config = { metadata: { name: 'p', uid: 'u', namespace: 'n', attempt: 0 }, linux: {} };
     const { podSandboxId } = await cri.call('RunPodSandbox', { config });
-    const create = (image: string) =>
+    const create = (image: string, volume?: string) =>
       cri.call('CreateContainer', {
         podSandboxId,
-        config: { metadata: { name: 'c' }, image: { image }, command: ['true'], linux: {} },
+        config: {
+          ...{ metadata: { name: 'c' }, image: { image }, command: ['true'], linux: {} },
+          mounts: volume === undefined ? [] : [{ containerPath: '/v', image: { image: volume }, readonly: true }],
+        },
         sandboxConfig: config,
       });
     try {
       await refused(create(name()), 'NOT_FOUND');
+      await pushImage(registry, 'only', '1', mine);
+      const only = `${registry.host}/only:1`;
+      await cri.call('PullImage', { image: { image: only } });
+      await refused(create(only, name()), 'NOT_FOUND', `image volume ${name()} is not on this node`);
       await refused(create(foreign.id), 'FAILED_PRECONDITION', `offers linux/${other}, and this node is linux/${own}`);
     } finally {
       await cri.call('StopPodSandbox', { podSandboxId });
