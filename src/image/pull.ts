@@ -361,8 +361,11 @@ export async function fetchSingleLayer(
   const again = await parts.blobLocks.run(descriptor.digest, () =>
     parts.slots.run(ctx, () => unpackBlob(keeping, ctx, source, attempt)),
   );
-  if (again !== needsChain) return { layer, descriptor };
-  throw new BerthError('data_loss', `layer ${descriptor.digest} is not the one that is here as ${diffId}`);
+  if (again === needsChain)
+    throw new BerthError('data_loss', `layer ${descriptor.digest} is not the one that is here as ${diffId}`);
+  // The layer's record may be from long ago: what waits for it to be on disk does not wait for the blob.
+  await parts.content.sync(descriptor.digest);
+  return { layer, descriptor };
 }
 
 async function keptBlobOf(
