@@ -34,7 +34,7 @@ export const mediaTypes = {
   dockerLayerZstd: 'application/vnd.docker.image.rootfs.diff.tar.zstd',
 } as const;
 
-const indexTypes: readonly string[] = [mediaTypes.ociIndex, mediaTypes.dockerList];
+export const indexTypes: readonly string[] = [mediaTypes.ociIndex, mediaTypes.dockerList];
 const manifestTypes: readonly string[] = [mediaTypes.ociManifest, mediaTypes.dockerManifest];
 const configTypes: readonly string[] = [mediaTypes.ociConfig, mediaTypes.dockerConfig];
 const layerTypes: readonly string[] = [
@@ -76,6 +76,8 @@ export interface Manifest {
 export interface Index {
   readonly kind: 'index';
   readonly entries: readonly { readonly descriptor: Descriptor; readonly platform: Platform | undefined }[];
+  /** How many those are. */
+  readonly leftOut: number;
 }
 
 /** What an image says of the containers that are made of it. Bytes of the outside world: hostile. */
@@ -386,7 +388,7 @@ function toIndex({ manifests }: z.output<typeof indexShape>): Index {
       descriptor: { mediaType: entry.mediaType, digest: entry.digest, sizeBytes: entry.size },
       platform: entry.platform ? toPlatform(entry.platform) : undefined,
     }));
-  return { kind: 'index', entries };
+  return { kind: 'index', entries, leftOut: manifests.length - entries.length };
 }
 
 function toPlatform({ os, architecture, variant }: z.output<typeof platform>): Platform {

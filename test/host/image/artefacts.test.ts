@@ -127,7 +127,7 @@ describe('what is stored like an image and is none', function () {
         ...{ os: images.node.os, architecture: images.node.architecture, config: {}, history: [] },
         rootfs: { type: 'layers', diff_ids: [layer.layer.diffId] },
       };
-      await workshop.finish(ctx(), document, [layer], ['localhost/image:1']);
+      await workshop.finish(ctx(), [{ document, layers: [layer] }], ['localhost/image:1']);
       await put('mine', await artefactOf(workshop, layer));
       return layer;
     });
