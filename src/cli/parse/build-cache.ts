@@ -19,9 +19,17 @@ export function parseCacheFrom(texts: readonly string[]): BuildCachePlace[] {
  * `--cache-to`: a reference, `type=registry,ref=REFERENCE` or `type=local,dest=DIRECTORY[,tag=TAG]`, each with `mode=min|max`
  * and `ignore-error=true`; or `type=inline`. What BuildKit can be told to write otherwise is written one way here.
  */
-export function parseCacheTo(texts: readonly string[]): Pick<BuildStart, 'cacheTo' | 'cacheInline'> {
+export function parseCacheTo(
+  texts: readonly string[],
+  buildArgs: Readonly<Record<string, string>>,
+): Pick<BuildStart, 'cacheTo' | 'cacheInline'> {
   const isInline = (text: string) => /^type=inline(,mode=min)?$/.test(text);
-  return { cacheTo: texts.filter(text => !isInline(text)).map(parseExport), cacheInline: texts.some(isInline) };
+  // How docker's own command has always been told.
+  const isAsked = buildArgs['BUILDKIT_INLINE_CACHE'] === '1';
+  return {
+    cacheTo: texts.filter(text => !isInline(text)).map(parseExport),
+    cacheInline: isAsked || texts.some(isInline),
+  };
 }
 
 function parseExport(text: string): BuildCacheExport {

@@ -146,6 +146,16 @@ describe('berth build --cache-to and --cache-from, with a real daemon', function
     await forget();
   });
 
+  it('have what a build for several platforms has yielded', async () => {
+    write({ a: 'A', Dockerfile: 'FROM scratch\nARG TARGETARCH\nCOPY a /a\nWORKDIR /$TARGETARCH' });
+    const args = ['--platform', 'linux/amd64,linux/arm64,linux/ppc64le', '--output', 'type=none'];
+    assert.equal(cachedSteps(await built(...args, '--cache-to', to('platforms'))), 0);
+    await daemon.ok('builder', 'prune');
+    const output = await built(...args, '--cache-from', from('platforms'));
+    assert.deepEqual([cachedSteps(output), warnings(output)], [6, []]);
+    await daemon.ok('builder', 'prune');
+  });
+
   it('go by a registry, with the logins that a push has', async () => {
     write({ a: 'A', Dockerfile: `FROM ${base}\nCOPY a /a\nRUN cat /proc/sys/kernel/random/uuid > /when` });
     const name = `${registry.host}/me/cache:1`;
