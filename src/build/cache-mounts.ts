@@ -39,7 +39,8 @@ export class CacheMounts {
     try {
       for (const id of lockedIds(requests)) {
         ctx.stage(`wait for the cache mount ${id}`);
-        closing.push(await this.lock(ctx, nameOf(id)));
+        const turn = await this.locks.turn(ctx, nameOf(id));
+        closing.push(() => turn[Symbol.dispose]());
       }
       const dirs = new Map<CacheMountRequest, string>();
       for (const request of requests) {
@@ -104,25 +105,6 @@ export class CacheMounts {
     for (let i = 0; ; i++) {
       const own = i === 0 ? name : `${name}-${i}`;
       if (!this.used.has(own)) return own;
-    }
-  }
-
-  /** Resolves with what gives the lock back, once this call has it. */
-  private async lock(ctx: Context, name: string): Promise<() => void> {
-    let free: () => void = () => undefined;
-    const held = new Promise<void>(resolve => (free = resolve));
-    const entered = new Promise<void>(resolve => {
-      void this.locks.run(name, () => {
-        resolve();
-        return held;
-      });
-    });
-    try {
-      await ctx.race(entered);
-      return free;
-    } catch (error) {
-      free();
-      throw error;
     }
   }
 }
