@@ -56,6 +56,10 @@ function placeOf(fields: Fields, flag: string, directory: 'src' | 'dest', digest
   const type = fields.get('type') ?? 'registry';
   if (type === 'registry') return { reference: needed(fields, flag, 'ref') };
   if (type === 'local') {
+    if (digest !== undefined && !/^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/.test(digest))
+      throw new BerthError('invalid_argument', `${flag}: ${digest} is not a digest`, {
+        hint: 'it looks like sha256:<64 hex digits>',
+      });
     const tag = digest ?? fields.get('tag') ?? 'latest';
     return { directory: { path: resolve(needed(fields, flag, directory)), tag } };
   }

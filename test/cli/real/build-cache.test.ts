@@ -200,6 +200,17 @@ describe('berth build --cache-to and --cache-from, with a real daemon', function
     assert.ok(!daemon.said.includes('canary'));
   });
 
+  it('are refused under a digest before anything is built', async () => {
+    write({ Dockerfile: `FROM ${base}\nRUN echo a > /a` });
+    const digest = `sha256:${'1'.repeat(64)}`;
+    for (const place of [`${registry.host}/me/cache@${digest}`, `${to('refused')},tag=${digest}`]) {
+      const { code, stderr } = await build('--cache-to', place);
+      assert.equal(code, 1);
+      assert.match(stderr, /^berth: a cache is written under a tag, and .*sha256:1+ is a digest\n$/);
+    }
+    assert.ok(!existsSync(daemon.path('refused')));
+  });
+
   it('fail a build that cannot export, unless that shall not matter', async () => {
     write({ Dockerfile: `FROM ${base}\nRUN echo a > /a` });
     writeFileSync(daemon.path('file'), '');

@@ -170,6 +170,7 @@ describe('--cache-from and --cache-to', () => {
 
   it('refuse what they do not know, or what is missing', () => {
     const cases: [parse: typeof parseCacheFrom | typeof parseCacheTo, text: string, why: RegExp][] = [
+      [parseCacheFrom, 'type=local,src=x,digest=sha256:zz', /: sha256:zz is not a digest; it looks like/],
       [parseCacheFrom, 'type=gha', /--cache-from type=gha: the type gha is not known; it is/],
       [parseCacheFrom, 'type=registry', /needs ref=/],
       [parseCacheFrom, 'type=local,dest=/d', /dest is not known; it takes type, ref, src/],
