@@ -5,7 +5,7 @@ import { RegistryService, type PushDone } from '../cri/generated/berth/v1/regist
 import type { Daemon } from './client';
 import { familiar } from './format/names';
 import { pushDisplay } from './format/push-progress';
-import { print } from './output';
+import { print, write } from './output';
 
 export function define(command: Command, daemon: () => Daemon): void {
   command
@@ -17,11 +17,17 @@ export function define(command: Command, daemon: () => Daemon): void {
     .action(async (name: string, { allTags, quiet }: { allTags: boolean; quiet: boolean }) => {
       const names = allTags ? await tagsOf(daemon(), name) : [name];
       for (const one of names) {
-        const { reference, digest, sizeBytes } = await push(daemon(), one, quiet);
+        const { reference, digest, sizeBytes, platforms, leftOut } = await push(daemon(), one, quiet);
         const tag = reference.slice(reference.lastIndexOf(':') + 1);
         await print(quiet ? `${reference}\n` : `${tag}: digest: ${digest} size: ${sizeBytes}\n`);
+        if (leftOut > 0) await write(process.stderr, leftOutNote(platforms, leftOut));
       }
     });
+}
+
+function leftOutNote(platforms: readonly string[], count: number): string {
+  const others = count === 1 ? 'the image for another platform' : `the images for ${count} other platforms`;
+  return `Only ${platforms.join(', ')} is pushed, and not ${others}: the rest of their index is not here\n`;
 }
 
 async function push(daemon: Daemon, image: string, quiet: boolean): Promise<PushDone> {
@@ -37,7 +43,8 @@ async function push(daemon: Daemon, image: string, quiet: boolean): Promise<Push
 
 async function tagsOf(daemon: Daemon, name: string): Promise<string[]> {
   const { images } = await daemon.ask(BerthService.listImages, { labels: [] });
-  const tags = images.flatMap(({ repoTags }) => repoTags).map(familiar);
+  // Images for several platforms have the same one.
+  const tags = [...new Set(images.flatMap(({ repoTags }) => repoTags).map(familiar))];
   const own = tags.filter(tag => tag.slice(0, tag.lastIndexOf(':')) === familiar(name));
   if (own.length > 0) return own;
   throw new BerthError('not_found', `no image here is called ${name}`, {

@@ -6,7 +6,7 @@ import { BerthError } from '../base/errors';
 import type { ArchiveFiles } from './archive-files';
 import { algorithmOf, digestOf, hexOf, isDigest, parseDigest, sha256, type Digest } from './digest';
 import { choose, mediaTypes, parseManifest, type Descriptor } from './documents';
-import type { Platform } from './platform';
+import { describePlatform, type Platform } from './platform';
 import { canonicalForm, parseReference, tagForm, type Reference } from './reference';
 import type { BlobBytes, ImageSource } from './source';
 
@@ -83,7 +83,7 @@ async function readLayout(files: ArchiveFiles, node: Platform): Promise<ArchiveI
   return [...byName].flatMap(([names, entries]) => {
     const digests = new Set(entries.map(({ descriptor }) => descriptor.digest));
     const hasPlatforms = digests.size > 1 && entries.some(({ platform }) => platform);
-    const wanted = hasPlatforms ? [choose({ kind: 'index', entries }, node, what).digest] : digests;
+    const wanted = hasPlatforms ? [choose({ kind: 'index', entries, leftOut: 0 }, node, what).digest] : digests;
     if (names !== '' && !hasPlatforms && digests.size > 1)
       throw new BerthError('failed_precondition', `${what} has several images called ${names}`);
     return [...wanted].map(digest => ({
@@ -203,6 +203,29 @@ export function writeManifest(
       [digestOf(config), config],
     ]),
   };
+}
+
+export type IndexEntry = { readonly descriptor: Descriptor; readonly platform: Platform };
+
+/** An index over images, one for each platform. */
+export function writeIndex(entries: readonly IndexEntry[]): { digest: Digest; bytes: Buffer } {
+  const names = entries.map(({ platform }) => describePlatform(platform));
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new BerthError('failed_precondition', `an index has one image for each platform, and two are for ${twice}`, {
+      hint: 'ask for each platform once, and let the last FROM of the Dockerfile leave --platform out',
+    });
+  const bytes = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: mediaTypes.ociIndex,
+      manifests: entries.map(({ descriptor: { mediaType, digest, sizeBytes }, platform }) => {
+        const { os, architecture, variant } = platform;
+        return { mediaType, digest, size: sizeBytes, platform: { os, architecture, variant } };
+      }),
+    }),
+  );
+  return { digest: digestOf(bytes), bytes };
 }
 
 /* ---- both ---- */

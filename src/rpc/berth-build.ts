@@ -20,6 +20,7 @@ import {
 } from '../cri/generated/berth/v1/build';
 import type { ArtefactPlace } from '../image/artefact';
 import { givenName } from '../image/load';
+import { describePlatform, parsePlatform, type Platform } from '../image/platform';
 import { canonicalForm, parseReference } from '../image/reference';
 import { ProgressFeed } from './berth-progress';
 import { bidiStream, complete, unary, type Requests } from './handler';
@@ -110,7 +111,7 @@ function responseOf(event: Exclude<BuildEvent, { type: 'pull' }>): BuildResponse
 }
 
 function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): BuildOptions {
-  const { sourceDateEpoch, target, platform } = start;
+  const { sourceDateEpoch, target } = start;
   for (const [id, path] of Object.entries(start.ssh))
     if (!isAbsolute(path)) throw new BerthError('invalid_argument', `ssh ${id}: the path ${path} is not absolute`);
   return {
@@ -122,7 +123,7 @@ function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): Bu
     labels: new Map(Object.entries(start.labels)),
     noCache: start.noCacheStages.length > 0 ? start.noCacheStages : start.noCache,
     pull: start.pull,
-    ...(platform === '' ? {} : { platform }),
+    platforms: distinct(start.platforms),
     secrets: new Map(start.secrets.map(({ id, value }) => [id, value])),
     ssh: new Map(Object.entries(start.ssh)),
     knownHosts: start.knownHosts,
@@ -147,6 +148,12 @@ function cachePlaceOf(place: BuildCachePlace | undefined): ArtefactPlace {
     'invalid_argument',
     'a cache is in a registry, or under a tag in a directory with an absolute path',
   );
+}
+
+/** Each once, in their order. */
+function distinct(texts: readonly string[]): Platform[] {
+  const platforms = texts.map(parsePlatform);
+  return [...new Map(platforms.map(platform => [describePlatform(platform), platform])).values()];
 }
 
 function outputOf(type: OutputType, send: (data: Buffer) => Promise<void>): BuildOptions['output'] {

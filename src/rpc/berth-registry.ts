@@ -19,9 +19,9 @@ export function registryService({ log, images }: BerthParts): UntypedServiceImpl
     push: serverStream<PushRequest, PushResponse>(log, 'Push', async ({ image }, ctx, send) => {
       if (image === '') throw new BerthError('invalid_argument', 'no image is named');
       await using feed = new LayerFeed(layerPush, progress => send({ progress }));
-      const { digest, bytes, reference } = await images.push(ctx, image, undefined, feed.take);
+      const { digest, bytes, ...pushed } = await images.push(ctx, image, undefined, feed.take);
       await feed.end();
-      await send({ done: { digest, sizeBytes: BigInt(bytes), reference } });
+      await send({ done: { digest, sizeBytes: BigInt(bytes), ...pushed } });
     }),
     login: unary(log, 'Login', async ({ server, username, password }, ctx) => {
       if (username === '') throw new BerthError('invalid_argument', 'log in: there is no user name');
