@@ -151,7 +151,7 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput, ssh: 
     output: undefined,
     why: flags.why,
     cacheFrom: parseCacheFrom(flags.cacheFrom),
-    ...parseCacheTo(flags.cacheTo),
+    ...parseCacheTo(flags.cacheTo, args),
   };
 }
 

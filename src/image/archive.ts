@@ -17,6 +17,8 @@ export interface ArchiveImage {
   readonly digest: Digest;
   /** The names that the archive has for it: tags, in full. */
   readonly names: readonly Reference[];
+  /** Which of an index; undefined for the node's. */
+  readonly platform?: Platform;
   /** The manifest is one that others know, too, not one that was written down here. */
   readonly isOriginal: boolean;
 }
@@ -80,7 +82,7 @@ async function readLayout(files: ArchiveFiles, node: Platform): Promise<ArchiveI
     const names = [...(nameOf.get(entry.descriptor.digest) ?? [])].sort().join(' ');
     byName.set(names, [...(byName.get(names) ?? []), entry]);
   }
-  return [...byName].flatMap(([names, entries]) => {
+  const images = [...byName].flatMap(([names, entries]) => {
     const digests = new Set(entries.map(({ descriptor }) => descriptor.digest));
     const hasPlatforms = digests.size > 1 && entries.some(({ platform }) => platform);
     const wanted = hasPlatforms ? [choose({ kind: 'index', entries, leftOut: 0 }, node, what).digest] : digests;
@@ -93,6 +95,19 @@ async function readLayout(files: ArchiveFiles, node: Platform): Promise<ArchiveI
       isOriginal: true,
     }));
   });
+  return (await Promise.all(images.map(image => ofEachPlatform(files, image)))).flat();
+}
+
+/** Of an index those of its images that the archive has, which need not be all; of a manifest the image itself. */
+async function ofEachPlatform(files: ArchiveFiles, image: ArchiveImage): Promise<ArchiveImage[]> {
+  const name = blobName(image.digest);
+  const what = `${name} of ${files.what}`;
+  const document = parseManifest(await files.document(name), undefined, what, { allowForeignLayers: true });
+  if (document.kind === 'manifest') return [image];
+  const platforms = new Map<Digest, Platform>();
+  for (const { descriptor, platform } of document.entries)
+    if (platform && (await files.has(blobName(descriptor.digest)))) platforms.set(descriptor.digest, platform);
+  return platforms.size === 0 ? [image] : [...platforms.values()].map(platform => ({ ...image, platform }));
 }
 
 function layoutName(annotations: Record<string, string>, what: string): string | undefined {

@@ -816,7 +816,7 @@ export class Images {
   /** Takes an image that an archive offers; `kept` is a layer whose blob stays, a file that is given away. */
   private async adopt(
     ctx: Context,
-    { source, digest, names, isOriginal }: ArchiveImage,
+    { source, digest, names, isOriginal, platform = this.node }: ArchiveImage,
     operation: 'load' | 'import',
     what: string,
     onProgress: OnProgress,
@@ -838,7 +838,7 @@ export class Images {
           const fetched = await fetchImage(
             { ...this.parts, keepLayerBlobs: true },
             ctx,
-            { source, repository: undefined, reference: own, which: digest, platform: this.node },
+            { source, repository: undefined, reference: own, which: digest, platform },
             pin,
             progress,
           );

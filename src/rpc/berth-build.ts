@@ -18,10 +18,11 @@ import {
   type BuildResponse,
   type BuildStart,
 } from '../cri/generated/berth/v1/build';
-import type { ArtefactPlace } from '../image/artefact';
+import { describePlace, type ArtefactPlace } from '../image/artefact';
+import { isDigest } from '../image/digest';
 import { givenName } from '../image/load';
 import { describePlatform, parsePlatform, type Platform } from '../image/platform';
-import { canonicalForm, parseReference } from '../image/reference';
+import { canonicalForm, parseReference, tagForm } from '../image/reference';
 import { ProgressFeed } from './berth-progress';
 import { bidiStream, complete, unary, type Requests } from './handler';
 
@@ -134,7 +135,7 @@ function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): Bu
     cacheFrom: start.cacheFrom.map(place => cachePlaceOf(place)),
     cacheInline: start.cacheInline,
     cacheTo: start.cacheTo.map(({ place, allStages, ignoreErrors }) => {
-      return { place: cachePlaceOf(place), all: allStages, ignoresErrors: ignoreErrors };
+      return { place: exportPlaceOf(place), all: allStages, ignoresErrors: ignoreErrors };
     }),
     output: outputOf(start.output?.type ?? OutputType.IMAGE, send),
   };
@@ -148,6 +149,14 @@ function cachePlaceOf(place: BuildCachePlace | undefined): ArtefactPlace {
     'invalid_argument',
     'a cache is in a registry, or under a tag in a directory with an absolute path',
   );
+}
+
+/** What is written has a tag; said before anything is built. */
+function exportPlaceOf(asked: BuildCachePlace | undefined): ArtefactPlace {
+  const place = cachePlaceOf(asked);
+  const hasTag = 'reference' in place ? tagForm(parseReference(place.reference)) !== undefined : !isDigest(place.which);
+  if (hasTag) return place;
+  throw new BerthError('invalid_argument', `a cache is written under a tag, and ${describePlace(place)} is a digest`);
 }
 
 /** Each once, in their order. */

@@ -225,13 +225,43 @@ describe('images for other platforms, with a real daemon', function () {
       [own, other],
     );
     for (const { digest } of manifests) readFileSync(join(layout, blob(digest)));
-    await daemon.ok('load', '-q', '-i', archive);
+    assert.equal(
+      await daemon.ok('load', '-q', '-i', archive),
+      `Loaded image: localhost/m:1\nLoaded image: localhost/m:1 (linux/${other})\n`,
+    );
     assert.equal((await inspect('localhost/m:1')).Architecture, own);
+    assert.equal((await rows()).length, 2);
+    const saved = daemon.path('saved');
+    await daemon.ok('save', '-q', '-o', daemon.path('saved.tar'), 'localhost/m:1');
+    mkdirSync(saved);
+    execFileSync('tar', ['-xf', daemon.path('saved.tar'), '-C', saved]);
+    assert.deepEqual(readFileSync(join(saved, 'index.json')), readFileSync(join(layout, 'index.json')));
     const files = await build(dockerfile, ...platforms, '-o', 'type=tar,dest=-');
     assert.match(
       files.stderr,
       /an output of files is of one platform, and linux\/\w+ and linux\/\w+ are asked for; build/,
     );
+  });
+
+  it('are run where an emulator is registered, and are refused before they start where none is', async function () {
+    if (hasHandler()) this.skip();
+    const refusal = new RegExp(
+      `^berth: image ${name()} is for linux/${other}, and this node is linux/${own}, which has no emulator for it; register qemu-${other} with the flag F in /proc/sys/fs/binfmt_misc, as .*\\n$`,
+      'm',
+    );
+    for (const args of [['--platform', `linux/${other}`, '--quiet'], ['--pull', 'never', '--platform', other], []]) {
+      const { code, stdout, stderr } = await daemon.berth('run', '--rm', ...args, name(), 'echo', 'hello');
+      assert.match(stderr, refusal);
+      assert.deepEqual([code, stdout, await daemon.ok('ps', '-aq')], [125, '', '']);
+    }
+    assert.equal(await daemon.ok('run', '--rm', '--quiet', '--platform', own, name(), 'echo', 'mine'), 'mine\n');
+    const byId = await daemon.berth('run', foreign.id);
+    assert.equal(byId.code, 125);
+    assert.match(byId.stderr, new RegExp(`is for linux/${other}, and this node`));
+    const wrong = await daemon.berth('run', '--platform', own, foreign.id);
+    assert.match(wrong.stderr, /is not for this node: it offers/);
+    const never = await daemon.berth('run', '--pull', 'never', '--platform', 'linux/s390x', name());
+    assert.match(never.stderr, new RegExp(`is not there for linux/s390x: it offers linux/${own}, linux/${other}\n`));
   });
 
   it('say which line of a Dockerfile needs what the node has not', async function () {
