@@ -20,7 +20,7 @@ const PATIENCE = '3';
 /** For .ci/run, since make has the last word when a target fails. */
 const tallyFile = join(repoRoot, 'build/test-tally');
 /** A run that has printed its tally and does not end has left something open. */
-const graceMs = 10_000;
+const graceMs = 60_000;
 /** Of a failure, once more beside the tally: what failed and the first lines of why. */
 const REPEATED_LINES = 6;
 /** What failed in all of the runs. Who reads only the end of a long output has to see it. */
