@@ -19,7 +19,7 @@ import { configOf } from './config-changes';
 import { Content } from './content/content';
 import { Partials } from './content/partials';
 import type { Digest } from './digest';
-import type { ArtefactRules, ImageConfig } from './documents';
+import { notFor, type ArtefactRules, type ImageConfig } from './documents';
 import { resolveLayout } from './import';
 import { fileSystemImage } from './import-file-system';
 import { Incoming, type Chunks } from './incoming';
@@ -496,20 +496,27 @@ export class Images {
   /**
    * Brings an image to the registry of its name, a tag: with the request's credentials, else the node's own for that host.
    * The image then has the registry's digest as one more name. A name of images for several platforms brings them all, if
-   * their whole index is here, else the node's: then `leftOut` says how many are not pushed.
+   * their whole index is here, else the node's: then `leftOut` says how many are not pushed. With `only` it is the image for
+   * that platform.
    */
   async push(
     ctx: Context,
     text: string,
     auth?: RegistryAuth,
     onProgress: (event: PushProgress) => void = () => undefined,
+    only?: Platform,
   ): Promise<PushedImage & { reference: string; platforms: string[]; leftOut: number }> {
     const target = givenName(text);
     const reference = canonicalForm(target);
     return this.pins.during(async pin => {
-      const records = this.meant(reference);
-      if (records.length === 0)
+      const named = this.meant(reference);
+      if (named.length === 0)
         throw new BerthError('not_found', `no image is called ${reference}`, { hint: 'tag it first' });
+      const records = only ? rankedPlatforms(named, ({ config }) => config, only).slice(0, 1) : named;
+      if (only && records.length === 0) {
+        const offers = named.map(({ config }) => describePlatform(config)).sort();
+        throw notFor(offers, only, `image ${reference}`);
+      }
       for (const { content } of records) for (const { digest } of content) pin(digest);
       const bundle = await this.bundle(records, [reference]);
       return this.incoming.during(async dir => {

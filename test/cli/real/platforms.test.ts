@@ -203,6 +203,11 @@ describe('images for other platforms, with a real daemon', function () {
       `Only linux/${own} is pushed, and not the image for another platform: the rest of their index is not here\n`,
     );
     assert.equal((await indexOf('again', '2')).manifests, undefined);
+    const alone = await daemon.ok('push', '--platform', other, `${registry.host}/again:2`);
+    const [, digest] = /digest: (\S+)/.exec(alone) ?? [];
+    assert.equal(digest, pushed.manifests?.[1]?.digest);
+    const none = await daemon.berth('push', '--platform', 'linux/s390x', `${registry.host}/again:2`);
+    assert.match(none.stderr, /is not there for linux\/s390x: it offers linux\/\w+, linux\/\w+\n$/);
   });
 
   it('are written as an archive with their index', async () => {
