@@ -27,6 +27,10 @@ export default defineConfig(
       '@typescript-eslint/only-throw-error': 'off',
       'no-throw-literal': 'error',
       eqeqeq: 'error',
+      'no-restricted-properties': [
+        'error',
+        { object: 'AbortSignal', property: 'any', message: 'It lets time-outs be collected: base/any-signal.ts.' },
+      ],
     },
   },
   {

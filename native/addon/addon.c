@@ -487,6 +487,52 @@ static napi_value attach_device_program(napi_env env, napi_callback_info info)
     return promise;
 }
 
+/* ---- readText(path) -> the text of a file of the kernel's, which no disk or network holds up ---- */
+
+#define TEXT_BYTES 4096
+
+static napi_value read_text(napi_env env, napi_callback_info info)
+{
+    napi_value args[1], result = NULL;
+    char first[TEXT_BYTES], *text = first;
+    size_t size = sizeof first, length = 0;
+    ssize_t n;
+    if (!arguments(env, info, args, 1))
+        return NULL;
+    char *path = get_string(env, args[0]);
+    if (!path)
+        return NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    free(path);
+    if (fd < 0)
+        return throw_errno(env, "open");
+    while ((n = read(fd, text + length, size - length)) > 0) {
+        length += (size_t)n;
+        if (length < size)
+            continue;
+        char *larger = malloc(size * 4);
+        if (!larger) {
+            n = -1;
+            break;
+        }
+        memcpy(larger, text, length);
+        if (text != first)
+            free(text);
+        text = larger;
+        size *= 4;
+    }
+    int failure = errno;
+    close(fd);
+    errno = failure;
+    if (n < 0)
+        throw_errno(env, "read");
+    else
+        napi_create_string_utf8(env, text, length, &result);
+    if (text != first)
+        free(text);
+    return result;
+}
+
 /* ---- pidfds ---- */
 
 static napi_value pidfd_open_(napi_env env, napi_callback_info info)
@@ -698,6 +744,7 @@ NAPI_MODULE_INIT()
         napi_callback call;
     } functions[] = {
         {"memfd", memfd},   {"spawn", spawn},  {"spawnPath", spawn_path},  {"umount", unmount},         {"pidfdOpen", pidfd_open_},
+        {"readText", read_text},
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
         {"pipe", pipe_},    {"lock", lock},    {"attachDeviceProgram", attach_device_program},
         {"receive", receive}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { anySignal } from './any-signal';
 import { BerthError } from './errors';
 import type { Logger } from './log';
 import type { Steps } from './steps';
@@ -27,7 +28,7 @@ export class Context {
     const signals: AbortSignal[] = [];
     if (options.signal) signals.push(options.signal);
     if (options.timeoutMs !== undefined) signals.push(AbortSignal.timeout(options.timeoutMs));
-    const signal = signals.length === 1 && signals[0] ? signals[0] : AbortSignal.any(signals);
+    const signal = signals.length === 1 && signals[0] ? signals[0] : anySignal(signals);
     setMaxListeners(0, signal); // every layer of an image listens, and there is no leak in that
     return new Context(log, signal, options.timeoutMs, options.steps);
   }

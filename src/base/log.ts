@@ -4,6 +4,9 @@ import Transport from 'winston-transport';
 import { errnoOf, redact } from './errors';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
+
+const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
+
 export type LogFormat = 'text' | 'json';
 type LogFields = Record<string, unknown>;
 
@@ -58,19 +61,20 @@ export function createLogger(level: LogLevel, format: LogFormat): Logger {
     format: combine(timestamp(), format === 'json' ? json({ replacer: jsonable }) : text),
     transports: [new StderrTransport()],
   });
-  return wrap(inner);
+  return wrap(inner, new Set(LEVELS.slice(0, LEVELS.indexOf(level) + 1)));
 }
 
-function wrap(inner: winston.Logger): Logger {
+/** What is not written costs nothing: winston takes a line through all of its streams before it drops it. */
+function wrap(inner: winston.Logger, written: ReadonlySet<LogLevel>): Logger {
   const at = (level: LogLevel) => (message: string, fields?: LogFields) => {
-    inner.log(level, redact(message), fields);
+    if (written.has(level)) inner.log(level, redact(message), fields);
   };
   return {
     error: at('error'),
     warn: at('warn'),
     info: at('info'),
     debug: at('debug'),
-    with: fields => wrap(inner.child(fields)),
+    with: fields => wrap(inner.child(fields), written),
   };
 }
 

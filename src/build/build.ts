@@ -1,3 +1,4 @@
+import { anySignal } from '../base/any-signal';
 import { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { ArtefactPlace } from '../image/artefact';
@@ -123,7 +124,7 @@ class Build {
     private readonly dockerfile: Dockerfile,
     private readonly reporter: Reporter,
   ) {
-    this.ctx = Context.of(outer.log, { signal: AbortSignal.any([outer.signal, this.failed.signal]) });
+    this.ctx = Context.of(outer.log, { signal: anySignal([outer.signal, this.failed.signal]) });
     this.sources = new CacheSources(parts.images, workshop, options.cacheFrom, reporter);
     const { platform } = workshop;
     this.assertPlatform(options.platform);

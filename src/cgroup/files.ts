@@ -1,14 +1,15 @@
-import { constants, readdirSync, readFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { constants, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, isAbsent } from '../base/errors';
+import { addon } from '../native/addon';
+import { fileCallError, fileCalls } from '../native/file-calls';
 
 /** For a file that must be there: asked to make one, a cgroup tree answers EACCES. */
 export const WRITE_EXISTING = constants.O_WRONLY | constants.O_TRUNC;
 
-/** Writes may wait for locks of the kernel's, and go to the pool. */
+/** Writes may wait for locks of the kernel's, and go to the pool: by one turn, where writeFile takes three. */
 export async function write(path: string, value: string): Promise<void> {
-  await writeFile(path, value, { flag: WRITE_EXISTING });
+  for (const failure of await fileCalls([{ call: 'write', path, data: value }])) throw fileCallError(failure);
 }
 
 /** False when the file is not there, or its cgroup is being removed. */
@@ -28,7 +29,7 @@ export async function writeIfThere(path: string, value: string): Promise<boolean
  */
 export function readIfThere(path: string): string {
   try {
-    return readFileSync(path, 'utf8').trim();
+    return addon().readText(path).trim();
   } catch (error) {
     if (isGone(error)) return '';
     throw error;
@@ -37,7 +38,7 @@ export function readIfThere(path: string): string {
 
 /** The same of a file that must be there. */
 export function readWord(path: string): string {
-  return readFileSync(path, 'utf8').trim();
+  return addon().readText(path).trim();
 }
 
 /** The directories from below `root` down to `dir`. */

@@ -15,9 +15,15 @@ const KILL_AGAIN_AFTER_MS = 250;
 
 /** Kills what is left in the cgroup and below it, and removes all of it, in every hierarchy. One that is gone is fine. */
 export async function removeCgroup(hierarchies: Hierarchies, path: string): Promise<void> {
+  const { v2 } = hierarchies;
+  // Most are empty, and gone after this one turn of a pool thread.
+  const failures = await fileCalls([
+    ...(v2 === undefined ? [] : [{ call: 'write', path: join(v2, path, 'cgroup.kill'), data: '1' } as const]),
+    ...directories(hierarchies, path).map(dir => ({ call: 'rmdir', path: dir }) as const),
+  ]);
+  const left = failures.filter(({ call, code }) => call.call === 'rmdir' && code !== 'ENOENT');
+  if (left.length === 0) return;
   await killAll(hierarchies, path);
-  const failures = await fileCalls(directories(hierarchies, path).map(dir => ({ call: 'rmdir', path: dir })));
-  const left = failures.filter(({ code }) => code !== 'ENOENT');
   await Promise.all(left.map(({ call }) => removeTree(hierarchies, path, call.path)));
 }
 

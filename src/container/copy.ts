@@ -2,6 +2,7 @@ import { closeSync } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
 import { posix } from 'node:path';
 import type { Socket } from 'node:net';
+import { anySignal } from '../base/any-signal';
 import type { Context } from '../base/context';
 import { BerthError, isAbsent, messageOf } from '../base/errors';
 import { COPY_FLAGS, COPY_NOT_THERE, copyPlan, type CopyOp, type CopyPlace } from '../oci/copy-plan';
@@ -227,7 +228,7 @@ async function start(ctx: Context, place: Place, op: CopyOp, sink?: TarSink, bro
     target: place.target,
     name: 'copy',
     stdin: op.op === 'COPY_IN',
-    signal: broken ? AbortSignal.any([ctx.signal, broken]) : ctx.signal,
+    signal: broken ? anySignal([ctx.signal, broken]) : ctx.signal,
     onOutput: (stream, chunk) => {
       // A copy: its taker keeps it until it is written, and its memory is used again before that.
       if (stream === 'stdout') return sink?.(Buffer.from(chunk));

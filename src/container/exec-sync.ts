@@ -1,3 +1,4 @@
+import { anySignal } from '../base/any-signal';
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
@@ -32,7 +33,7 @@ export async function execSync(
       command,
       stdin: false,
       onOutput: (stream, chunk) => kept[stream].take(chunk),
-      signal: late ? AbortSignal.any([ctx.signal, late]) : ctx.signal,
+      signal: late ? anySignal([ctx.signal, late]) : ctx.signal,
     });
     const { exitCode } = await exec.exited;
     crashPoint('exec.ended');

@@ -44,7 +44,7 @@ export async function execInContainer(
   }
   try {
     const runtime = containers.runtimes.of(containers.handlerOf(container));
-    const { process: own, linux } = JSON.parse(spec) as StoredSpec;
+    const { own, idMappings } = ofSpec(container, spec);
     const wanted = execProcess(own, container, request);
     const start = {
       target: pidfd,
@@ -67,7 +67,7 @@ export async function execInContainer(
             containers.cgroups.placementBeside(cgroupPath, process?.pid ?? 0),
             request.stdin,
             seccomp,
-            linux.idMappings,
+            idMappings,
             containers.paths(id).stateDir,
           ),
         });
@@ -101,6 +101,25 @@ function resolved({ record }: Container, process: ProcessSpec): { process: Proce
 interface StoredSpec {
   process: Omit<ProcessSpec, 'env'> & { env: string[] };
   linux: LinuxSpec;
+}
+
+interface OfSpec {
+  /** It was read from this. */
+  text: string;
+  own: StoredSpec['process'];
+  idMappings: LinuxSpec['idMappings'];
+}
+
+/** Probes come again and again: what an exec needs of a spec, which is some 10 kB of text, is kept after the first. */
+const known = new WeakMap<Container, OfSpec>();
+
+function ofSpec(container: Container, text: string): OfSpec {
+  let found = known.get(container);
+  if (found?.text !== text) {
+    const { process: own, linux } = JSON.parse(text) as StoredSpec;
+    known.set(container, (found = { text, own, idMappings: linux.idMappings }));
+  }
+  return found;
 }
 
 function execProcess(own: StoredSpec['process'], { record, config }: Container, request: ExecRequest): ProcessSpec {

@@ -1,3 +1,4 @@
+import { anySignal } from '../base/any-signal';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import { heldProcesses, heldText } from '../process/held';
@@ -16,10 +17,7 @@ export async function pauseContainer(containers: Containers, ctx: Context, conta
     if (cgroups.isPaused(cgroupPath))
       throw new BerthError('failed_precondition', `container ${name ?? id} is paused already`);
     ctx.stage('wait until all processes of the container hold still');
-    const isStill = await cgroups.pause(
-      cgroupPath,
-      AbortSignal.any([ctx.signal, AbortSignal.timeout(PAUSE_WITHIN_MS)]),
-    );
+    const isStill = await cgroups.pause(cgroupPath, anySignal([ctx.signal, AbortSignal.timeout(PAUSE_WITHIN_MS)]));
     if (isStill) return tell(containers, container, 'pause');
     if (isStill === undefined) throw new BerthError('failed_precondition', 'this host has no cgroup freezer');
     ctx.throwIfEnded();

@@ -1,3 +1,4 @@
+import { anySignal } from '../base/any-signal';
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
@@ -30,7 +31,7 @@ export async function stopContainer(
   const { id, state, stopSignal } = container.record;
   if (state === 'exited' || containers.find(id) !== container) return;
   const endsWithin = async (ms: number) => {
-    const signal = AbortSignal.any([AbortSignal.timeout(ms), ctx.signal]);
+    const signal = anySignal([AbortSignal.timeout(ms), ctx.signal]);
     return (
       (await containers.exitOf(container, signal)) && containers.cgroups.emptied(container.record.cgroupPath, signal)
     );

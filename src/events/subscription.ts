@@ -1,3 +1,4 @@
+import { anySignal } from '../base/any-signal';
 import { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 
@@ -61,7 +62,7 @@ export async function forward<T>(
   ctx: Context,
   send: (items: T[]) => Promise<boolean>,
 ): Promise<void> {
-  const both = Context.of(ctx.log, { signal: AbortSignal.any([ctx.signal, subscription.ended]) });
+  const both = Context.of(ctx.log, { signal: anySignal([ctx.signal, subscription.ended]) });
   try {
     while (await both.race(send(await both.race(subscription.take()))));
   } catch (error) {

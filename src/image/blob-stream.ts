@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { Socket } from 'node:net';
 import { Readable } from 'node:stream';
+import { anySignal } from '../base/any-signal';
 import { addon } from '../native/addon';
 import type { BlobBytes } from './source';
 
@@ -21,7 +22,7 @@ async function* chunksOf(bytes: BlobBytes, signal: AbortSignal): AsyncGenerator<
     } else if (bytes.pipeTo) {
       const [readEnd, writeEnd] = addon().pipe(pipeBytes);
       const reader = new Socket({ fd: readEnd, readable: true, writable: false });
-      const piped = bytes.pipeTo(writeEnd, AbortSignal.any([signal, given.signal]));
+      const piped = bytes.pipeTo(writeEnd, anySignal([signal, given.signal]));
       piped.catch(() => undefined); // heard below, once the pipe is empty
       yield* reader as AsyncIterable<Buffer>;
       await piped;

@@ -1,5 +1,6 @@
 import { closeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { anySignal } from '../base/any-signal';
 import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError, kindOf, messageOf } from '../base/errors';
@@ -249,7 +250,7 @@ async function fetchLayers(
   onProgress: OnProgress,
 ): Promise<Layer[]> {
   const failed = new AbortController();
-  const group = Context.of(ctx.log, { signal: AbortSignal.any([ctx.signal, failed.signal]) });
+  const group = Context.of(ctx.log, { signal: anySignal([ctx.signal, failed.signal]) });
   const flights: Promise<Layer>[] = [];
   manifest.layers.forEach((descriptor, i) => {
     const diffIds = config.diffIds.slice(0, i + 1);

@@ -53,6 +53,8 @@ export interface Addon {
   descriptorCounts(directories: string): Promise<Float64Array>;
   /** Many small calls on files in one turn of a pool thread; see file-calls.ts. An errno for each, 0 for none. */
   fileCalls(calls: Buffer): Promise<Int32Array>;
+  /** A file of the kernel's (procfs, cgroupfs), whole, at once: a fifth of what readFileSync takes. No other file system's. */
+  readText(path: string): string;
   pidfdOpen(pid: number): number;
   pidfdSignal(pidfd: number, signal: number): void;
   /** Exit code (128 + signal when killed) of a child that has ended; null while it runs or when it is not ours. */

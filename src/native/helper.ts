@@ -9,6 +9,9 @@ type HelperRole = 'monitor' | 'exec' | 'pin' | 'dial' | 'hold';
 
 let program: number | undefined;
 
+/** /dev/null, opened once. */
+let nothing: number | undefined;
+
 /** The helper as a sealed memfd, made once: no container can reach and overwrite it, and all helpers share one text. */
 function helperProgram(): number {
   if (program !== undefined) return program;
@@ -52,7 +55,8 @@ export async function startHelper(start: StartHelper): Promise<StartedHelper> {
   let controlFd: number | undefined;
   try {
     const planFd = open(native.memfd(Buffer.isBuffer(start.plan) ? start.plan : encodePlan(start.plan), 'berth-plan'));
-    const devNull = open(openSync('/dev/null', 'r+'));
+    nothing ??= openSync('/dev/null', 'r+');
+    const devNull = nothing;
     const [ours, theirs] = native.socketPair();
     controlFd = ours;
     const stdio = [0, 1, 2].map(i => start.stdio?.[i] ?? devNull);

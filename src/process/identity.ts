@@ -1,11 +1,11 @@
-import { closeSync, readFileSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { errnoOf, isAbsent } from '../base/errors';
 import { addon } from '../native/addon';
 
 /** Clock ticks since boot at which a process started; undefined when there is none of this pid, or it has ended and waits to be reaped. */
 export function startTimeOf(pid: number): bigint | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const stat = addon().readText(`/proc/${pid}/stat`);
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     return fields[0] === 'Z' || fields[0] === 'X' ? undefined : BigInt(fields[19] ?? 0);
   } catch (error) {

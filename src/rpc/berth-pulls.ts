@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { anySignal } from '../base/any-signal';
 import type { Context } from '../base/context';
 import {
   RunningPull_Operation as BerthOperation,
@@ -39,7 +40,7 @@ async function watch(book: PullBook, ctx: Context, send: (response: PullsRespons
 
 async function changeOrPause(book: PullBook, ms: number | undefined, signal: AbortSignal): Promise<void> {
   const over = new AbortController();
-  const either = AbortSignal.any([signal, over.signal]);
+  const either = anySignal([signal, over.signal]);
   try {
     await Promise.race([book.nextChange(either), ...(ms === undefined ? [] : [pause(ms, either)])]);
   } finally {

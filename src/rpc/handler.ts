@@ -182,11 +182,16 @@ function begin(
 ): CallScope {
   const gone = new AbortController();
   const startedAt = performance.now();
-  call.on('cancelled', () => gone.abort());
+  let isOver = false;
+  // It comes at the end of every call, too, for which nobody waits any more.
+  call.on('cancelled', () => {
+    if (!isOver) gone.abort();
+  });
   const ctx = Context.of(log.with({ rpc: name }), { signal: gone.signal, steps: stepsOf(call.metadata) });
   return {
     ctx,
     end: error => {
+      isOver = true;
       const ms = Math.round(performance.now() - startedAt);
       if (error !== undefined) {
         const isOurs = kindOf(error) === 'internal';

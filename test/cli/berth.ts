@@ -1,9 +1,7 @@
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
-import { resolve } from 'node:path';
+import { berthFile } from '../support/programs';
 import type { FakeDaemon } from './fake-daemon';
-
-const main = resolve(__dirname, '../../src/cli/main.js');
 
 export interface Ended {
   code: number | null;
@@ -37,7 +35,7 @@ export class Running {
 export function startBerth(daemon: FakeDaemon | string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Running {
   const socket = typeof daemon === 'string' ? daemon : daemon.socket;
   return new Running(
-    spawn(process.execPath, [main, ...args], {
+    spawn(process.execPath, [berthFile, ...args], {
       env: { PATH: process.env['PATH'], BERTH_HOST: `unix://${socket}`, ...env },
     }),
   );

@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { resolve } from 'node:path';
 import { status, type ServerDuplexStream } from '@grpc/grpc-js';
 import type { BerthServer, ExecRequest, ExecResponse, ExecStart } from '../../src/cri/generated/berth/v1/berth';
+import { berthFile } from '../support/programs';
 import { berth, startBerth } from './berth';
 import { FakeDaemon, failure } from './fake-daemon';
-
-const main = resolve(__dirname, '../../src/cli/main.js');
 
 type Call = ServerDuplexStream<ExecRequest, ExecResponse>;
 
@@ -122,7 +120,7 @@ describe('berth exec', () => {
       },
     );
     // script(1) gives the command a terminal of its own.
-    const command = `stty cols 91 rows 17; "${process.execPath}" "${main}" exec -it web sh; echo "code $?"`;
+    const command = `stty cols 91 rows 17; "${process.execPath}" "${berthFile}" exec -it web sh; echo "code $?"`;
     const shell = spawn('script', ['-qec', command, '/dev/null'], {
       env: { ...process.env, BERTH_HOST: daemon.socket },
     });

@@ -4,14 +4,14 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
 import { LayerProgress_Phase as Phase, PullPolicy } from '../../src/cri/generated/berth/v1/berth';
 import { RunOptions } from '../../src/cri/generated/berth/v1/run';
+import { berthFile } from '../support/programs';
 import { berth, startBerth } from './berth';
 import { FakeContainer, fakeId } from './fake-container';
 import { FakeDaemon, Wire, failure } from './fake-daemon';
-
-const main = resolve(__dirname, '../../src/cli/main.js');
 
 describe('berth run', () => {
   it('watches before it starts, keeps the streams apart, byte for byte, and exits with the code', async () => {
@@ -117,8 +117,24 @@ describe('berth run', () => {
       workingDir: '/srv',
       user: '1000:100',
       mounts: [
-        { source: '/data', target: '/data', readonly: true, propagation: '', volume: '', relabel: false },
-        { source: resolve('./x'), target: '/x', readonly: false, propagation: '', volume: '', relabel: false },
+        {
+          source: '/data',
+          target: '/data',
+          readonly: true,
+          propagation: '',
+          volume: '',
+          relabel: false,
+          noCopy: false,
+        },
+        {
+          source: resolve('./x'),
+          target: '/x',
+          readonly: false,
+          propagation: '',
+          volume: '',
+          relabel: false,
+          noCopy: false,
+        },
       ],
       hostname: 'ship',
       network: 'host',
@@ -170,10 +186,11 @@ describe('berth run', () => {
   }
 
   it('forwards a signal while the reader of its output is stuck', async () => {
+    let written = 0;
     const container = new FakeContainer(async c => {
       const signal = c.signal();
       void (async () => {
-        for (let i = 0; i < 4096; i++) await c.out('x'.repeat(1024));
+        for (; written < 4096; written++) await c.out('x'.repeat(1024));
       })();
       await signal;
       return 9;
@@ -182,9 +199,9 @@ describe('berth run', () => {
 
     const running = startBerth(daemon, ['run', 'alpine']);
     running.child.stdout.pause();
-    await new Promise(resolve => setTimeout(resolve, 800));
+    for (let before = -1; written === 0 || written !== before; await sleep(300)) before = written;
     running.child.kill('SIGTERM');
-    await new Promise(resolve => setTimeout(resolve, 400));
+    while (container.signals.length === 0) await sleep(10);
 
     assert.deepEqual(container.signals, ['SIGTERM']);
     running.child.kill('SIGKILL');
@@ -255,7 +272,7 @@ describe('berth run', () => {
       return 0;
     });
     await using daemon = await FakeDaemon.start(container.handlers());
-    const script = `"${process.execPath}" "${main}" run alpine | head -n 1; echo "\${PIPESTATUS[0]}"`;
+    const script = `"${process.execPath}" "${berthFile}" run alpine | head -n 1; echo "\${PIPESTATUS[0]}"`;
     const shell = spawn('bash', ['-c', script], { env: { ...process.env, BERTH_HOST: daemon.socket } });
     let stdout = '';
     let stderr = '';

@@ -409,7 +409,7 @@ describe("the network of pods, by berth's own bridge", function () {
       for (const server of servers.splice(1)) await server.stop();
       await other.removeAll();
       await other.daemon.stop();
-      assert.ok(!links().includes('berth1'));
+      assert.ok(!links().includes('berth1'), other.daemon.log.slice(-4000));
       await assertWhole();
     } finally {
       await other.stop();
@@ -465,7 +465,7 @@ describe("the network of pods, by berth's own bridge", function () {
       await node.reconnect();
       await node.client.call('RemovePodSandbox', { podSandboxId: pod });
       await node.daemon.stop();
-      assert.ok(!links().includes('berth0'));
+      assert.ok(!links().includes('berth0'), node.daemon.log.slice(-4000));
       assert.doesNotMatch(runIn(host, 'nft', 'list', 'tables'), /berth/);
       assert.equal(rules(), '-P FORWARD DROP\n-P FORWARD DROP\n');
     } finally {

@@ -13,7 +13,32 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { addon } from '../../src/native/addon';
 import { fileCallError, fileCalls, removeTree } from '../../src/native/file-calls';
+
+describe('the text of a file of the kernel’s', () => {
+  const readText = (path: string) => addon().readText(path);
+
+  it('is read whole, however long', () => {
+    assert.equal(readText('/proc/self/comm'), readFileSync('/proc/self/comm', 'utf8'));
+    const dir = mkdtempSync(join(tmpdir(), 'berth-text-'));
+    try {
+      for (const length of [0, 4095, 4096, 4097, 16_384, 300_001]) {
+        const text = 'ü' + 'x'.repeat(length);
+        writeFileSync(join(dir, 'text'), text);
+        assert.equal(readText(join(dir, 'text')), text);
+      }
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
+  });
+
+  it('fails with the errno', () => {
+    assert.throws(() => readText('/proc/self/none'), { code: 'ENOENT' });
+    assert.throws(() => readText('/proc/self'), { code: 'EISDIR' });
+    assert.throws(() => readText('/proc/self/mem'), { code: 'EIO' });
+  });
+});
 
 describe('many calls on files at once', () => {
   let dir: string;

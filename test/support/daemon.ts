@@ -21,16 +21,13 @@ import { testCgroupParent } from './cgroup-parent';
 import { FakeSystemd } from './fake-systemd';
 import { guard } from './guard';
 import { patience } from './patience';
+import { berthdFile } from './programs';
 import { removeRemains, type Remains } from './remains';
-import { repoRoot } from './repo';
 
 const READY_WITHIN_MS = 20_000 * patience;
 
-/** In a guest, what is shipped, which starts much sooner; else what was compiled, whose traces have the sources' lines. */
-const PROGRAM =
-  process.env['BERTH_TEST_BUNDLE'] === undefined
-    ? [process.execPath, '--enable-source-maps', join(repoRoot, 'dist/src/main.js')]
-    : [process.execPath, join(repoRoot, 'bin/berthd')];
+/** So that traces have the sources' lines. */
+const PROGRAM = [process.execPath, '--enable-source-maps', berthdFile];
 
 export interface DaemonOptions {
   /** TOML text of its configuration file. */

@@ -216,7 +216,7 @@ export class TestNode {
   }
 
   /** Waits until nothing is there that was not before; its failure lists what is left. */
-  async assertNothingLeft(before: Snapshot, withinMs = 5000): Promise<void> {
+  async assertNothingLeft(before: Snapshot, withinMs = 30_000 * patience): Promise<void> {
     const until = Date.now() + withinMs;
     let left: string[];
     // The last helpers of execs and monitors end a moment after the call that they served.

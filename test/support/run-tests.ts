@@ -1,6 +1,6 @@
 /**
- * All of `make test` after the build: lint, the C tests, then mocha over everything below test/. Exits with 1 when
- * anything failed; the last line of the output is the tally of all of them.
+ * All of `make test` after the build: lint, the C tests, tests in a guest, and mocha over everything below test/, in two
+ * lanes beside each other. Exits with 1 when anything failed; the last line of the output is the tally of all of them.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -13,6 +13,10 @@ import { formatTally, parseTally, sum, type Tally } from './tally';
 const unprivileged = 'test/unit/';
 /** What runs in the guest alone. */
 const inGuest = 'test/vm/';
+/** About as long as all others together. */
+const throughSocket = 'test/cri/';
+/** Nobody has the machine to himself: tests wait longer before they give up. */
+const PATIENCE = '3';
 /** For .ci/run, since make has the last word when a target fails. */
 const tallyFile = join(repoRoot, 'build/test-tally');
 /** A run that has printed its tally and does not end has left something open. */
@@ -32,10 +36,16 @@ interface Outcome {
 
 async function main(): Promise<void> {
   rmSync(tallyFile, { force: true });
-  // The guest and what is compiled leave each other room on two processors; tests of the daemon have the machine to themselves.
-  const guest = guestTests();
-  const [compiled, inGuest] = await Promise.all([lintAndNative(), guest]);
-  const tallies = { ...compiled, guest: inGuest, mocha: await mochaTests() };
+  const files = testFiles();
+  const isFirst = (file: string) => file.startsWith(throughSocket);
+  // Two lanes for two processors. Each test's daemon has its own part of the machine, so lanes do not meet.
+  const [first, second] = await Promise.all([
+    guestThen(files.filter(isFirst)),
+    lintAndNativeThen(files.filter(file => !isFirst(file))),
+  ]);
+  const { lint, native } = second;
+  const mocha = sum([first.mocha, second.mocha, ...leftOut()]);
+  const tallies = { lint, native, guest: first.guest, mocha };
   console.log();
   for (const failure of failures) console.log(failure.slice(0, REPEATED_LINES).join('\n'));
   for (const [name, tally] of Object.entries(tallies)) {
@@ -48,8 +58,12 @@ async function main(): Promise<void> {
   process.exitCode = total.failed > 0 ? 1 : 0;
 }
 
-async function lintAndNative(): Promise<{ lint: Tally; native: Tally }> {
-  return { lint: await lint(), native: await nativeTests() };
+async function guestThen(files: readonly string[]): Promise<{ guest: Tally; mocha: Tally }> {
+  return { guest: await guestTests(), mocha: await mochaTests(files) };
+}
+
+async function lintAndNativeThen(files: readonly string[]): Promise<{ lint: Tally; native: Tally; mocha: Tally }> {
+  return { lint: await lint(), native: await nativeTests(), mocha: await mochaTests(files) };
 }
 
 /** Lint is no test: it counts only when it fails. */
@@ -64,28 +78,39 @@ async function nativeTests(): Promise<Tally> {
   return tallyOf(await run('make', ['-C', 'native', 'test'], { endsWithTally: false }));
 }
 
-async function mochaTests(): Promise<Tally> {
-  // From the sources: dist/ may still hold what a deleted or renamed test was compiled to.
-  const all = readdirSync(join(repoRoot, 'test'), { recursive: true, encoding: 'utf8' })
+const isRoot = () => process.getuid?.() === 0;
+
+/** From the sources: dist/ may still hold what a deleted or renamed test was compiled to. */
+function testFiles(): string[] {
+  return readdirSync(join(repoRoot, 'test'), { recursive: true, encoding: 'utf8' })
     .filter(file => file.endsWith('.test.ts'))
     .map(file => `test/${file}`)
     .filter(file => !file.startsWith(inGuest))
+    .filter(file => isRoot() || file.startsWith(unprivileged))
     .sort();
-  const runnable = process.getuid?.() === 0 ? all : all.filter(file => file.startsWith(unprivileged));
-  const files = runnable.map(file => join('dist', file.replace(/\.ts$/, '.js')));
-  const tally = tallyOf(await run('node_modules/.bin/mocha', files));
-  if (runnable.length === all.length) return tally;
+}
+
+function leftOut(): Tally[] {
+  if (isRoot()) return [];
   console.log(`All tests outside ${unprivileged} need root and were not run: run make test as root.`);
-  return sum([tally, { passed: 0, failed: 1, skipped: 0 }]);
+  return [{ passed: 0, failed: 1, skipped: 0 }];
+}
+
+async function mochaTests(files: readonly string[]): Promise<Tally> {
+  if (files.length === 0) return sum([]);
+  const compiled = files.map(file => join('dist', file.replace(/\.ts$/, '.js')));
+  const env = { BERTH_TEST_PATIENCE: PATIENCE, BERTH_TEST_BUNDLE: '1' };
+  const timeOuts = ['--require', 'dist/test/support/time-outs.js'];
+  return tallyOf(await run('node_modules/.bin/mocha', [...timeOuts, ...compiled], { env }));
 }
 
 /** Once more what cgroups and systemd make different, in a virtual machine: test/vm/README.md. */
 async function guestTests(): Promise<Tally> {
-  // Without root, what needs it has been told of.
-  if (process.getuid?.() !== 0) return sum([]);
-  const said: string[] = [];
+  // Without root, what needs it will be told of.
+  if (!isRoot()) return sum([]);
+  const said = ['\nIn a guest with systemd and cgroup v2:'];
   const outcome = await run('node', ['dist/test/vm/main.js'], { say: line => said.push(line) });
-  console.log(['\nIn a guest with systemd and cgroup v2:', ...said].join('\n'));
+  console.log(said.join('\n'));
   return tallyOf(outcome);
 }
 
@@ -95,22 +120,30 @@ function tallyOf({ code, tally }: Outcome): Tally {
   return code !== 0 && tally.failed === 0 ? { ...tally, failed: 1 } : tally;
 }
 
-/**
- * Runs a command from the root of the checkout and passes its output on, but for the tally. With `endsWithTally` it is
- * one program, which ends soon after its tally unless something was left open; else several, each with one of its own.
- */
+interface RunOptions {
+  /** It is one program, which ends soon after its tally unless something was left open; else several, each with one. */
+  endsWithTally?: boolean;
+  env?: NodeJS.ProcessEnv;
+  say?: (text: string) => void;
+}
+
+/** Runs a command from the root of the checkout and passes its output on, by whole suites, but for the tally. */
 async function run(
   command: string,
   args: string[],
-  {
-    endsWithTally = true,
-    say = line => console.log(line),
-  }: { endsWithTally?: boolean; say?: (line: string) => void } = {},
+  { endsWithTally = true, env = {}, say = text => console.log(text) }: RunOptions = {},
 ): Promise<Outcome> {
   // The process ends with the last of those that run.
   if (isInterrupted) return new Promise(() => undefined);
-  const env = { ...process.env, NODE_OPTIONS: '--enable-source-maps' };
-  const child = spawn(command, args, { cwd: repoRoot, env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(command, args, {
+    cwd: repoRoot,
+    env: { ...process.env, NODE_OPTIONS: '--enable-source-maps', ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const suite: string[] = [];
+  const endSuite = () => {
+    if (suite.length > 0) say(suite.splice(0).join('\n'));
+  };
   let tally: Tally | undefined;
   let timer: NodeJS.Timeout | undefined;
   const failed: string[][] = [];
@@ -118,14 +151,16 @@ async function run(
     const parsed = parseTally(line);
     if (parsed === undefined) {
       noteFailure(failed, line);
-      return say(line);
+      if (/^\S/.test(line)) endSuite();
+      suite.push(line);
+      return;
     }
     failed.push([]);
     tally = sum([tally ?? { passed: 0, failed: 0, skipped: 0 }, parsed]);
     clearTimeout(timer);
     if (!endsWithTally) return;
     timer = setTimeout(() => {
-      say(`${command} has not ended ${graceMs / 1000} s after its last test, so something was left open.`);
+      suite.push(`${command} has not ended ${graceMs / 1000} s after its last test, so something was left open.`);
       child.kill('SIGKILL');
       // What the child leaves running may hold the pipe open.
       child.stdout.destroy();
@@ -138,6 +173,7 @@ async function run(
   });
   running.delete(child);
   clearTimeout(timer);
+  endSuite();
   failures.push(...failed.filter(lines => lines.length > 0));
   if (isInterrupted && running.size === 0) process.exit(code);
   return { code, tally };

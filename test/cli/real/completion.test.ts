@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { repoRoot } from '../../support/repo';
+import { berthFile } from '../../support/programs';
 import { RealDaemon } from './harness';
 
 const image = 'localhost/busybox:1';
@@ -48,11 +47,10 @@ describe('completion, with a real daemon', function () {
 
   it('works in bash', async () => {
     const script = await daemon.ok('completion', 'bash');
-    const berth = join(repoRoot, 'dist/src/cli/main.js');
     const file = daemon.path('complete.sh');
     writeFileSync(
       file,
-      `berth() { "${process.execPath}" "${berth}" "$@"; }\n${script}\n` +
+      `berth() { "${process.execPath}" "${berthFile}" "$@"; }\n${script}\n` +
         'COMP_WORDS=(berth stop we); COMP_CWORD=2; _berth; printf "%s\\n" "${COMPREPLY[@]}"\n',
     );
     const env = { ...process.env, BERTH_HOST: `unix://${daemon.socket}` };

@@ -11,10 +11,10 @@ import { addon, MNT_DETACH } from '../../../src/native/addon';
 import { guard } from '../../support/guard';
 import { busyboxImage, descriptor, type BuiltImage } from '../../support/image-builder';
 import { patience } from '../../support/patience';
+import { berthdFile } from '../../support/programs';
 import { killIfThere } from '../../support/processes';
 import { berth, startBerth, type Ended, type Running } from '../berth';
 
-const main = resolve(__dirname, '../../../src/main.js');
 const READY_WITHIN_MS = 15_000 * patience;
 
 /** A real daemon with a root and a state of its own, and `berth` to talk to it. */
@@ -61,7 +61,7 @@ export class RealDaemon {
 
   async run(env: Record<string, string> = {}): Promise<void> {
     const args = ['--root', this.path('root'), '--state', this.path('state'), '--config', this.path('config.toml')];
-    const child = spawn(process.execPath, [main, ...args], {
+    const child = spawn(process.execPath, [berthdFile, ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, ...env },
     });
@@ -135,13 +135,13 @@ export class RealDaemon {
   }
 
   /** Waits for what happens after a command has returned, such as the removal of a container with --rm. */
-  async eventually(what: string, holds: () => boolean | Promise<boolean>, withinMs = 5000): Promise<void> {
+  async eventually(what: string, holds: () => boolean | Promise<boolean>, withinMs = 30_000 * patience): Promise<void> {
     for (const until = Date.now() + withinMs; !(await holds()); await sleep(20)) {
       if (Date.now() > until) assert.fail(`${what}: not within ${withinMs / 1000} s; the daemon said:\n${this.log}`);
     }
   }
 
-  /** Files, mounts, processes and cgroups of containers that are gone. */
+  /** Files, mounts, processes and cgroups of containers that are gone; a daemon that runs is none of them. */
   leftovers(ids: readonly string[]): string[] {
     const directories = ['root/containers', 'state/containers', 'state/sandboxes']
       .map(name => this.path(name))
@@ -150,7 +150,8 @@ export class RealDaemon {
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
       .filter(line => line.includes(this.folder));
-    return [...directories, ...mounts, ...processesNaming([this.folder, ...ids]), ...cgroupsOf(ids)];
+    const processes = processesNaming([this.folder, ...ids]).filter(line => !line.startsWith(`${this.child?.pid} `));
+    return [...directories, ...mounts, ...processes, ...cgroupsOf(ids)];
   }
 }
 

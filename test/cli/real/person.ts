@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
-import { resolve } from 'node:path';
-
-const main = resolve(__dirname, '../../../src/cli/main.js');
+import { berthFile } from '../../support/programs';
 
 /** A person at a terminal of 91 columns and 17 rows, by script(1), with one command in it, whose exit code and stty(1) follow. */
 export class Person {
@@ -25,7 +23,7 @@ export class Person {
   }
 
   private static before(socket: string, commands: string): Person {
-    const berth = `"${process.execPath}" "${main}"`;
+    const berth = `"${process.execPath}" "${berthFile}"`;
     const script = `stty cols 91 rows 17; ${commands.replace('berth', berth)}; echo "code $?"; stty -a`;
     const env = { ...process.env, BERTH_HOST: socket };
     return new Person(spawn('script', ['-qec', script, '/dev/null'], { env }));

@@ -81,7 +81,7 @@ describe('a hostile registry', function () {
     const options = { transport, hostsDir: dir, plainHttp: [], retryDelayMs: 1, ...more };
     return RegistryClient.open(parseReference(`${host}/app:1`), auth, options);
   };
-  const ctx = () => Context.of(silentLogger, { timeoutMs: 15_000 });
+  const ctx = () => Context.of(silentLogger, { timeoutMs: 60_000 });
   const received = async (client: RegistryClient, offset: number) => {
     const bytes = await client.blob(ctx(), digest, offset);
     const [readEnd, writeEnd] = addon().pipe();

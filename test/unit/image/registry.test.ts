@@ -60,7 +60,7 @@ describe('registry', () => {
       plainHttp: [],
       retryDelayMs: 1,
     });
-    return client.manifest(Context.of(silentLogger, { timeoutMs: 10_000 }), '1');
+    return client.manifest(Context.of(silentLogger, { timeoutMs: 60_000 }), '1');
   };
   const challenge =
     (header: string): Handler =>

@@ -1,8 +1,9 @@
 /**
- * Loaded by mocha in the guest: a test's time-out, when it is read, is longer than what was set.
+ * Loaded by mocha where tests have company or slow processors: a test's time-out, when it is read, is longer than what was
+ * set.
  */
 import { Runnable } from 'mocha';
-import { patience } from '../support/patience';
+import { patience } from './patience';
 
 const timeout = Reflect.get(Runnable.prototype, 'timeout') as (this: Runnable, ms?: number | string) => number;
 
