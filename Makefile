@@ -22,6 +22,8 @@ RUN_PACKAGES := $(BUILD_PACKAGES) busybox-static
 TEST_PACKAGES := $(RUN_PACKAGES) attr docker-registry apache2-utils iproute2 openssl libseccomp-dev apparmor crun git
 # A server of ssh that repositories are reached by, and what makes keys.
 TEST_PACKAGES += openssh-client openssh-server
+# To look at extended attributes with bytes in them.
+TEST_PACKAGES += python3-minimal
 # A bus whose reading of D-Bus is not berth's.
 TEST_PACKAGES += dbus-daemon
 # Networks of pods by plugins, and a look at the rules of the kernel.

@@ -16,9 +16,11 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
-enum { CALL_MKDIR = 1, CALL_RMDIR, CALL_WRITE, CALL_CREATE, CALL_CHOWN, CALL_CHMOD, CALL_UMOUNT, CALL_RENAME, CALL_REMOVE_TREE };
+enum { CALL_MKDIR = 1, CALL_RMDIR, CALL_WRITE, CALL_CREATE, CALL_CHOWN, CALL_CHMOD, CALL_UMOUNT, CALL_RENAME, CALL_REMOVE_TREE,
+       CALL_IS_OPAQUE };
 
 #define MAX_CALLS 1024
 /* Deeper directories are moved up first: descriptors are finite, and depth is not. */
@@ -38,6 +40,16 @@ struct file_calls {
     uint32_t count;
     int32_t failures[MAX_CALLS];
 };
+
+/* 0, or -1: ENODATA where an overlay shows what is below, too. */
+static int is_opaque(const char *path)
+{
+    char value = 0;
+    const ssize_t length = lgetxattr(path, "trusted.overlay.opaque", &value, sizeof value);
+    if (length >= 0 && value != 'y')
+        errno = ENODATA;
+    return length >= 0 && value == 'y' ? 0 : -1;
+}
 
 /* ---- a tree ---- */
 
@@ -185,6 +197,8 @@ static int make_call(const struct call_header *h, const char *path, const char *
         return h->data_bytes > 0 && data[h->data_bytes - 1] == 0 ? rename(path, data) : (errno = EINVAL, -1);
     case CALL_REMOVE_TREE:
         return remove_tree(path);
+    case CALL_IS_OPAQUE:
+        return is_opaque(path);
     }
     errno = ENOSYS;
     return -1;

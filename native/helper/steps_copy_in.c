@@ -316,9 +316,24 @@ static gid_t gid_of(const struct entry *entry)
     return into.flags & COPY_KEEP_OWNER ? entry->gid : into.gid;
 }
 
-static void own(int parent, const char *name, const struct entry *entry)
+/*
+ * A descriptor of what was just made, for what is to be set: who is in the container may have put something else in its
+ * place, which must not get another owner by that.
+ */
+static int made(int parent, const char *name, mode_t kind, const struct entry *entry)
 {
-    if (fchownat(parent, name, uid_of(entry), gid_of(entry), AT_SYMLINK_NOFOLLOW))
+    struct stat st;
+    int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st))
+        fail(entry->path, errno, "look at");
+    if ((st.st_mode & S_IFMT) != kind || st.st_nlink != 1)
+        fail(entry->path, 0, "somebody else has put something in its place");
+    return fd;
+}
+
+static void own(int fd, const struct entry *entry)
+{
+    if (fchownat(fd, "", uid_of(entry), gid_of(entry), AT_EMPTY_PATH))
         fail(entry->path, errno, "set the owner of");
 }
 
@@ -437,8 +452,10 @@ static void put_link(int parent, const char *name, const struct entry *entry)
     clear(parent, name, entry);
     if (symlinkat(entry->link, parent, name))
         fail(entry->path, errno, "make the link");
-    own(parent, name, entry);
-    utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW);
+    int fd = made(parent, name, S_IFLNK, entry);
+    own(fd, entry);
+    utimensat(fd, "", times, AT_EMPTY_PATH);
+    close(fd);
 }
 
 static void put_node(int parent, const char *name, const struct entry *entry)
@@ -450,7 +467,9 @@ static void put_node(int parent, const char *name, const struct entry *entry)
     /* With its mode, which no umask changes here: set later, it could be that of what a link in its place leads to. */
     if (mknodat(parent, name, kind | mode_of(entry), entry->device))
         fail(entry->path, errno, "make");
-    own(parent, name, entry);
+    int fd = made(parent, name, kind, entry);
+    own(fd, entry);
+    close(fd);
 }
 
 static void put_entry(const struct entry *entry)

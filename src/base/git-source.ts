@@ -12,13 +12,19 @@ export interface GitSource {
 /** Protocols that ask nobody's files of this machine. */
 const PROTOCOLS = 'git:http:https:ssh';
 
-/** Of a call of git: one commit is enough. */
+/** Of a call of git: one commit is enough. Without it, where a remote refuses that (`refusesShallow`). */
 export const SHALLOW = '--depth=1';
+
+/** Whether git says that a remote has the whole history or nothing, as one that is only files. */
+export function refusesShallow(said: string): boolean {
+  return said.includes('shallow');
+}
 
 /** What git must not take from whose machine it runs on, nor ask anybody. */
 export const gitEnvironment: Readonly<Record<string, string>> = {
   GIT_ALLOW_PROTOCOL: PROTOCOLS,
   GIT_TERMINAL_PROMPT: '0',
+  LC_ALL: 'C', // what it says is read
 };
 
 /** Whether a source of files is a repository: `git://…`, `ssh://…`, `git@host:path`, or `http(s)://….git`. */

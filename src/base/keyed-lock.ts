@@ -1,3 +1,5 @@
+import type { Context } from './context';
+
 /** One queue per key: work of the same key runs one after the other, work of different keys side by side. */
 export class KeyedLock {
   private readonly tails = new Map<string, Promise<void>>();
@@ -17,10 +19,23 @@ export class KeyedLock {
       if (this.tails.get(key) === tail) this.tails.delete(key);
     }
   }
-  /** As `run`, for work that ends when what this resolves to is disposed. */
-  async take(key: string): Promise<Disposable> {
-    return new Promise(resolve => {
-      void this.run(key, () => new Promise<void>(release => resolve({ [Symbol.dispose]: release })));
+
+  /** As `run`, for work that ends when what this resolves to is disposed; throws when `ctx` ends before its turn. */
+  async turn(ctx: Context, key: string): Promise<Disposable> {
+    let end: () => void = () => undefined;
+    const held = new Promise<void>(resolve => (end = resolve));
+    const entered = new Promise<void>(resolve => {
+      void this.run(key, () => {
+        resolve();
+        return held;
+      });
     });
+    try {
+      await ctx.race(entered);
+      return { [Symbol.dispose]: end };
+    } catch (error) {
+      end();
+      throw error;
+    }
   }
 }

@@ -1,5 +1,5 @@
 import { renameSync } from 'node:fs';
-import { chmod, chown, mkdir, readdir, rm } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../base/context';
 import { isAbsent } from '../base/errors';
@@ -27,6 +27,8 @@ export class CacheMounts {
   private readonly making = new KeyedLock();
   /** How many steps have each directory. */
   private readonly used = new Map<string, number>();
+  /** Directories that have no name yet. */
+  private readonly unnamed = new Set<string>();
 
   constructor(private readonly root: string) {}
 
@@ -37,7 +39,8 @@ export class CacheMounts {
     try {
       for (const id of lockedIds(requests)) {
         ctx.stage(`wait for the cache mount ${id}`);
-        closing.push(await this.lock(ctx, nameOf(id)));
+        const turn = await this.locks.turn(ctx, nameOf(id));
+        closing.push(() => turn[Symbol.dispose]());
       }
       const dirs = new Map<CacheMountRequest, string>();
       for (const request of requests) {
@@ -57,7 +60,7 @@ export class CacheMounts {
   async removeUnused(): Promise<void> {
     const names = await readdir(this.root).catch(() => []);
     for (const name of names) {
-      if (this.used.has(name)) continue;
+      if (this.used.has(name) || this.unnamed.has(name)) continue;
       // At once, and in this turn: a step that begins now makes one of its own.
       const gone = name.startsWith('.') ? name : `.${randomHexId().slice(0, 16)}`;
       try {
@@ -70,11 +73,23 @@ export class CacheMounts {
     }
   }
 
+  /** It has its name once it is as it was asked for: who finds it later leaves it as it is. */
   private async make(name: string, { mode, uid, gid }: CacheMountRequest): Promise<string> {
     const dir = join(this.root, name);
-    if (await mkdir(dir, { recursive: true, mode: 0o700 })) {
-      await chown(dir, uid, gid);
-      await chmod(dir, mode);
+    if (await isThere(dir)) return dir;
+    const unnamed = `.${randomHexId().slice(0, 16)}`;
+    const made = join(this.root, unnamed);
+    this.unnamed.add(unnamed);
+    try {
+      await mkdir(made, { recursive: true, mode: 0o700 });
+      await chown(made, uid, gid);
+      await chmod(made, mode);
+      await rename(made, dir);
+    } catch (error) {
+      await rm(made, { recursive: true, force: true });
+      throw error;
+    } finally {
+      this.unnamed.delete(unnamed);
     }
     return dir;
   }
@@ -92,24 +107,15 @@ export class CacheMounts {
       if (!this.used.has(own)) return own;
     }
   }
+}
 
-  /** Resolves with what gives the lock back, once this call has it. */
-  private async lock(ctx: Context, name: string): Promise<() => void> {
-    let free: () => void = () => undefined;
-    const held = new Promise<void>(resolve => (free = resolve));
-    const entered = new Promise<void>(resolve => {
-      void this.locks.run(name, () => {
-        resolve();
-        return held;
-      });
-    });
-    try {
-      await ctx.race(entered);
-      return free;
-    } catch (error) {
-      free();
-      throw error;
-    }
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (isAbsent(error)) return false;
+    throw error;
   }
 }
 

@@ -50,7 +50,12 @@ export async function commitContainer(
     });
     if (layer) document.rootfs.diff_ids.push(layer.layer.diffId);
     const tags = options.tag === undefined ? [] : [options.tag];
-    return (await workshop.finish(ctx, document, layer ? [...layers, layer] : layers, tags)).id;
+    const { image: made } = await workshop.finish(
+      ctx,
+      [{ document, layers: layer ? [...layers, layer] : layers }],
+      tags,
+    );
+    return made.id;
   });
 }
 

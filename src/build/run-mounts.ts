@@ -152,7 +152,7 @@ async function prepareCache(_tools: StepTools, command: RunCommand, options: Opt
   const isReadonly = options.get('readonly') === 'true';
   const cache = { id, sharing, ...ownerIn(command, options, 0o755) } as const;
   return {
-    ...{ input: `cache ${destination} ${id}`, cache },
+    ...{ input: `cache ${destination} ${id}${accessIn(options)}`, cache },
     make: async (_ctx, _closing, { dirs }) => {
       const source = dirs.get(cache);
       if (source === undefined) throw new BerthError('internal', `the cache mount ${id} is not held`);
@@ -168,7 +168,7 @@ async function prepareSecret(tools: StepTools, command: RunCommand, options: Opt
   const target = options.get('target');
   const destination = target === undefined ? `/run/secrets/${id}` : posix.resolve(cwd, target);
   const value = tools.options.secrets.get(id);
-  const input = `secret ${env ?? ''} ${destination} ${id}`;
+  const input = `secret ${env ?? ''} ${destination} ${id}${accessIn(options)}`;
   if (value === undefined) {
     if (options.get('required') !== 'true') return { input, make: async () => ({}) };
     throw new DockerfileError(command, `the secret ${id} is required and was not given`, {
@@ -241,6 +241,12 @@ function ownerIn(command: RunCommand, options: Options, mode: number): Owner {
     throw new DockerfileError(command, `RUN --mount: ${name}=${text} is no number`);
   };
   return { mode: number('mode', 8, mode), uid: number('uid', 10, 0), gid: number('gid', 10, 0) };
+}
+
+/** What is said of who may do what there, for the cache: a command may do something else where it may not. */
+function accessIn(options: Options): string {
+  const given = ['mode', 'uid', 'gid', 'readonly'].filter(name => options.has(name));
+  return given.map(name => ` ${name}=${options.get(name)}`).join('');
 }
 
 function targetOf(command: RunCommand, options: Options, cwd: string): string {

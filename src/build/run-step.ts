@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import { BerthError } from '../base/errors';
 import type { BuiltLayer } from '../image/workshop';
+import { assertRuns } from '../container/emulation';
 import { belowOf } from './copy-step';
 import { digestText } from './cache';
 import { DockerfileError } from './dockerfile/error';
@@ -51,11 +52,14 @@ export async function runCommandStep(
     ...Object.fromEntries(mounts.inputs),
   };
   return await tools.cached(inputs, async () => {
+    const warning = await assertRuns(stage.platform, workshop.platform, 'the stage');
+    if (warning !== undefined) tools.warn(warning);
     const held = await mounts.mount(ctx);
     const shown = new Set([...env, ...held.env].map(([name]) => name));
     const tail = new Tail();
     const step = {
-      ...{ argv, cwd, network, user: config.User ?? '', mounts: held.mounts, below: stage.layers },
+      ...{ argv, cwd, network, user: config.User ?? '', mounts: held.mounts },
+      ...{ below: stage.layers, platform: stage.platform },
       secretEnv: held.secretEnv,
       env: [
         ...(shown.has('PATH') ? [] : [['PATH', defaultPath] as const]),
@@ -68,7 +72,7 @@ export async function runCommandStep(
       tail.add(data);
       return tools.output(stream, data);
     };
-    return runStep(parts, ctx, workshop, step, onOutput, result => taken(tools, stage, result, tail));
+    return runStep(parts, ctx, step, onOutput, result => taken(tools, stage, result, tail));
   });
 }
 

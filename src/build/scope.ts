@@ -10,17 +10,16 @@ const proxies = ['HTTP_PROXY', 'HTTPS_PROXY', 'FTP_PROXY', 'NO_PROXY', 'ALL_PROX
   name.toLowerCase(),
 ]);
 
-/** What ARGs may be without being given: the platform that is built for, and the one that builds, which are one here. */
-export function platformArgs(platform: Platform): Map<string, string> {
-  const { os, architecture, variant = '' } = platform;
-  const of = (word: string) =>
+/** What ARGs may be without being given: the platform that is built for, and the one that builds. */
+export function platformArgs(target: Platform, build: Platform): Map<string, string> {
+  const of = (word: string, platform: Platform) =>
     [
       [`${word}PLATFORM`, describePlatform(platform)],
-      [`${word}OS`, os],
-      [`${word}ARCH`, architecture],
-      [`${word}VARIANT`, variant],
+      [`${word}OS`, platform.os],
+      [`${word}ARCH`, platform.architecture],
+      [`${word}VARIANT`, platform.variant ?? ''],
     ] as const;
-  return new Map([...of('TARGET'), ...of('BUILD')]);
+  return new Map([...of('TARGET', target), ...of('BUILD', build)]);
 }
 
 /** The variables of the lines before the first FROM, and what they are by default in each stage. */

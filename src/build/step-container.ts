@@ -9,7 +9,8 @@ import { startContainer } from '../container/start';
 import { ContainerConfig, NamespaceMode, PodSandboxConfig, SecurityProfile_ProfileType } from '../cri';
 import { runSandbox } from '../sandbox/run';
 import { digestOf } from '../image/digest';
-import type { BuiltLayer, Workshop } from '../image/workshop';
+import type { Platform } from '../image/platform';
+import type { BuiltLayer } from '../image/workshop';
 import type { BuildParts } from './steps';
 
 export interface StepCommand {
@@ -25,6 +26,7 @@ export interface StepCommand {
   readonly network: 'default' | 'host' | 'none';
   readonly mounts: NonNullable<CreateContainerRequest['mounts']>;
   readonly below: readonly BuiltLayer[];
+  readonly platform: Platform;
 }
 
 /** How a step's command has ended, and what it has changed. */
@@ -42,7 +44,6 @@ export interface StepResult {
 export async function runStep<T>(
   parts: BuildParts,
   ctx: Context,
-  workshop: Workshop,
   command: StepCommand,
   onOutput: (stream: 'stdout' | 'stderr', data: Buffer) => Promise<void>,
   then: (result: StepResult) => Promise<T>,
@@ -59,7 +60,7 @@ export async function runStep<T>(
     const container = await createContainer(containers, own, {
       sandbox,
       config: containerConfig(command, mode),
-      image: imageOf(workshop, command.below),
+      image: imageOf(command),
       ...{ mounts: command.mounts, secretEnv: command.secretEnv },
     });
     ctx.throwIfEnded();
@@ -136,7 +137,7 @@ function namespaces(network: NamespaceMode) {
 const stageId = digestOf(Buffer.from('a stage of a build'));
 
 /** What a stage is so far, as the container's image: its files alone, for the command brings all else. */
-function imageOf({ platform }: Workshop, below: readonly BuiltLayer[]): NonNullable<CreateContainerRequest['image']> {
+function imageOf({ platform, below }: StepCommand): NonNullable<CreateContainerRequest['image']> {
   const layers = below.map(({ layer: { key, dir, diffId, diskBytes, state }, descriptor }) => {
     return { key, dir, diffId, sizeBytes: diskBytes, state, digest: descriptor.digest };
   });

@@ -2,6 +2,7 @@ import type { Context } from '../base/context';
 import type { BuiltLayer, SentFiles, Source, Workshop } from '../image/workshop';
 import type { Containers } from '../container/containers';
 import type { Images } from '../image/images';
+import type { Platform } from '../image/platform';
 import type { Sandboxes } from '../sandbox/sandboxes';
 import type { BuildCache } from './cache';
 import type { CacheMounts } from './cache-mounts';
@@ -24,6 +25,8 @@ export interface StageState {
   readonly document: ImageDocument;
   readonly layers: BuiltLayer[];
   readonly scope: StageScope;
+  /** Of its files. */
+  readonly platform: Platform;
   /** For messages and the cache: its name, or its number. */
   readonly name: string;
   /** CMD was given here, and not by the base. */
@@ -49,6 +52,7 @@ export interface StepTools {
   readonly context: () => Promise<SentFiles>;
   /** A stage or an image, by name. */
   readonly sourceOf: (name: string) => Promise<Source>;
+  readonly warn: (text: string) => void;
   /** What a command writes; resolves when there is room for more. */
   readonly output: (stream: 'stdout' | 'stderr', data: Buffer) => Promise<void>;
   /** Finds the step's result, or makes it; says why to whoever watches. */

@@ -36,7 +36,7 @@ interface Flags {
   cacheFrom: string[];
   cacheTo: string[];
   pull: boolean;
-  platform: string;
+  platform: string[];
   network: string;
   progress: string;
   quiet: boolean;
@@ -80,7 +80,7 @@ export function define(command: Command, daemon: () => Daemon): void {
       [],
     )
     .option('--pull', 'ask the registry for base images that are here', false)
-    .option('--platform <os/arch>', "for which platform (default: the node's)", '')
+    .option('--platform <os/arch,…>', "for which platforms (default: the node's); several make an index", collect, [])
     .option('--network <mode>', 'network of the steps: default, none or host', '')
     .option('-o, --output <type=…,dest=…>', 'image, oci, docker, tar, local or none; a path: local; -: a tar to stdout')
     .option('--progress <kind>', 'auto, plain or tty', 'auto')
@@ -141,7 +141,7 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput, ssh: 
     noCache: !flags.cache,
     noCacheStages: flags.cacheFilter,
     pull: flags.pull,
-    platform: flags.platform,
+    platforms: flags.platform.flatMap(text => text.split(',')),
     secrets: parseSecrets(flags.secret),
     ssh,
     knownHosts: flags.ssh.length > 0 ? knownHosts() : Buffer.alloc(0),
@@ -151,7 +151,7 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput, ssh: 
     output: undefined,
     why: flags.why,
     cacheFrom: parseCacheFrom(flags.cacheFrom),
-    ...parseCacheTo(flags.cacheTo),
+    ...parseCacheTo(flags.cacheTo, args),
   };
 }
 

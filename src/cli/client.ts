@@ -1,6 +1,6 @@
 import { Client, credentials, type ClientDuplexStream, type MethodDefinition, type ServiceError } from '@grpc/grpc-js';
-import { BerthError, messageOf } from '../base/errors';
-import { fromStatus } from './errors';
+import { BerthError } from '../base/errors';
+import { fromStatus, fromStream } from './errors';
 
 /** A call that is under way. `watching` ends with the first sign of the daemon: it has the call and watches. */
 export interface Asked<Reply> {
@@ -104,10 +104,7 @@ export class Daemon {
   }
 
   private translate(error: unknown): BerthError {
-    // Not a status is what the stream itself says when it is destroyed with the call.
-    return isStatus(error)
-      ? fromStatus(error, this.socket)
-      : new BerthError('internal', messageOf(error), { cause: error });
+    return isStatus(error) ? fromStatus(error, this.socket) : fromStream(error, this.socket);
   }
 }
 

@@ -8,8 +8,8 @@ const block = 512;
 /** Of what is used of a header. */
 const fieldsEnd = 265;
 const pieceBytes = 256 * 1024;
-/** What has become a FIFO meanwhile must not hold everything up. */
-const readAtOnce = constants.O_RDONLY | constants.O_NONBLOCK;
+/** What has become a FIFO meanwhile must not hold everything up, and what has become a link must not lead out. */
+const asItWasSeen = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
 /** Of what is ignored: some milliseconds of work. */
 const ignoredInTurn = 1000;
 
@@ -78,9 +78,9 @@ interface Walked {
  * is not ignored itself.
  */
 function* walk(root: string, above: string, ignored: IgnorePatterns): Generator<Walked | undefined> {
-  for (const name of readdirSync(join(root, above)).sort()) {
+  for (const name of looked(above, () => readdirSync(join(root, above))).sort()) {
     const path = above === '' ? name : `${above}/${name}`;
-    const stats = lstatSync(join(root, path));
+    const stats = looked(path, () => lstatSync(join(root, path)));
     const isIgnored = ignored.matches(path);
     yield isIgnored ? undefined : { path, stats };
     if (!stats.isDirectory() || (isIgnored && !ignored.mayExceptBelow(path))) continue;
@@ -95,10 +95,14 @@ function* walk(root: string, above: string, ignored: IgnorePatterns): Generator<
 
 function* entry(out: Pieces, root: string, { path, stats }: Walked): Generator<Buffer> {
   if (stats.isDirectory()) yield* out.add(header(`${path}/`, '5', stats, 0));
-  else if (stats.isSymbolicLink()) yield* out.add(header(path, '2', stats, 0, readlinkSync(join(root, path))));
+  else if (stats.isSymbolicLink()) yield* out.add(header(path, '2', stats, 0, targetOf(root, path)));
   else if (stats.isFIFO()) yield* out.add(header(path, '6', stats, 0));
   else if (stats.isFile()) yield* file(out, root, path, stats);
   // Sockets are nothing without their server, and devices are no part of a context.
+}
+
+function targetOf(root: string, path: string): string {
+  return looked(path, () => readlinkSync(join(root, path)));
 }
 
 function* file(out: Pieces, root: string, path: string, stats: Stats): Generator<Buffer> {
@@ -114,18 +118,35 @@ function* contents(out: Pieces, root: string, path: string, size: number): Gener
   let fd: number | undefined;
   let left = size;
   try {
-    fd = openSync(join(root, path), readAtOnce);
+    fd = openSync(join(root, path), asItWasSeen);
     for (let read = -1; left > 0 && read !== 0; left -= read) read = yield* out.read(fd, left);
     return left;
   } catch (error) {
-    throw new BerthError(
-      'failed_precondition',
-      `read ${path} of the context: ${errnoOf(error) ?? 'it cannot be read'}`,
-      { cause: error, hint: 'make it readable, or name it in .dockerignore' },
-    );
+    throw unreadable(path, error);
   } finally {
     if (fd !== undefined) closeSync(fd);
   }
+}
+
+function looked<T>(path: string, look: () => T): T {
+  try {
+    return look();
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: 'it has gone meanwhile, or its name is not UTF-8',
+  ELOOP: 'it has become a link meanwhile',
+};
+
+function unreadable(path: string, error: unknown): BerthError {
+  const code = errnoOf(error) ?? 'it cannot be read';
+  return new BerthError('failed_precondition', `read ${path || '/'} of the context: ${reasons[code] ?? code}`, {
+    cause: error,
+    hint: 'make it readable, or name it in .dockerignore',
+  });
 }
 
 /** ustar, with a PAX header before it for what it has no room for. */

@@ -10,6 +10,7 @@ import {
 } from '../cri/generated/berth/v1/berth';
 import type { Daemon } from './client';
 import { progressDisplay } from './format/progress';
+import { write } from './output';
 import { collect } from './parse/collect';
 import { ownEnviron, parseEnv } from './parse/env';
 import { parseLabelFiles, parseLabels } from './parse/labels';
@@ -140,8 +141,9 @@ function openCidfile(path: string): number {
 async function create(daemon: Daemon, request: CreateRequest, quiet: boolean): Promise<Created> {
   const display = progressDisplay(process.stderr, quiet);
   let end: Created | undefined;
-  for await (const { progress, created } of daemon.open(BerthService.create, request)) {
+  for await (const { progress, created, warning } of daemon.open(BerthService.create, request)) {
     if (progress) display.update(progress);
+    if (warning !== undefined) await write(process.stderr, `WARNING: ${warning}\n`);
     end = created;
   }
   if (end) return end;

@@ -3,7 +3,7 @@
  * knows gRPC's status codes on the client's side.
  */
 import type { ServiceError } from '@grpc/grpc-js';
-import { BerthError, kindOf, messageOf, type ErrorKind } from '../base/errors';
+import { BerthError, errnoOf, kindOf, messageOf, type ErrorKind } from '../base/errors';
 import { printable } from './format/printable';
 
 /** By gRPC status code. */
@@ -75,6 +75,17 @@ function fromConnection(details: string, socket: string): BerthError | undefined
   }
   // Cancelled is what a daemon's orderly end makes of the calls under way: berth cancels only what it has the end of.
   if (!/^(Connection dropped|Call cancelled|Stream refused|Received RST_STREAM)/.test(details)) return undefined;
+  return lost(socket);
+}
+
+/** What the stream of a call says itself when it is destroyed before the library has made a status of that. */
+export function fromStream(error: unknown, socket: string): BerthError {
+  const code = errnoOf(error) ?? '';
+  if (['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'].includes(code)) return lost(socket);
+  return new BerthError('internal', messageOf(error), { cause: error });
+}
+
+function lost(socket: string): BerthError {
   return new BerthError('unavailable', `the connection to the daemon on ${socket} was lost`, {
     hint: 'containers run on; see whether berthd does',
   });

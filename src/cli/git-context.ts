@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BerthError, isAbsent, messageOf, redact } from '../base/errors';
 import { directoryIn, removeGitDirs } from '../base/git-files';
-import { gitCalls, gitEnvironment, parseGitSource } from '../base/git-source';
+import { gitCalls, gitEnvironment, parseGitSource, refusesShallow, SHALLOW } from '../base/git-source';
 import { onInterrupt } from './on-interrupt';
 
 const ofRepository: ReadonlySet<string> = new Set([
@@ -57,18 +57,27 @@ function remove(root: string): void {
   rmSync(root, { recursive: true, force: true, maxRetries: 10 });
 }
 
+/** What git asks, it asks at the terminal; what it says is shown once it has ended. */
 async function git(args: readonly string[], text: string): Promise<void> {
   const child = spawn('git', args, {
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: ['ignore', 'ignore', 'pipe'],
     env: { ...withoutRepository(process.env), ...gitEnvironment },
   });
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (piece: string) => (said += piece));
   let ended: unknown[];
   try {
-    ended = (await once(child, 'exit')) as unknown[];
+    ended = (await once(child, 'close')) as unknown[];
   } catch (error) {
     const why = isAbsent(error) ? 'git is not installed here' : messageOf(error);
     throw new BerthError('failed_precondition', `build ${redact(text)}: ${why}`, { cause: error });
   }
+  if (ended[0] !== 0 && args.includes(SHALLOW) && refusesShallow(said))
+    return git(
+      args.filter(arg => arg !== SHALLOW),
+      text,
+    );
+  process.stderr.write(said);
   if (ended[0] !== 0) throw new BerthError('unavailable', `build ${redact(text)}: git has failed; it says above why`);
 }
 

@@ -43,8 +43,9 @@ async function show(
   for await (const { progress, loaded } of replies) {
     if (progress) update(progress);
     if (!loaded) continue;
-    const { imageId, references } = loaded;
-    const lines = references.map(reference => `Loaded image: ${familiar(reference)}\n`);
-    await print(lines.length > 0 ? lines.join('') : `Loaded image ID: ${imageId}\n`);
+    const { imageId, references, platform } = loaded;
+    const end = platform === '' ? '\n' : ` (${platform})\n`;
+    const lines = references.map(reference => `Loaded image: ${familiar(reference)}${end}`);
+    await print(lines.length > 0 ? lines.join('') : `Loaded image ID: ${imageId}${end}`);
   }
 }

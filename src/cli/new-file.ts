@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { rmSync } from 'node:fs';
+import { rmSync, type Stats } from 'node:fs';
 import { open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { BerthError, isAbsent, messageOf } from '../base/errors';
+import { BerthError, errnoOf, isAbsent, messageOf } from '../base/errors';
 import { onInterrupt } from './on-interrupt';
 
 /**
@@ -24,9 +24,18 @@ export class NewFile implements AsyncDisposable {
   static async open(asked: string): Promise<NewFile> {
     return told(asked, async () => {
       const path = await realpath(asked).catch(() => resolve(asked));
-      if (await isSpecial(path)) return new NewFile(path, undefined, await open(path, 'w'));
+      const before = await found(path);
+      if (before && !before.isFile()) return new NewFile(path, undefined, await open(path, 'w'));
       const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}`);
-      return new NewFile(path, temporary, await open(temporary, 'wx', 0o644));
+      const file = await open(temporary, 'wx', before ? 0o600 : 0o666);
+      const made = new NewFile(path, temporary, file);
+      try {
+        if (before) await likeBefore(file, before);
+        return made;
+      } catch (error) {
+        await made[Symbol.asyncDispose]();
+        throw error;
+      }
     });
   }
 
@@ -51,14 +60,32 @@ export class NewFile implements AsyncDisposable {
   }
 }
 
-/** Throws for a directory. */
-async function isSpecial(path: string): Promise<boolean> {
+/** What is there; throws for a directory. */
+async function found(path: string): Promise<Stats | undefined> {
   try {
-    const found = await stat(path);
-    if (found.isDirectory()) throw new BerthError('failed_precondition', `write ${path}: it is a directory`);
-    return !found.isFile();
+    const stats = await stat(path);
+    if (!stats.isDirectory()) return stats;
   } catch (error) {
-    if (isAbsent(error)) return false;
+    if (isAbsent(error)) return undefined;
+    throw error;
+  }
+  throw new BerthError('failed_precondition', `write ${path}: it is a directory`);
+}
+
+/** Who could read and write what was there before can do so still, and nobody else. */
+async function likeBefore(file: FileHandle, { mode, uid, gid }: Stats): Promise<void> {
+  const own = await file.stat();
+  const isAsBefore = (own.uid === uid && own.gid === gid) || (await givenTo(file, uid, gid));
+  // Whose it was is somebody else: what the group and all others might do with it is not for those that it has now.
+  await file.chmod(mode & (isAsBefore ? 0o777 : 0o700));
+}
+
+async function givenTo(file: FileHandle, uid: number, gid: number): Promise<boolean> {
+  try {
+    await file.chown(uid, gid);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'EPERM') return false;
     throw error;
   }
 }

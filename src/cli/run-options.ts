@@ -121,7 +121,7 @@ function addViewFlags(command: Command): Command {
     .option('--ipc <mode>', 'host, or private (default)', '')
     .option('--pid <mode>', 'host, or private (default)', '')
     .option('--uts <mode>', 'host, or private (default)', '')
-    .option('--platform <platform>', "os/architecture; only the node's own runs", '');
+    .option('--platform <os/arch>', "the image for this platform; another than the node's needs an emulator", '');
 }
 
 function addLifeFlags(command: Command): Command {

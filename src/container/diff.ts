@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Context } from '../base/context';
 import { BerthError, isAbsent } from '../base/errors';
 import type { MountSpec } from '../oci/spec';
+import { isOpaque } from '../process/files';
 import type { Container, Containers } from './containers';
 
 export interface FileChange {
@@ -43,7 +44,7 @@ export async function containerDiff(
     places: new Set(mounts.map(({ destination }) => destination)),
     changes: [],
   };
-  const upper = { dir: containers.paths(record.id).upper, path: '', depth: 0 };
+  const upper = { dir: containers.paths(record.id).upper, path: '', depth: 0, isAnew: false };
   await lookInto(walk, upper, containers.images.lowerDirs(image));
   return walk.changes.sort((a, b) => (a.path < b.path ? -1 : 1));
 }
@@ -63,13 +64,15 @@ interface Directory {
   /** In the container; empty for its root. */
   path: string;
   depth: number;
+  /** It, or one that it is in, was removed and made again: of what the image has there nothing is shown. */
+  isAnew: boolean;
 }
 
 /**
  * The container may change what is looked at: directories are reached by descriptors, and no link is followed. `lowers`
  * are this directory in the image's layers, top first: those layers that have it, down to one that hides what is below.
  */
-async function lookInto(walk: Walk, { dir, path, depth }: Directory, lowers: readonly string[]): Promise<void> {
+async function lookInto(walk: Walk, { dir, path, depth, isAnew }: Directory, lowers: readonly string[]): Promise<void> {
   walk.ctx.throwIfEnded();
   if (depth > DEPTH_MAX) {
     throw new BerthError(
@@ -82,8 +85,14 @@ async function lookInto(walk: Walk, { dir, path, depth }: Directory, lowers: rea
   if (!handle) return;
   try {
     const self = `/proc/self/fd/${handle.fd}`;
-    for (const entry of await readdir(self, { withFileTypes: true })) {
-      const at = { dir: join(self, entry.name), path: `${path}/${entry.name}`, depth: depth + 1 };
+    const entries = await readdir(self, { withFileTypes: true });
+    if (isAnew) {
+      const own = new Set(entries.map(({ name }) => name));
+      const gone = (await namesIn(lowers)).filter(name => !own.has(name));
+      walk.changes.push(...gone.map(name => ({ kind: 'deleted' as const, path: `${path}/${name}` })));
+    }
+    for (const entry of entries) {
+      const at = { dir: join(self, entry.name), path: `${path}/${entry.name}`, depth: depth + 1, isAnew };
       const below = await inLayers(lowers, entry.name);
       if (entry.isDirectory()) await lookAtDirectory(walk, at, below);
       else await lookAtFile(walk, at, below.exists);
@@ -95,7 +104,8 @@ async function lookInto(walk: Walk, { dir, path, depth }: Directory, lowers: rea
 
 async function lookAtDirectory(walk: Walk, at: Directory, { exists, directories }: Below): Promise<void> {
   const before = walk.changes.length;
-  await lookInto(walk, at, directories);
+  const isAnew = at.isAnew || (directories.length > 0 && (await isOpaque(at.dir)));
+  await lookInto(walk, { ...at, isAnew }, directories);
   if (walk.changes.length === before && isForMounts(walk, at.path)) return;
   walk.changes.push({ kind: exists ? 'changed' : 'added', path: at.path });
 }
@@ -125,11 +135,27 @@ async function inLayers(lowers: readonly string[], name: string): Promise<Below>
     const at = join(lower, name);
     const found = await lstat(at).catch(orAbsent);
     if (!found) continue;
-    if (found.isDirectory()) directories.push(at);
+    if (found.isDirectory()) {
+      directories.push(at);
+      if (await isOpaque(at)) break;
+    }
     // It hides what is below it.
     else return { exists: directories.length > 0 || !isWhiteout(found), directories };
   }
   return { exists: directories.length > 0, directories };
+}
+
+/** What these directories show, of which the first hides what the others have. */
+async function namesIn(lowers: readonly string[]): Promise<string[]> {
+  const shown = new Map<string, boolean>();
+  for (const lower of lowers) {
+    for (const entry of await readdir(lower, { withFileTypes: true })) {
+      if (shown.has(entry.name)) continue;
+      const gone = entry.isCharacterDevice() && isWhiteout(await lstat(join(lower, entry.name)));
+      shown.set(entry.name, !gone);
+    }
+  }
+  return [...shown].flatMap(([name, isShown]) => (isShown ? [name] : []));
 }
 
 /** Overlayfs marks what is gone by a character device 0:0. */

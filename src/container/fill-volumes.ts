@@ -1,6 +1,5 @@
 import type { Context } from '../base/context';
 import { messageOf } from '../base/errors';
-import type { KeyedLock } from '../base/keyed-lock';
 import { normalPath } from '../oci/mounts';
 import type { Spec } from '../oci/spec';
 import type { Container, Containers } from './containers';
@@ -50,7 +49,7 @@ export async function fillVolumes(
   };
   try {
     if (paths.length > 0) ctx.stage('wait for other containers that are being created with the same volumes');
-    for (const path of paths) turns.push(await turnOf(ctx, volumes.fills, path));
+    for (const path of paths) turns.push(await volumes.fills.turn(ctx, path));
     for (const path of paths) {
       if (await volumes.beginFill(path, usersOf(containers, path).length > 0)) filled.push(path);
     }
@@ -65,16 +64,6 @@ export async function fillVolumes(
 /** Those that were created with the volume at `path`, whatever state they are in. */
 export function usersOf(containers: Pick<Containers, 'list'>, path: string): Container[] {
   return containers.list().filter(({ config }) => config.mounts.some(({ hostPath }) => hostPath === path));
-}
-
-async function turnOf(ctx: Context, locks: KeyedLock, key: string): Promise<Disposable> {
-  const turn = locks.take(key);
-  try {
-    return await ctx.race(turn);
-  } catch (error) {
-    void turn.then(late => late[Symbol.dispose]());
-    throw error;
-  }
 }
 
 /** A volume that is mounted twice has what the image has in the first place. */

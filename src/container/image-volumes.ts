@@ -31,7 +31,7 @@ export async function volumeImages(
 }
 
 function imageNamed({ images }: Containers, name: string): Image {
-  const image = images.find(name);
+  const image = images.find(name, images.node);
   if (!image) {
     throw new BerthError('not_found', `image volume ${name} is not on this node`, { hint: 'pull it first' });
   }

@@ -92,20 +92,34 @@ export class Connection {
    * and `deadline_exceeded` when there is none within the time; the other side may still do it then.
    */
   async call(call: MethodCall, timeoutMs: number): Promise<readonly Value[]> {
+    const until = performance.now() + timeoutMs;
     while (this.pending.size >= MAX_UNANSWERED && !this.lost) {
-      await new Promise<void>(resolve => this.waiting.push(resolve));
+      if (!(await this.hasTurn(until - performance.now()))) throw late(call, timeoutMs);
     }
     if (this.lost) throw this.lost;
     const serial = this.nextSerial();
     const { signature = '', body = [], ...header } = call;
     const bytes = encodeMessage({ type: 'call', serial, ...header, signature, body });
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.settle(serial, p => p.reject(late(call, timeoutMs))), timeoutMs);
+      const leftMs = Math.max(0, until - performance.now());
+      const timer = setTimeout(() => this.settle(serial, p => p.reject(late(call, timeoutMs))), leftMs);
       this.pending.set(serial, {
         resolve: values => (clearTimeout(timer), resolve(values)),
         reject: error => (clearTimeout(timer), reject(error)),
       });
       this.socket.write(bytes);
+    });
+  }
+
+  /** Resolves when a call has been answered, or with false when none was within the time. */
+  private hasTurn(withinMs: number): Promise<boolean> {
+    return new Promise(resolve => {
+      const go = () => (clearTimeout(timer), resolve(true));
+      const timer = setTimeout(() => {
+        this.waiting.splice(this.waiting.indexOf(go), 1);
+        resolve(false);
+      }, withinMs);
+      this.waiting.push(go);
     });
   }
 

@@ -6,7 +6,7 @@ import { BerthError } from '../base/errors';
 import type { ArchiveFiles } from './archive-files';
 import { algorithmOf, digestOf, hexOf, isDigest, parseDigest, sha256, type Digest } from './digest';
 import { choose, mediaTypes, parseManifest, type Descriptor } from './documents';
-import type { Platform } from './platform';
+import { describePlatform, type Platform } from './platform';
 import { canonicalForm, parseReference, tagForm, type Reference } from './reference';
 import type { BlobBytes, ImageSource } from './source';
 
@@ -17,6 +17,8 @@ export interface ArchiveImage {
   readonly digest: Digest;
   /** The names that the archive has for it: tags, in full. */
   readonly names: readonly Reference[];
+  /** Which of an index; undefined for the node's. */
+  readonly platform?: Platform;
   /** The manifest is one that others know, too, not one that was written down here. */
   readonly isOriginal: boolean;
 }
@@ -80,10 +82,10 @@ async function readLayout(files: ArchiveFiles, node: Platform): Promise<ArchiveI
     const names = [...(nameOf.get(entry.descriptor.digest) ?? [])].sort().join(' ');
     byName.set(names, [...(byName.get(names) ?? []), entry]);
   }
-  return [...byName].flatMap(([names, entries]) => {
+  const images = [...byName].flatMap(([names, entries]) => {
     const digests = new Set(entries.map(({ descriptor }) => descriptor.digest));
     const hasPlatforms = digests.size > 1 && entries.some(({ platform }) => platform);
-    const wanted = hasPlatforms ? [choose({ kind: 'index', entries }, node, what).digest] : digests;
+    const wanted = hasPlatforms ? [choose({ kind: 'index', entries, leftOut: 0 }, node, what).digest] : digests;
     if (names !== '' && !hasPlatforms && digests.size > 1)
       throw new BerthError('failed_precondition', `${what} has several images called ${names}`);
     return [...wanted].map(digest => ({
@@ -93,6 +95,19 @@ async function readLayout(files: ArchiveFiles, node: Platform): Promise<ArchiveI
       isOriginal: true,
     }));
   });
+  return (await Promise.all(images.map(image => ofEachPlatform(files, image)))).flat();
+}
+
+/** Of an index those of its images that the archive has, which need not be all; of a manifest the image itself. */
+async function ofEachPlatform(files: ArchiveFiles, image: ArchiveImage): Promise<ArchiveImage[]> {
+  const name = blobName(image.digest);
+  const what = `${name} of ${files.what}`;
+  const document = parseManifest(await files.document(name), undefined, what, { allowForeignLayers: true });
+  if (document.kind === 'manifest') return [image];
+  const platforms = new Map<Digest, Platform>();
+  for (const { descriptor, platform } of document.entries)
+    if (platform && (await files.has(blobName(descriptor.digest)))) platforms.set(descriptor.digest, platform);
+  return platforms.size === 0 ? [image] : [...platforms.values()].map(platform => ({ ...image, platform }));
 }
 
 function layoutName(annotations: Record<string, string>, what: string): string | undefined {
@@ -203,6 +218,29 @@ export function writeManifest(
       [digestOf(config), config],
     ]),
   };
+}
+
+export type IndexEntry = { readonly descriptor: Descriptor; readonly platform: Platform };
+
+/** An index over images, one for each platform. */
+export function writeIndex(entries: readonly IndexEntry[]): { digest: Digest; bytes: Buffer } {
+  const names = entries.map(({ platform }) => describePlatform(platform));
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new BerthError('failed_precondition', `an index has one image for each platform, and two are for ${twice}`, {
+      hint: 'ask for each platform once, and let the last FROM of the Dockerfile leave --platform out',
+    });
+  const bytes = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: mediaTypes.ociIndex,
+      manifests: entries.map(({ descriptor: { mediaType, digest, sizeBytes }, platform }) => {
+        const { os, architecture, variant } = platform;
+        return { mediaType, digest, size: sizeBytes, platform: { os, architecture, variant } };
+      }),
+    }),
+  );
+  return { digest: digestOf(bytes), bytes };
 }
 
 /* ---- both ---- */

@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
-import { layoutIndexShape, refName } from './artefact';
+import { layoutEntriesMax, layoutIndexShape, refName } from './artefact';
 import type { Content } from './content/content';
 import type { Digest } from './digest';
 import { mediaTypes, parseArtefact, parseDocument, type Descriptor } from './documents';
@@ -48,7 +48,7 @@ export async function pushArtefact(
 
 /**
  * Adds an artefact to the OCI image layout in a directory of the node. What had the tag before goes, with the blobs that
- * nothing else in the layout needs: it does not grow for ever.
+ * nothing else in the layout needs: it does not grow for ever. Nobody else writes there meanwhile: see `Images.writeArtefact`.
  */
 export async function writeToLayout(
   ctx: Context,
@@ -69,6 +69,7 @@ export async function writeToLayout(
     await output.write('oci-layout', [Buffer.from(JSON.stringify({ imageLayoutVersion: '1.0.0' }))]);
     const index = await readIndex(output, path);
     const kept = index.manifests.filter(({ annotations }) => annotations?.[refName] !== tag);
+    if (kept.length >= layoutEntriesMax) throw tooMany(path);
     const own = {
       mediaType: mediaTypes.ociManifest,
       digest: manifest.digest,
@@ -90,6 +91,14 @@ async function readIndex(output: LayoutOutput, path: string): Promise<LayoutInde
   return { schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: [] };
 }
 
+function tooMany(path: string): BerthError {
+  return new BerthError(
+    'failed_precondition',
+    `index.json of ${path} has ${layoutEntriesMax} entries already, and one with more is not read`,
+    { hint: 'name a tag that is there, or another directory' },
+  );
+}
+
 /** The blobs of manifests that are `gone`, but for those that others name. Nothing, if somebody's manifest cannot be read. */
 async function removeUnused(
   output: LayoutOutput,
@@ -104,25 +113,28 @@ async function removeUnused(
   for (const digest of before) if (!used.has(digest)) await output.removeBlob(digest);
 }
 
-/** All blobs of these manifests, themselves included; undefined when one is of another kind. */
+/** Of blobs that one layout names: a thousand caches of a hundred steps have fewer. A layout may be a stranger's. */
+const namedMax = 200_000;
+
+/** All blobs of these manifests, themselves included; undefined when one is of another kind, or when they are too many. */
 async function namedBy(
   output: LayoutOutput,
   entries: LayoutIndex['manifests'],
   configType: string,
-): Promise<Digest[] | undefined> {
-  const digests: Digest[] = [];
-  for (const { digest, mediaType } of entries) {
+): Promise<Set<Digest> | undefined> {
+  const digests = new Set<Digest>();
+  for (const [digest, mediaType] of new Map(entries.map(entry => [entry.digest, entry.mediaType]))) {
     try {
       const bytes = await output.readBlob(digest);
       if (!bytes) return undefined;
       const rules = { configTypes: [configType], layersMax: Infinity };
       const found = parseArtefact(bytes, mediaType, rules, 'a manifest');
       if (found.kind === 'index') return undefined;
-      const { config, layers } = found;
-      digests.push(digest, config.digest, ...layers.map(layer => layer.digest));
+      for (const name of [digest, found.config.digest, ...found.layers.map(layer => layer.digest)]) digests.add(name);
     } catch {
       return undefined; // it is not ours, and so is nobody's to judge
     }
+    if (digests.size > namedMax) return undefined;
   }
   return digests;
 }

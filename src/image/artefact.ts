@@ -28,6 +28,9 @@ export interface Artefact {
 /** The annotation that has the tag (image-spec, annotations.md). */
 export const refName = 'org.opencontainers.image.ref.name';
 
+/** Of an index.json. */
+export const layoutEntriesMax = 1000;
+
 export const layoutIndexShape = z.looseObject({
   schemaVersion: z.literal(2),
   manifests: z
@@ -39,7 +42,7 @@ export const layoutIndexShape = z.looseObject({
         annotations: z.record(z.string(), z.string()).nullish(),
       }),
     )
-    .max(1000, 'has more than 1000 entries'),
+    .max(layoutEntriesMax, `has more than ${layoutEntriesMax} entries`),
 });
 
 /** In words. */

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { BerthError } from '../base/errors';
 import { isDigest, type Digest } from './digest';
-import { describePlatform, nodePlatform, rankedPlatforms, type Platform } from './platform';
+import { describePlatform, fits, nodePlatform, rankedPlatforms, type Platform } from './platform';
 import { parseStrictJson } from './strict-json';
 
 /** No manifest, index or image config may be longer. */
@@ -34,7 +34,7 @@ export const mediaTypes = {
   dockerLayerZstd: 'application/vnd.docker.image.rootfs.diff.tar.zstd',
 } as const;
 
-const indexTypes: readonly string[] = [mediaTypes.ociIndex, mediaTypes.dockerList];
+export const indexTypes: readonly string[] = [mediaTypes.ociIndex, mediaTypes.dockerList];
 const manifestTypes: readonly string[] = [mediaTypes.ociManifest, mediaTypes.dockerManifest];
 const configTypes: readonly string[] = [mediaTypes.ociConfig, mediaTypes.dockerConfig];
 const layerTypes: readonly string[] = [
@@ -76,6 +76,8 @@ export interface Manifest {
 export interface Index {
   readonly kind: 'index';
   readonly entries: readonly { readonly descriptor: Descriptor; readonly platform: Platform | undefined }[];
+  /** How many those are. */
+  readonly leftOut: number;
 }
 
 /** What an image says of the containers that are made of it. Bytes of the outside world: hostile. */
@@ -386,7 +388,7 @@ function toIndex({ manifests }: z.output<typeof indexShape>): Index {
       descriptor: { mediaType: entry.mediaType, digest: entry.digest, sizeBytes: entry.size },
       platform: entry.platform ? toPlatform(entry.platform) : undefined,
     }));
-  return { kind: 'index', entries };
+  return { kind: 'index', entries, leftOut: manifests.length - entries.length };
 }
 
 function toPlatform({ os, architecture, variant }: z.output<typeof platform>): Platform {
@@ -430,7 +432,10 @@ export function notFor(offers: readonly string[], wanted: Platform, what: string
   );
 }
 
-/** Reads an image config that belongs to a manifest of `layerCount` layers and must be for `wanted`. */
+/**
+ * Reads an image config that belongs to a manifest of `layerCount` layers and must be for `wanted`. One that says a variant
+ * that does not fit (amd64/v2, of an image without an index) is for `wanted`, too: whoever asks for it by name finds it.
+ */
 export function parseImageConfig(bytes: Uint8Array, layerCount: number, wanted: Platform, what: string): ImageConfig {
   const json = check(configShape, parseJson(bytes, what), what);
   const diffIds = json.rootfs.diff_ids;
@@ -439,7 +444,7 @@ export function parseImageConfig(bytes: Uint8Array, layerCount: number, wanted: 
   const own = toPlatform({ os: json.os, architecture: json.architecture, variant: json.variant ?? undefined });
   if (own.os !== wanted.os || own.architecture !== wanted.architecture)
     throw notFor([describePlatform(own)], wanted, what);
-  return toImageConfig(json, own);
+  return toImageConfig(json, fits(own, wanted) ? own : wanted);
 }
 
 function toImageConfig(json: z.output<typeof configShape>, own: Platform): ImageConfig {

@@ -6,14 +6,14 @@ import { BerthError } from '../base/errors';
 import { streamOf } from './blob-stream';
 import type { Content } from './content/content';
 import { algorithmOf, hexOf, type Digest } from './digest';
-import { mediaTypes, type Descriptor } from './documents';
+import { documentBytesMax, indexTypes, mediaTypes, parseManifest, type Descriptor } from './documents';
 import { fullDisk } from './incoming';
 import { manifestOf } from './manifest-of';
 import type { LayerProgress, OnProgress } from './pull';
 import type { ImageRecord } from './record';
 import type { ImageSource } from './source';
 
-/** An image to be written somewhere, and the tags that it has there, in full. */
+/** An image to be written somewhere, and the tags that it is known by, in full. */
 export interface Saved {
   readonly record: ImageRecord;
   readonly tags: readonly string[];
@@ -25,6 +25,63 @@ export interface ExportParts {
   readonly registryOf: (digestForm: string) => Promise<ImageSource>;
   /** Where a layer came from that the image itself did not: `registry.example/app`. */
   readonly repositoryOf: (layer: Digest) => string | undefined;
+}
+
+/** What goes somewhere under one name, or none: an image, or an index and all of its images. */
+export interface Bundle {
+  readonly images: readonly Saved[];
+  readonly index: (Document & { readonly mediaType: string }) | undefined;
+  /** In full. */
+  readonly tags: readonly string[];
+}
+
+/**
+ * What images that have a name in common are together. Of several that are not the whole of an index it is the first:
+ * an index with the rest would be another one than its digest says.
+ */
+export async function bundleOf(
+  content: Content,
+  records: readonly ImageRecord[],
+  tags: readonly string[],
+): Promise<Bundle> {
+  const index = records.length > 1 ? await wholeIndex(content, records) : undefined;
+  if (!index) return { images: records.slice(0, 1).map(record => ({ record, tags })), index, tags };
+  const images = records.map(record => ({ record: { ...record, content: withinIndex(record, index) }, tags }));
+  return { images, index, tags };
+}
+
+interface FoundIndex extends Document {
+  readonly mediaType: string;
+  /** Of the manifests. */
+  readonly names: ReadonlySet<string>;
+}
+
+/** The index that has brought all of the images, and that names nothing else. */
+async function wholeIndex(content: Content, records: readonly ImageRecord[]): Promise<FoundIndex | undefined> {
+  const isInAll = (name: Digest) => records.every(record => record.content.some(({ digest }) => digest === name));
+  const kept = new Map(records.flatMap(record => record.content.map(({ digest, sizeBytes }) => [digest, sizeBytes])));
+  for (const [digest, sizeBytes] of kept) {
+    const bytes = sizeBytes > documentBytesMax || !isInAll(digest) ? undefined : await content.read(digest);
+    if (bytes?.[0] !== 0x7b || !bytes.includes('"manifests"')) continue;
+    const index = parseManifest(bytes, undefined, `the index ${digest}`);
+    if (index.kind !== 'index' || index.leftOut > 0) continue;
+    const names = new Set(index.entries.map(({ descriptor }) => descriptor.digest));
+    const isWhole =
+      index.entries.every(
+        ({ descriptor }) => kept.has(descriptor.digest) && !indexTypes.includes(descriptor.mediaType),
+      ) && records.every(record => record.content.some(one => names.has(one.digest)));
+    if (isWhole) return { digest, bytes, mediaType: indexTypeOf(bytes), names };
+  }
+  return undefined;
+}
+
+/** Of an image's documents the config and the manifest that the index names; others may lead to the same config. */
+function withinIndex({ id, content }: ImageRecord, { names }: FoundIndex): ImageRecord['content'] {
+  return content.filter(({ digest }) => digest === id || names.has(digest));
+}
+
+function indexTypeOf(bytes: Buffer): string {
+  return bytes.includes(mediaTypes.dockerList) ? mediaTypes.dockerList : mediaTypes.ociIndex;
 }
 
 interface Document {
@@ -161,7 +218,7 @@ async function download(
 }
 
 /** As a person knows it. */
-export function nameOf({ record, tags }: Saved): string {
+function nameOf({ record, tags }: Saved): string {
   return tags[0] ?? record.tags[0] ?? record.id;
 }
 

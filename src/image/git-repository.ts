@@ -3,7 +3,7 @@ import { join, relative } from 'node:path';
 import type { Context } from '../base/context';
 import { BerthError, messageOf, redact } from '../base/errors';
 import { directoryIn, removeGitDirs } from '../base/git-files';
-import { gitCalls, gitEnvironment, isSsh, SHALLOW, type GitSource } from '../base/git-source';
+import { gitCalls, gitEnvironment, isSsh, refusesShallow, SHALLOW, type GitSource } from '../base/git-source';
 import { runProgram, type ProgramOutcome } from '../native/run-program';
 
 const CALL_WITHIN_MS = 30 * 60_000;
@@ -56,8 +56,7 @@ export async function cloneRepository(
   };
   for (const args of gitCalls(source, to))
     await run(args).catch((error: unknown) => {
-      // A remote that is only files has the whole history or nothing.
-      if (args.includes(SHALLOW) && /shallow/.test(messageOf(error))) return run(args.filter(arg => arg !== SHALLOW));
+      if (args.includes(SHALLOW) && refusesShallow(messageOf(error))) return run(args.filter(arg => arg !== SHALLOW));
       throw error;
     });
   const commit = await run(['-C', to, 'rev-parse', 'HEAD']);
@@ -77,7 +76,7 @@ function environment(ssh: SshAccess | undefined): Record<string, string> {
     GIT_SSH_COMMAND: sshCommand(ssh),
     ...(ssh ? { SSH_AUTH_SOCK: ssh.agent } : {}),
   };
-  return { ...Object.fromEntries(passed), ...gitEnvironment, ...noConfig, LC_ALL: 'C' };
+  return { ...Object.fromEntries(passed), ...gitEnvironment, ...noConfig };
 }
 
 /** ssh(1) looks into root's home wherever HOME leads: a Dockerfile must not fetch with the keys and agents of the node. */

@@ -19,7 +19,7 @@ import { configOf } from './config-changes';
 import { Content } from './content/content';
 import { Partials } from './content/partials';
 import type { Digest } from './digest';
-import type { ArtefactRules, ImageConfig } from './documents';
+import { notFor, type ArtefactRules, type ImageConfig } from './documents';
 import { resolveLayout } from './import';
 import { fileSystemImage } from './import-file-system';
 import { Incoming, type Chunks } from './incoming';
@@ -27,7 +27,7 @@ import { LayoutSource } from './layout';
 import { givenName, loadArchive, type LoadRequest } from './load';
 import { readManifest } from './manifests';
 import { Pins } from './pins';
-import { describePlatform, nodePlatform, type Platform } from './platform';
+import { describePlatform, fits, nodePlatform, rankedPlatforms, type Platform } from './platform';
 import {
   fetchImage,
   type FetchedImage,
@@ -53,7 +53,7 @@ import {
 import type { RegistryAuth } from './registry/auth';
 import { collectUnused, findImage, imagesNamed, withoutName, type Collected } from './remove';
 import { fetchDocumentAgain, fetchLayerAgain } from './refetch';
-import type { ExportParts, Saved } from './exported';
+import { bundleOf, type Bundle, type ExportParts } from './exported';
 import { pushImage, type PushedImage, type PushProgress } from './push';
 import { saveImages } from './save';
 import { RegistryClient, type RegistryOptions } from './registry/client';
@@ -66,7 +66,7 @@ import { SharedFlight } from './shared-flight';
 import { Slots } from './slots';
 import { Layers, upgradeLayer, type Layer, type LayerRecord, type LayerState } from './snapshot/layers';
 import { removeDirectory, syncFileSystem } from './unpack/unpack';
-import { Workshop, type BaseImage } from './workshop';
+import { Workshop, type BaseImage, type Finished } from './workshop';
 
 export type { RegistryAuth } from './registry/auth';
 export type { EndpointReport } from './registry/explain';
@@ -193,6 +193,8 @@ export class Images {
   private readonly parts: PullParts;
   private readonly reserve: Reserve;
   private readonly healer: Healer;
+  /** By path: who adds to one reads first what is there. */
+  private readonly layouts = new KeyedLock();
   private readonly ended = new AbortController();
   private readonly events: Events;
 
@@ -361,7 +363,7 @@ export class Images {
             { ...this.parts, platform: this.node, transport: this.transport },
             dir,
             pin,
-            (tags, image, others) => this.recordBuilt(tags, image, others),
+            (tags, images, others) => this.recordBuilt(tags, images, others),
           ),
         ),
       );
@@ -376,7 +378,12 @@ export class Images {
 
   /** Writes what a workshop has made, while that is open; with the node's own credentials for a registry. */
   async writeArtefact(ctx: Context, place: ArtefactPlace, artefact: NewArtefact): Promise<void> {
-    if ('directory' in place) return writeToLayout(ctx, this.content, place.directory, place.which, artefact);
+    if ('directory' in place) {
+      ctx.stage(`wait for other builds that write to ${place.directory}`);
+      using _turn = await this.layouts.turn(ctx, place.directory);
+      ctx.stage(`write to ${place.directory}`);
+      return await writeToLayout(ctx, this.content, place.directory, place.which, artefact);
+    }
     const target = givenName(place.reference);
     const client = await RegistryClient.open(target, undefined, this.registryOptions(), 'push');
     await pushArtefact(ctx, this.content, target, new Uploads(client, this.options.retryDelayMs), artefact);
@@ -385,7 +392,9 @@ export class Images {
   /** What a base image is made of, once all of its layers are sound. */
   async base(ctx: Context, workshop: Workshop, image: Image): Promise<BaseImage> {
     await this.ready(ctx, image);
-    return workshop.base(image.id, this.records.get(image.id)?.content ?? []);
+    const record = this.records.get(image.id);
+    if (record) return workshop.base(record);
+    throw new BerthError('not_found', `image ${image.id} is not here any more`, { hint: 'pull it again' });
   }
 
   /**
@@ -409,18 +418,21 @@ export class Images {
     });
   }
 
-  /** A person's image, which the kubelet does not collect; without `tags` only what it is made of is recorded. */
+  /** A person's images, which the kubelet does not collect; without `tags` only what they are made of is recorded. */
   private async recordBuilt(
     tags: readonly string[] | undefined,
-    image: FetchedImage,
+    images: readonly FetchedImage[],
     others: readonly Layer[],
   ): Promise<void> {
     await this.options.store.transaction(() => {
-      this.layers.record([...image.layers, ...others]);
+      this.layers.record([...images.flatMap(({ layers }) => layers), ...others]);
       if (tags === undefined) return;
-      this.moveTags([image.id], tags);
-      const record = merged(this.records.get(image.id), image, { tags, digests: [], runtimeHandler: '' });
-      void this.records.put(record.id, { ...record, pinned: true });
+      const ids = images.map(({ id }) => id);
+      this.moveTags(ids, tags);
+      for (const image of images) {
+        const record = merged(this.records.get(image.id), image, { tags, digests: [], runtimeHandler: '' });
+        void this.records.put(record.id, { ...record, pinned: true });
+      }
     });
     await this.options.store.flushed();
     crashPoint('build.recorded');
@@ -436,19 +448,25 @@ export class Images {
     to: { readonly directory: string } | { readonly send: (bytes: Buffer) => Promise<void> },
     onProgress: OnProgress = () => undefined,
   ): Promise<void> {
-    await this.saveAs(ctx, this.saved(names), to, onProgress);
+    await this.saveAs(ctx, await this.saved(names), to, onProgress);
   }
 
   /** Writes what a workshop has made as an archive, under these tags, in full; it needs no record and gets none. */
   async saveBuilt(
     ctx: Context,
-    image: FetchedImage,
+    { images }: Finished,
     tags: readonly string[],
     send: (bytes: Buffer) => Promise<void>,
     onProgress: OnProgress,
   ): Promise<void> {
-    const record = merged(undefined, image, { tags, digests: [], runtimeHandler: '' });
-    await this.saveAs(ctx, [{ record, tags }], { send }, onProgress);
+    const records = images.map(image => merged(undefined, image, { tags, digests: [], runtimeHandler: '' }));
+    await this.saveAs(ctx, [await this.bundle(records, tags)], { send }, onProgress);
+  }
+
+  /** What a name leads to: an image, or the images of an index that is here as a whole. */
+  private async bundle(records: readonly ImageRecord[], tags: readonly string[]): Promise<Bundle> {
+    const [first] = rankedPlatforms(records, ({ config }) => config, this.node);
+    return bundleOf(this.content, [...(first ? [first] : []), ...records.filter(record => record !== first)], tags);
   }
 
   private exportParts(): ExportParts {
@@ -461,12 +479,13 @@ export class Images {
 
   private async saveAs(
     ctx: Context,
-    saved: readonly Saved[],
+    saved: readonly Bundle[],
     to: { readonly directory: string } | { readonly send: (bytes: Buffer) => Promise<void> },
     onProgress: OnProgress,
   ): Promise<void> {
     await this.pins.during(async pin => {
-      for (const { record } of saved) for (const { digest } of record.content) pin(digest);
+      for (const { images } of saved)
+        for (const { record } of images) for (const { digest } of record.content) pin(digest);
       await this.incoming.during(async dir => {
         const output = 'send' in to ? new TarOutput(to.send) : await DirectoryOutput.open(to.directory);
         await saveImages(this.exportParts(), ctx, saved, dir, output, onProgress);
@@ -476,28 +495,41 @@ export class Images {
 
   /**
    * Brings an image to the registry of its name, a tag: with the request's credentials, else the node's own for that host.
-   * The image then has the registry's digest as one more name.
+   * The image then has the registry's digest as one more name. A name of images for several platforms brings them all, if
+   * their whole index is here, else the node's: then `leftOut` says how many are not pushed. With `only` it is the image for
+   * that platform.
    */
   async push(
     ctx: Context,
     text: string,
     auth?: RegistryAuth,
     onProgress: (event: PushProgress) => void = () => undefined,
-  ): Promise<PushedImage & { reference: string }> {
+    only?: Platform,
+  ): Promise<PushedImage & { reference: string; platforms: string[]; leftOut: number }> {
     const target = givenName(text);
     const reference = canonicalForm(target);
     return this.pins.during(async pin => {
-      const record = this.findRecord(reference);
-      if (!record) throw new BerthError('not_found', `no image is called ${reference}`, { hint: 'tag it first' });
-      for (const { digest } of record.content) pin(digest);
+      const named = this.meant(reference);
+      if (named.length === 0)
+        throw new BerthError('not_found', `no image is called ${reference}`, { hint: 'tag it first' });
+      const records = only ? rankedPlatforms(named, ({ config }) => config, only).slice(0, 1) : named;
+      if (only && records.length === 0) {
+        const offers = named.map(({ config }) => describePlatform(config)).sort();
+        throw notFor(offers, only, `image ${reference}`);
+      }
+      for (const { content } of records) for (const { digest } of content) pin(digest);
+      const bundle = await this.bundle(records, [reference]);
       return this.incoming.during(async dir => {
         const client = await RegistryClient.open(target, auth, this.registryOptions(), 'push');
         const uploads = new Uploads(client, this.options.retryDelayMs);
         const parts = this.exportParts();
-        const pushed = await pushImage(parts, ctx, { record, tags: [reference] }, target, uploads, dir, onProgress);
-        await this.addDigest(record.id, digestForm(target, pushed.digest));
-        this.tell(record.id, 'push', [reference]);
-        return { ...pushed, reference };
+        const pushed = await pushImage(parts, ctx, bundle, target, uploads, dir, onProgress);
+        for (const { record } of bundle.images) {
+          await this.addDigest(record.id, digestForm(target, pushed.digest));
+          this.tell(record.id, 'push', [reference]);
+        }
+        const platforms = bundle.images.map(({ record }) => describePlatform(record.config));
+        return { ...pushed, reference, platforms, leftOut: records.length - bundle.images.length };
       });
     });
   }
@@ -791,7 +823,7 @@ export class Images {
   /** Takes an image that an archive offers; `kept` is a layer whose blob stays, a file that is given away. */
   private async adopt(
     ctx: Context,
-    { source, digest, names, isOriginal }: ArchiveImage,
+    { source, digest, names, isOriginal, platform = this.node }: ArchiveImage,
     operation: 'load' | 'import',
     what: string,
     onProgress: OnProgress,
@@ -813,7 +845,7 @@ export class Images {
           const fetched = await fetchImage(
             { ...this.parts, keepLayerBlobs: true },
             ctx,
-            { source, repository: undefined, reference: own, which: digest, platform: this.node },
+            { source, repository: undefined, reference: own, which: digest, platform },
             pin,
             progress,
           );
@@ -845,37 +877,47 @@ export class Images {
     return { ...this.toImage(record), digest: fetched.digest };
   }
 
-  /** Once each, with the tags that were written. */
-  private saved(names: readonly string[]): Saved[] {
-    const found = new Map<Digest, { record: ImageRecord; tags: string[] }>();
+  /** Once each, with the tags that were written; a name of images for several platforms is all of them. */
+  private async saved(names: readonly string[]): Promise<Bundle[]> {
+    const found = new Map<string, { records: ImageRecord[]; tags: string[] }>();
     for (const name of names) {
-      const record = this.findRecord(name);
+      const records = this.meant(name);
+      const [record] = records;
       if (!record) throw new BerthError('not_found', `no image is called ${JSON.stringify(name)}`);
-      const entry = found.get(record.id) ?? { record, tags: [] };
+      const key = records.map(({ id }) => id).join(' ');
+      const entry = found.get(key) ?? { records, tags: [] };
       const tag = tagIn(record, name);
       if (tag !== undefined && !entry.tags.includes(tag)) entry.tags.push(tag);
-      found.set(record.id, entry);
+      found.set(key, entry);
     }
-    return [...found.values()];
+    return Promise.all([...found.values()].map(({ records, tags }) => this.bundle(records, tags)));
   }
 
-  /**
-   * Writes the records, all or none. A tag that another image had moves to this one; images for other platforms that the
-   * same index led to keep it.
-   */
+  /** Writes the records, all or none. A tag that another image had moves to this one, or both have it: see `sharing`. */
   private name(names: Names, fetched: FetchedImage): Promise<{ record: ImageRecord; moved: Moved[] }> {
     return this.options.store.transaction(() => {
-      const ofIndex = this.records
-        .list()
-        .filter(other => other.content.some(({ digest }) => digest === fetched.digest))
-        .filter(other => describePlatform(other.config) !== describePlatform(fetched.config))
-        .map(({ id }) => id);
-      const moved = this.moveTags([fetched.id, ...ofIndex], names.tags);
+      const moved = this.moveTags([fetched.id, ...this.sharing(fetched)], names.tags);
       const record = merged(this.records.get(fetched.id), fetched, names);
       this.layers.record(fetched.layers);
       void this.records.put(record.id, record);
       return { record, moved };
     });
+  }
+
+  /**
+   * Those that keep a tag when an image for another platform gets it: what the same index led to, and in any case the node's
+   * own, which the kubelet knows by this name.
+   */
+  private sharing({ digest, config: own }: FetchedImage): Digest[] {
+    const isForeign = !fits(own, this.node);
+    return this.records
+      .list()
+      .filter(({ config }) => describePlatform(config) !== describePlatform(own))
+      .filter(
+        ({ config, content }) =>
+          (isForeign && fits(config, this.node)) || content.some(document => document.digest === digest),
+      )
+      .map(({ id }) => id);
   }
 
   /** Within a transaction. Whose they were. */

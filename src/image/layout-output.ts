@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { lstat, mkdir, open, rename, rm, rmdir, type FileHandle } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, rename, rm, rmdir, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Context } from '../base/context';
 import { BerthError, errnoOf, isAbsent, messageOf } from '../base/errors';
@@ -8,6 +8,11 @@ import { Rollback } from '../base/rollback';
 import { algorithmOf, hexOf, type Digest } from './digest';
 import { documentBytesMax, tooLarge } from './documents';
 import { fullDisk } from './incoming';
+
+/** A file that is being written, before it gets its name. */
+const halfWritten = /^(?:[0-9a-f]{64}|[0-9a-f]{128}|index\.json|oci-layout)\.[0-9a-f]{16}$/;
+/** Nobody waits so long between two pieces of a file. */
+const leftoverAgeMs = 60 * 60 * 1000;
 
 type Bytes = AsyncIterable<Buffer> | Iterable<Buffer>;
 
@@ -36,7 +41,9 @@ export class LayoutOutput implements AsyncDisposable {
     } catch (error) {
       const failure = fullDisk(error, `write to ${path}`);
       if (failure instanceof BerthError) throw failure;
-      throw new BerthError('failed_precondition', `write to ${path}: ${messageOf(error)}`, { cause: error });
+      throw new BerthError('failed_precondition', `write to ${path}: ${output.named(messageOf(error))}`, {
+        cause: error,
+      });
     }
   }
 
@@ -114,7 +121,21 @@ export class LayoutOutput implements AsyncDisposable {
       () => mkdir(path, { recursive: true }),
       first => removeMade(path, first),
     );
-    this.directories.set('.', await open(path, constants.O_RDONLY | constants.O_DIRECTORY));
+    await this.opened('.', await open(path, constants.O_RDONLY | constants.O_DIRECTORY));
+  }
+
+  private async opened(name: string, directory: FileHandle): Promise<FileHandle> {
+    this.directories.set(name, directory);
+    await removeLeftovers(directory);
+    return directory;
+  }
+
+  /** Node names the paths that it was given: see `at`. */
+  private named(message: string): string {
+    return [...this.directories].reduce(
+      (text, [name, directory]) => text.replaceAll(`${pathOf(directory)}/`, `${join(this.path, name)}/`),
+      message,
+    );
   }
 
   private async stat(name: string) {
@@ -129,7 +150,7 @@ export class LayoutOutput implements AsyncDisposable {
   /** The path of a name by the open directory that it is in: only its last part is looked up, and that is no link's. */
   private async at(name: string): Promise<string> {
     const parent = await this.directory(dirname(name));
-    return `/proc/self/fd/${parent.fd}/${name.slice(name.lastIndexOf('/') + 1)}`;
+    return `${pathOf(parent)}/${name.slice(name.lastIndexOf('/') + 1)}`;
   }
 
   private async directory(name: string): Promise<FileHandle> {
@@ -146,9 +167,8 @@ export class LayoutOutput implements AsyncDisposable {
       if (errnoOf(error) !== 'EEXIST') throw error;
     }
     try {
-      const found = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-      this.directories.set(name, found);
-      return found;
+      const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+      return await this.opened(name, await open(path, flags));
     } catch (error) {
       const code = errnoOf(error);
       throw code === 'ELOOP' || code === 'ENOTDIR' ? this.refused(name, 'it is no directory') : error;
@@ -157,6 +177,19 @@ export class LayoutOutput implements AsyncDisposable {
 
   private refused(name: string, why: string): BerthError {
     return new BerthError('failed_precondition', `${join(this.path, name)}: ${why}`);
+  }
+}
+
+function pathOf(directory: FileHandle): string {
+  return `/proc/self/fd/${directory.fd}`;
+}
+
+/** What a daemon that was killed had half written; somebody else may be writing there at this moment. */
+async function removeLeftovers(directory: FileHandle): Promise<void> {
+  for (const name of (await readdir(pathOf(directory))).filter(each => halfWritten.test(each))) {
+    const path = join(pathOf(directory), name);
+    const found = await lstat(path).catch(() => undefined);
+    if (found?.isFile() && Date.now() - found.mtimeMs > leftoverAgeMs) await rm(path, { force: true });
   }
 }
 

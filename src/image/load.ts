@@ -57,7 +57,7 @@ async function unpacked(ctx: Context, dir: string, chunks: Chunks, what: string)
 
 function named(images: ArchiveImage[], name: Reference | undefined, what: string): ArchiveImage[] {
   if (name === undefined) return images;
-  if (images.length === 1) return images.map(image => ({ ...image, names: [name] }));
+  if (new Set(images.map(({ digest }) => digest)).size === 1) return images.map(image => ({ ...image, names: [name] }));
   throw new BerthError('invalid_argument', `${what} holds ${images.length} images, and only one can get a name`, {
     hint: 'leave the name out: they have the names that the archive gives them',
   });

@@ -47,6 +47,8 @@ export interface PullParts {
   /** Resolves with the layer once it is known to be whole; with undefined when it is not. */
   readonly sound: (ctx: Context, layer: Layer) => Promise<Layer | undefined>;
   readonly keepLayerBlobs: boolean;
+  /** A blob that is kept is on disk before it has its name; else all is synced at the end. */
+  readonly syncsLayerBlobs?: boolean;
   readonly allowForeignLayers: boolean;
   readonly layerFlights: SharedFlight<Layer | typeof needsChain, LayerProgress>;
   readonly slots: Slots;
@@ -345,7 +347,7 @@ export async function fetchSingleLayer(
   pin: (name: string) => void,
   onProgress: OnProgress,
 ): Promise<{ layer: Layer; descriptor: Descriptor }> {
-  const keeping = { ...parts, keepLayerBlobs: true };
+  const keeping = { ...parts, keepLayerBlobs: true, syncsLayerBlobs: true };
   const chainId = chainIdOf([...below.map(layer => layer.diffId), diffId]);
   for (const name of [descriptor.digest, layerKey(diffId), chainKey(chainId)]) pin(name);
   const request = { repository, descriptor, diffId, chainId, below: below.map(layer => Promise.resolve(layer)) };
@@ -359,8 +361,11 @@ export async function fetchSingleLayer(
   const again = await parts.blobLocks.run(descriptor.digest, () =>
     parts.slots.run(ctx, () => unpackBlob(keeping, ctx, source, attempt)),
   );
-  if (again !== needsChain) return { layer, descriptor };
-  throw new BerthError('data_loss', `layer ${descriptor.digest} is not the one that is here as ${diffId}`);
+  if (again === needsChain)
+    throw new BerthError('data_loss', `layer ${descriptor.digest} is not the one that is here as ${diffId}`);
+  // The layer's record may be from long ago: what waits for it to be on disk does not wait for the blob.
+  await parts.content.sync(descriptor.digest);
+  return { layer, descriptor };
 }
 
 async function keptBlobOf(
@@ -460,8 +465,9 @@ async function unpackOnce(
     const layer = await unpackInto(parts, ctx, request, bytes, partial.file);
     if (layer === needsChain) return needsChain; // the bytes are wanted again in a moment
     crashPoint('layer.kept');
-    if (parts.keepLayerBlobs) await parts.partials.moveTo(digest, parts.content.pathOf(digest));
-    else await parts.partials.remove(digest);
+    if (!parts.keepLayerBlobs) await parts.partials.remove(digest);
+    else if (parts.syncsLayerBlobs) await parts.content.adopt(digest, partial.path);
+    else await parts.partials.moveTo(digest, parts.content.pathOf(digest));
     return layer;
   } finally {
     await partial.close();

@@ -3,8 +3,8 @@ import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { Digest } from './digest';
 import type { Descriptor } from './documents';
-import { documentsOf, LayerBlobs, nameOf, type Exported, type ExportParts, type Saved } from './exported';
-import { parseReference, type Reference } from './reference';
+import { documentsOf, LayerBlobs, type Bundle, type Exported, type ExportParts, type Saved } from './exported';
+import { canonicalForm, parseReference, type Reference } from './reference';
 import { Uploads } from './registry/uploads';
 import { Slots } from './slots';
 
@@ -20,7 +20,7 @@ export interface PushProgress {
 /** What the registry has now. */
 export interface PushedImage {
   readonly digest: Digest;
-  /** Of the manifest. */
+  /** Of the manifest, or of the index. */
   readonly bytes: number;
 }
 
@@ -28,45 +28,65 @@ export interface PushedImage {
 export const PARALLEL = 4;
 
 /**
- * Brings an image to a registry, under the one tag of `saved`: what the registry has is not sent again, what it has in
- * another repository is taken over from there, and the manifest is sent last, as it is here to the last byte.
+ * Brings an image to a registry, or an index with its images, under the tag of `target`: what the registry has is not sent
+ * again, what it has in another repository is taken over from there, and the manifests are sent last, that of the index
+ * after the others, as they are here to the last byte.
  */
 export async function pushImage(
   parts: ExportParts,
   ctx: Context,
-  saved: Saved,
+  bundle: Bundle,
   target: Reference,
   uploads: Uploads,
   dir: string,
   onProgress: (event: PushProgress) => void,
 ): Promise<PushedImage> {
-  const name = nameOf(saved);
+  const name = canonicalForm(target);
   if (target.tag === undefined) throw new BerthError('invalid_argument', `push ${name}: an image is pushed to a tag`);
-  const image = await documentsOf(parts.content, saved, 'push');
+  const images = await Promise.all(bundle.images.map(saved => documentsOf(parts.content, saved, 'push')));
   await using blobs = new LayerBlobs(parts, dir, 'push', () => undefined);
   const slots = new Slots(PARALLEL);
-  const layers = image.layers.filter((layer, i) => image.layers.findIndex(l => l.digest === layer.digest) === i);
+  const layers = new Map(images.flatMap(image => image.layers.map(layer => [layer.digest, { layer, image }])));
   const report = (layer: Descriptor, phase: PushProgress['phase'], doneBytes: number) =>
     onProgress({ layer: layer.digest, phase, doneBytes, totalBytes: layer.sizeBytes });
-  for (const layer of layers) report(layer, 'waiting', 0);
-  const siblings = siblingRepositories(saved, target);
+  for (const { layer } of layers.values()) report(layer, 'waiting', 0);
   ctx.stage(`push the layers of ${name}`);
   await allOrFirst(
-    layers.map(layer =>
-      slots.run(ctx, () => pushLayer(ctx, { layer, saved, siblings, uploads, blobs }, (...at) => report(layer, ...at))),
-    ),
+    [...layers.values()].map(({ layer, image: { saved } }) => {
+      const siblings = siblingRepositories(saved, target);
+      return slots.run(ctx, () =>
+        pushLayer(ctx, { layer, saved, siblings, uploads, blobs }, (...at) => report(layer, ...at)),
+      );
+    }),
   );
   ctx.stage(`push the config and the manifest of ${name}`);
-  if (!(await uploads.has(ctx, image.config.digest))) await uploadConfig(ctx, uploads, image, parts);
-  const { manifest } = image;
-  const digest = await uploads.manifest(ctx, { name: target.tag, ...manifest });
-  if (digest !== undefined && digest !== manifest.digest) {
-    throw new BerthError(
-      'data_loss',
-      `push ${name}: the registry has the manifest as ${digest}, and it is ${manifest.digest}`,
-    );
+  for (const image of images)
+    if (!(await uploads.has(ctx, image.config.digest))) await uploadConfig(ctx, uploads, image, parts);
+  const manifests = images.map(({ manifest }) => manifest);
+  if (bundle.index) {
+    for (const manifest of manifests) await pushManifest(ctx, uploads, manifest.digest, manifest, name);
+    manifests.push(bundle.index);
   }
-  return { digest: manifest.digest, bytes: manifest.bytes.length };
+  const last = manifests.at(-1);
+  if (!last) throw new BerthError('internal', `push ${name}: there is no image`);
+  await pushManifest(ctx, uploads, target.tag, last, name);
+  return { digest: last.digest, bytes: last.bytes.length };
+}
+
+/** `to` is a tag or the digest. */
+async function pushManifest(
+  ctx: Context,
+  uploads: Uploads,
+  to: string,
+  manifest: Exported['manifest'],
+  name: string,
+): Promise<void> {
+  const digest = await uploads.manifest(ctx, { name: to, ...manifest });
+  if (digest === undefined || digest === manifest.digest) return;
+  throw new BerthError(
+    'data_loss',
+    `push ${name}: the registry has the manifest as ${digest}, and it is ${manifest.digest}`,
+  );
 }
 
 interface LayerPush {

@@ -7,7 +7,7 @@ export interface ImageRecord {
   readonly version: 2;
   /** The digest of the config. */
   readonly id: Digest;
-  /** In full: `docker.io/library/busybox:1`. A tag is in one record only, or in several of one index. */
+  /** In full: `docker.io/library/busybox:1`. A tag is in one record only, or in several for as many platforms. */
   readonly tags: readonly string[];
   /** In full: `docker.io/library/busybox@sha256:…`. */
   readonly digests: readonly string[];

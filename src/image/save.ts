@@ -5,7 +5,7 @@ import type { ArchiveOutput } from './archive-output';
 import { blobName } from './archive';
 import { algorithmOf, hexOf, type Digest } from './digest';
 import { mediaTypes } from './documents';
-import { documentsOf, LayerBlobs, type Exported, type ExportParts, type Saved } from './exported';
+import { documentsOf, LayerBlobs, type Bundle, type Exported, type ExportParts } from './exported';
 import type { OnProgress } from './pull';
 import { familiarForm, parseReference } from './reference';
 
@@ -18,13 +18,18 @@ import { familiarForm, parseReference } from './reference';
 export async function saveImages(
   parts: ExportParts,
   ctx: Context,
-  images: readonly Saved[],
+  bundles: readonly Bundle[],
   dir: string,
   output: ArchiveOutput,
   onProgress: OnProgress,
 ): Promise<void> {
-  const exports: Exported[] = [];
-  for (const saved of images) exports.push(await documentsOf(parts.content, saved, 'save'));
+  const bundled: ExportedBundle[] = [];
+  for (const { images, ...rest } of bundles) {
+    const exported: Exported[] = [];
+    for (const saved of images) exported.push(await documentsOf(parts.content, saved, 'save'));
+    bundled.push({ ...rest, images: exported });
+  }
+  const exports = bundled.flatMap(({ images }) => images);
   await using blobs = new LayerBlobs(parts, dir, 'save', onProgress);
   for (const { saved, layers } of exports) await blobs.bring(ctx, saved, layers);
 
@@ -43,6 +48,7 @@ export async function saveImages(
   for (const algorithm of ['sha256', 'sha512'])
     if (exports.some(one => digestsOf(one).some(digest => digest.startsWith(algorithm))))
       await output.directory(`blobs/${algorithm}`);
+  for (const { index } of bundled) if (index) await write(index.digest, index.bytes.length, [index.bytes]);
   for (const { manifest, config, layers } of exports) {
     await write(manifest.digest, manifest.bytes.length, [manifest.bytes]);
     await write(config.digest, config.bytes.length, [config.bytes]);
@@ -51,9 +57,13 @@ export async function saveImages(
       await write(layer.digest, layer.sizeBytes, blobs.read(layer.digest));
     }
   }
-  await text('index.json', indexOf(exports));
-  await text('manifest.json', dockerManifestOf(exports));
+  await text('index.json', indexOf(bundled));
+  await text('manifest.json', dockerManifestOf(bundled));
   await output.end();
+}
+
+interface ExportedBundle extends Omit<Bundle, 'images'> {
+  readonly images: readonly Exported[];
 }
 
 function digestsOf({ manifest, config, layers }: Exported): Digest[] {
@@ -80,33 +90,41 @@ export async function* compared(
 }
 
 /** An entry for each name, as containerd and docker have it; one without a name otherwise. */
-function indexOf(exports: readonly Exported[]): object {
+function indexOf(bundles: readonly ExportedBundle[]): object {
   return {
     schemaVersion: 2,
     mediaType: mediaTypes.ociIndex,
-    manifests: exports.flatMap(({ manifest, saved: { record, tags } }) => {
-      const { os, architecture, variant } = record.config;
-      const entry = {
-        mediaType: manifest.mediaType,
-        digest: manifest.digest,
-        size: manifest.bytes.length,
-        platform: { os, architecture, ...(variant === undefined ? {} : { variant }) },
-      };
-      if (tags.length === 0) return [entry];
-      return tags.map(tag => ({
-        ...entry,
-        annotations: {
-          'io.containerd.image.name': tag,
-          'org.opencontainers.image.ref.name': parseReference(tag).tag ?? '',
-        },
-      }));
+    manifests: bundles.flatMap(({ index, images, tags }) => {
+      const entries = index
+        ? [entryOf(index)]
+        : images.map(image => ({ ...entryOf(image.manifest), ...platformOf(image) }));
+      if (tags.length === 0) return entries;
+      return entries.flatMap(entry =>
+        tags.map(tag => ({
+          ...entry,
+          annotations: {
+            'io.containerd.image.name': tag,
+            'org.opencontainers.image.ref.name': parseReference(tag).tag ?? '',
+          },
+        })),
+      );
     }),
   };
 }
 
-/** What docker and podman look for. */
-function dockerManifestOf(exports: readonly Exported[]): object {
-  return exports.map(({ config, layers, saved: { tags } }) => ({
+function entryOf({ mediaType, digest, bytes }: Exported['manifest']): object {
+  return { mediaType, digest, size: bytes.length };
+}
+
+function platformOf({ saved: { record } }: Exported): object {
+  const { os, architecture, variant } = record.config;
+  return { platform: { os, architecture, ...(variant === undefined ? {} : { variant }) } };
+}
+
+/** What docker and podman look for; it has one image under a name, of an index the first. */
+function dockerManifestOf(bundles: readonly ExportedBundle[]): object {
+  const named = bundles.flatMap(({ images, tags }) => images.slice(0, 1).map(image => ({ ...image, tags })));
+  return named.map(({ config, layers, tags }) => ({
     Config: blobName(config.digest),
     RepoTags: tags.map(tag => familiarForm(parseReference(tag))),
     Layers: layers.map(({ digest }) => blobName(digest)),

@@ -6,14 +6,14 @@ import { BerthError } from '../base/errors';
 import type { GitSource } from '../base/git-source';
 import { chainIdOf, digestOf, parseDigest, type Digest } from './digest';
 import { mediaTypes, parseImageConfig, type Descriptor } from './documents';
-import { writeManifest } from './archive';
+import { writeIndex, writeManifest, type IndexEntry } from './archive';
 import type { Artefact } from './artefact';
 import type { NewArtefact } from './artefact-output';
 import { downloadFile } from './download';
 import { spool, type Chunks } from './incoming';
 import { cloneRepository, type Repository } from './git-repository';
 import { manifestOf } from './manifest-of';
-import type { Platform } from './platform';
+import { fits, type Platform } from './platform';
 import { fetchSingleLayer, type FetchedImage, type OnProgress, type PullParts } from './pull';
 import type { ImageRecord } from './record';
 import type { Transport } from './registry/transport';
@@ -46,6 +46,21 @@ export interface BaseImage {
 /** Where files are: a directory, what layers show, or what a client has sent. */
 export type Source =
   { readonly dir: string } | { readonly layers: readonly BuiltLayer[] } | { readonly sent: SentFiles };
+
+/** What an image is made of: its config as it will be written, and its layers. */
+export interface Unfinished {
+  readonly document: Platform;
+  readonly layers: readonly BuiltLayer[];
+}
+
+/** What was made: one image, or one for each of several platforms. */
+export interface Finished {
+  /** Of several the node's, or the first. */
+  readonly image: FetchedImage;
+  readonly images: readonly FetchedImage[];
+  /** Of the manifest, or of the index of several. */
+  readonly digest: Digest;
+}
 
 /** Operations, and where their files come from. */
 export interface Copy {
@@ -89,11 +104,12 @@ export class Workshop {
     private readonly pin: (name: string) => void,
     private readonly record: (
       tags: readonly string[] | undefined,
-      image: FetchedImage,
+      images: readonly FetchedImage[],
       others: readonly Layer[],
     ) => Promise<void>,
   ) {}
 
+  /** The node's. */
   get platform(): Platform {
     return this.parts.platform;
   }
@@ -104,11 +120,11 @@ export class Workshop {
   }
 
   /** What an image is made of. Its layers must be sound: see `Images.ready`. */
-  async base(id: Digest, content: ImageRecord['content']): Promise<BaseImage> {
+  async base({ id, content, config: platform }: ImageRecord): Promise<BaseImage> {
     const found = await manifestOf(this.parts.content, id, content);
     if (found) {
       const { manifest, config } = found;
-      const { diffIds } = parseImageConfig(config, manifest.layers.length, this.parts.platform, `the config ${id}`);
+      const { diffIds } = parseImageConfig(config, manifest.layers.length, platform, `the config ${id}`);
       const layers = manifest.layers.map((descriptor, i) => ({ descriptor, layer: this.layerOf(id, diffIds, i) }));
       for (const { layer, descriptor } of layers) this.keep(layer.key, descriptor.digest);
       return { config: JSON.parse(config.toString('utf8')), layers };
@@ -312,42 +328,44 @@ export class Workshop {
   }
 
   /**
-   * Makes an image of a config and layers, on disk when it resolves, and gives it the tags, which are in full. Without
-   * `tags` it is no image of the store: it goes with the workshop, and its layers stay as the cache needs them.
+   * Makes images of configs and layers, and of several, for different platforms, their index, on disk when it resolves, and
+   * gives them the tags, which are in full. Without `tags` they are no images of the store: they go with the workshop, and
+   * their layers stay as the cache needs them.
    */
-  async finish(
-    ctx: Context,
-    document: object,
-    layers: readonly BuiltLayer[],
-    tags: readonly string[] | undefined,
-  ): Promise<FetchedImage> {
+  async finish(ctx: Context, built: readonly Unfinished[], tags: readonly string[] | undefined): Promise<Finished> {
+    const images = [];
+    for (const one of built) images.push(await this.write(one));
+    const index = images.length > 1 ? writeIndex(images.map(indexEntry)) : undefined;
+    if (index) await this.ingest(new Map([[index.digest, index.bytes]]));
+    // What has a record was on the disk before it; documents and blobs are from when they have their names.
+    const layers = [...images.flatMap(image => image.layers), ...this.made];
+    ctx.stage('write the image to disk');
+    if (!layers.every(({ key }) => this.parts.layers.isRecorded(key))) await syncFileSystem(this.parts.root);
+    crashPoint('build.synced');
+    const finished = index ? images.map(image => ofIndex(image, index)) : images;
+    await this.record(tags, finished, [...this.made]);
+    const own = finished.find(({ config }) => fits(config, this.parts.platform)) ?? finished[0];
+    if (own) return { image: own, images: finished, digest: own.digest };
+    throw new BerthError('internal', 'there is nothing to make an image of');
+  }
+
+  private async write({ document, layers }: Unfinished): Promise<WrittenImage> {
     const config = Buffer.from(JSON.stringify(document));
-    const { digest, documents } = writeManifest(
-      config,
-      layers.map(({ descriptor }) => descriptor),
-    );
-    const id = digestOf(config);
-    const parsed = parseImageConfig(config, layers.length, this.parts.platform, 'the image that was built');
+    const descriptors = layers.map(({ descriptor }) => descriptor);
+    const { digest, manifest, documents } = writeManifest(config, descriptors);
+    const parsed = parseImageConfig(config, layers.length, document, 'the image that was built');
     await this.ingest(documents);
     const kept = await Promise.all(
-      layers.map(async ({ descriptor }) => ((await this.parts.content.has(descriptor.digest)) ? [descriptor] : [])),
+      descriptors.map(async each => ((await this.parts.content.has(each.digest)) ? [each] : [])),
     );
-    // What has a record was on the disk before it; documents and blobs are from when they have their names.
-    const isOnDisk = [...layers.map(({ layer }) => layer), ...this.made].every(({ key }) =>
-      this.parts.layers.isRecorded(key),
-    );
-    ctx.stage('write the image to disk');
-    if (!isOnDisk) await syncFileSystem(this.parts.root);
-    crashPoint('build.synced');
-    const image = {
-      ...{ id, digest, config: parsed, layers: layers.map(({ layer }) => layer) },
+    return {
+      ...{ id: digestOf(config), digest, config: parsed, layers: layers.map(({ layer }) => layer) },
       content: [
         ...[...documents].map(([name, bytes]) => ({ digest: name, sizeBytes: bytes.length })),
         ...kept.flat().map(({ digest: blob, sizeBytes }) => ({ digest: blob, sizeBytes })),
       ],
+      manifestBytes: manifest.length,
     };
-    await this.record(tags, image, [...this.made]);
-    return image;
   }
 
   private async ingest(documents: ReadonlyMap<Digest, Buffer>): Promise<void> {
@@ -361,6 +379,19 @@ export class Workshop {
   private keep(...names: string[]): void {
     names.forEach(this.pin);
   }
+}
+
+interface WrittenImage extends FetchedImage {
+  readonly manifestBytes: number;
+}
+
+function indexEntry({ digest, config, manifestBytes }: WrittenImage): IndexEntry {
+  return { descriptor: { mediaType: mediaTypes.ociManifest, digest, sizeBytes: manifestBytes }, platform: config };
+}
+
+/** As a pull of the index would have it. */
+function ofIndex(image: WrittenImage, { digest, bytes }: { digest: Digest; bytes: Buffer }): FetchedImage {
+  return { ...image, digest, content: [{ digest, sizeBytes: bytes.length }, ...image.content] };
 }
 
 /** The root directory of an overlay is its uppermost one: it looks as the one below does. */

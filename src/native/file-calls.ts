@@ -18,7 +18,9 @@ export type FileCall =
    * A file, or a directory with all below it, but nothing that is mounted there (EBUSY). One that is not there is fine.
    * EAGAIN when there is more than one turn should do: ask again.
    */
-  | { call: 'removeTree'; path: string };
+  | { call: 'removeTree'; path: string }
+  /** Fails with ENODATA for a directory that does not hide what layers below have in it. */
+  | { call: 'isOpaque'; path: string };
 
 /** A call that failed. Some do as a matter of course: only what is thrown is made an error. */
 export interface FileCallFailure {
@@ -38,6 +40,7 @@ const KIND = {
   umount: 7,
   rename: 8,
   removeTree: 9,
+  isOpaque: 10,
 } as const;
 
 const HEADER_BYTES = 20;
@@ -75,6 +78,16 @@ export async function removeTree(path: string): Promise<void> {
     if (failure.code !== 'EAGAIN') throw fileCallError(failure);
   }
 }
+
+/** Whether a directory of an overlay's layer hides what the layers below have in it. */
+export async function isOpaque(path: string): Promise<boolean> {
+  const [failure] = await fileCalls([{ call: 'isOpaque', path }]);
+  if (failure && !NOT_OPAQUE.includes(failure.code)) throw fileCallError(failure);
+  return failure === undefined;
+}
+
+/** It has no such attribute, none so short, its file system has no attributes, or it is not there any more. */
+const NOT_OPAQUE = ['ENODATA', 'ERANGE', 'ENOTSUP', 'EOPNOTSUPP', 'ENOENT', 'ENOTDIR'];
 
 /** Of two names for one number (EAGAIN, EWOULDBLOCK) the first. */
 const CODE_OF_ERRNO = new Map(

@@ -84,6 +84,11 @@ export class DefaultNetwork {
     this.found = undefined; // the range may be among them now
   }
 
+  /** Of the host something may be otherwise by now: it is looked at anew for the next pod. */
+  forget(): void {
+    this.found = undefined;
+  }
+
   isFor(owner: 'cri' | 'person'): boolean {
     const { embedded } = this.options;
     return embedded === 'all' || (embedded === 'people' && owner === 'person');

@@ -176,7 +176,12 @@ export class PodNetwork {
   /** ADD; the attachment with its result. */
   async attach(ctx: Context, id: string, netns: string, planned: PodAttachment): Promise<PodAttachment> {
     const { network, runtimeConfig } = planned;
-    const result = await addNetwork(ctx, this.host, network, attachmentOf(id, netns, planned), runtimeConfig);
+    const result = await addNetwork(ctx, this.host, network, attachmentOf(id, netns, planned), runtimeConfig).catch(
+      (error: unknown) => {
+        this.byDefault.forget(); // another daemon may have taken the bridge that nobody had
+        throw error;
+      },
+    );
     const ips = addressesIn(result, planned.ifname);
     return { ...planned, result, ips };
   }

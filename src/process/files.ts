@@ -1,6 +1,6 @@
-import { fileCallError, fileCalls, removeTree, type FileCall } from '../native/file-calls';
+import { fileCallError, fileCalls, isOpaque, removeTree, type FileCall } from '../native/file-calls';
 
-export { removeTree, type FileCall };
+export { isOpaque, removeTree, type FileCall };
 
 /** Calls that make directories, parents first. */
 export function mkdirs(paths: readonly string[], mode: number): FileCall[] {

@@ -12,6 +12,7 @@ import type {
   SaveResponse,
 } from '../cri/generated/berth/v1/berth';
 import type { Images } from '../image/images';
+import { describePlatform, fits } from '../image/platform';
 import { canonicalForm, parseReference } from '../image/reference';
 import { imageByName } from './berth-images';
 import { ProgressFeed } from './berth-progress';
@@ -76,7 +77,8 @@ async function load(
     },
     async (image, references) => {
       await images.setPinned(image.id, true);
-      await send({ loaded: { imageId: image.id, references: [...references] } });
+      const platform = fits(image.config, images.node) ? '' : describePlatform(image.config);
+      await send({ loaded: { imageId: image.id, references: [...references], platform } });
     },
     progress.take,
   );

@@ -18,9 +18,11 @@ import {
   type BuildResponse,
   type BuildStart,
 } from '../cri/generated/berth/v1/build';
-import type { ArtefactPlace } from '../image/artefact';
+import { describePlace, type ArtefactPlace } from '../image/artefact';
+import { isDigest } from '../image/digest';
 import { givenName } from '../image/load';
-import { canonicalForm, parseReference } from '../image/reference';
+import { describePlatform, parsePlatform, type Platform } from '../image/platform';
+import { canonicalForm, parseReference, tagForm } from '../image/reference';
 import { ProgressFeed } from './berth-progress';
 import { bidiStream, complete, unary, type Requests } from './handler';
 
@@ -110,7 +112,7 @@ function responseOf(event: Exclude<BuildEvent, { type: 'pull' }>): BuildResponse
 }
 
 function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): BuildOptions {
-  const { sourceDateEpoch, target, platform } = start;
+  const { sourceDateEpoch, target } = start;
   for (const [id, path] of Object.entries(start.ssh))
     if (!isAbsolute(path)) throw new BerthError('invalid_argument', `ssh ${id}: the path ${path} is not absolute`);
   return {
@@ -122,7 +124,7 @@ function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): Bu
     labels: new Map(Object.entries(start.labels)),
     noCache: start.noCacheStages.length > 0 ? start.noCacheStages : start.noCache,
     pull: start.pull,
-    ...(platform === '' ? {} : { platform }),
+    platforms: distinct(start.platforms),
     secrets: new Map(start.secrets.map(({ id, value }) => [id, value])),
     ssh: new Map(Object.entries(start.ssh)),
     knownHosts: start.knownHosts,
@@ -133,7 +135,7 @@ function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): Bu
     cacheFrom: start.cacheFrom.map(place => cachePlaceOf(place)),
     cacheInline: start.cacheInline,
     cacheTo: start.cacheTo.map(({ place, allStages, ignoreErrors }) => {
-      return { place: cachePlaceOf(place), all: allStages, ignoresErrors: ignoreErrors };
+      return { place: exportPlaceOf(place), all: allStages, ignoresErrors: ignoreErrors };
     }),
     output: outputOf(start.output?.type ?? OutputType.IMAGE, send),
   };
@@ -147,6 +149,20 @@ function cachePlaceOf(place: BuildCachePlace | undefined): ArtefactPlace {
     'invalid_argument',
     'a cache is in a registry, or under a tag in a directory with an absolute path',
   );
+}
+
+/** What is written has a tag; said before anything is built. */
+function exportPlaceOf(asked: BuildCachePlace | undefined): ArtefactPlace {
+  const place = cachePlaceOf(asked);
+  const hasTag = 'reference' in place ? tagForm(parseReference(place.reference)) !== undefined : !isDigest(place.which);
+  if (hasTag) return place;
+  throw new BerthError('invalid_argument', `a cache is written under a tag, and ${describePlace(place)} is a digest`);
+}
+
+/** Each once, in their order. */
+function distinct(texts: readonly string[]): Platform[] {
+  const platforms = texts.map(parsePlatform);
+  return [...new Map(platforms.map(platform => [describePlatform(platform), platform])).values()];
 }
 
 function outputOf(type: OutputType, send: (data: Buffer) => Promise<void>): BuildOptions['output'] {

@@ -6,6 +6,7 @@ import { Rollback } from '../base/rollback';
 import type { Steps } from '../base/steps';
 import { createContainer } from '../container/create';
 import type { Container, Containers } from '../container/containers';
+import { assertRuns } from '../container/emulation';
 import type { Names } from '../container/names';
 import { removePod } from '../container/pods';
 import type { PortMapping } from '../cri';
@@ -16,7 +17,9 @@ import {
   type CreateResponse,
   type Mount,
 } from '../cri/generated/berth/v1/berth';
-import type { Image } from '../image/images';
+import { notFor } from '../image/documents';
+import type { Image, Images } from '../image/images';
+import { describePlatform, fits, parsePlatform, type Platform } from '../image/platform';
 import { HostPorts } from '../network/host-ports';
 import { parseUser } from '../oci/user';
 import { runSandbox } from '../sandbox/run';
@@ -73,21 +76,51 @@ async function assertMountable({ source, target }: Mount): Promise<void> {
   }
 }
 
-/** The image, pulled where the policy asks for it; pinned, since a person uses it. */
-async function bringImage(
-  { images }: BerthParts,
-  ctx: Context,
-  { image, pull }: CreateRequest,
-  send: Send,
-): Promise<Image> {
+/** The image, pulled where the policy asks for it; pinned, since a person uses it. Refused where the node cannot run it. */
+async function bringImage({ images }: BerthParts, ctx: Context, request: CreateRequest, send: Send): Promise<Image> {
+  const { image, pull } = request;
+  const asked = optionsOf(request).platform;
+  const platform = asked === '' ? undefined : parsePlatform(asked);
   const isWanted =
-    pull === PullPolicy.PULL_POLICY_ALWAYS || (pull === PullPolicy.PULL_POLICY_MISSING && !images.find(image));
+    pull === PullPolicy.PULL_POLICY_ALWAYS ||
+    (pull === PullPolicy.PULL_POLICY_MISSING && !images.find(image, platform));
   if (image !== '' && isWanted) {
-    await send({ pulled: await pullForPerson(images, ctx, image, images.node, progress => send({ progress })) });
+    const done = await pullForPerson(images, ctx, image, platform ?? images.node, progress => send({ progress }));
+    await send({ pulled: done });
   }
-  const found = imageByName(images, image);
+  const found = platform ? imageFor(images, image, platform) : imageByName(images, image);
+  await warnOfPlatform(images.node, found, image, platform, warning => send({ warning }));
   if (!found.pinned) await images.setPinned(found.id, true);
   return found;
+}
+
+/** The image of this name for this platform. An id may be that of another one. */
+function imageFor(images: Images, text: string, platform: Platform): Image {
+  const found = images.find(text, platform);
+  if (found && fits(found.config, platform)) return found;
+  imageByName(images, text);
+  const offers = images
+    .findAll(text)
+    .map(({ config }) => describePlatform(config))
+    .sort();
+  throw notFor(offers, platform, `image ${text}`);
+}
+
+/** Throws `failed_precondition` where the node cannot run the image. */
+async function warnOfPlatform(
+  node: Platform,
+  { config }: Image,
+  name: string,
+  asked: Platform | undefined,
+  warn: (text: string) => Promise<void>,
+): Promise<void> {
+  const doubt = await assertRuns(config, node, `image ${name}`);
+  if (doubt !== undefined) await warn(doubt);
+  else if (!asked && !fits(config, node))
+    // Docker's words: people look for them.
+    await warn(
+      `The requested image's platform (${describePlatform(config)}) does not match the detected host platform (${describePlatform(node)}) and no specific platform was requested`,
+    );
 }
 
 const ofPerson = { runtimeHandler: '', owner: 'person' } as const;

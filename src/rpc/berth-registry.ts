@@ -9,6 +9,7 @@ import {
   type RegistryServer,
 } from '../cri/generated/berth/v1/registry';
 import type { PushProgress } from '../image/images';
+import { parsePlatform } from '../image/platform';
 import { LayerFeed } from './berth-progress';
 import type { BerthParts } from './berth-service';
 import { complete, serverStream, unary } from './handler';
@@ -16,12 +17,13 @@ import { complete, serverStream, unary } from './handler';
 /** berth.v1: registries, for people. */
 export function registryService({ log, images }: BerthParts): UntypedServiceImplementation {
   const built = {
-    push: serverStream<PushRequest, PushResponse>(log, 'Push', async ({ image }, ctx, send) => {
+    push: serverStream<PushRequest, PushResponse>(log, 'Push', async ({ image, platform }, ctx, send) => {
       if (image === '') throw new BerthError('invalid_argument', 'no image is named');
+      const only = platform === '' ? undefined : parsePlatform(platform);
       await using feed = new LayerFeed(layerPush, progress => send({ progress }));
-      const { digest, bytes, reference } = await images.push(ctx, image, undefined, feed.take);
+      const { digest, bytes, ...pushed } = await images.push(ctx, image, undefined, feed.take, only);
       await feed.end();
-      await send({ done: { digest, sizeBytes: BigInt(bytes), reference } });
+      await send({ done: { digest, sizeBytes: BigInt(bytes), ...pushed } });
     }),
     login: unary(log, 'Login', async ({ server, username, password }, ctx) => {
       if (username === '') throw new BerthError('invalid_argument', 'log in: there is no user name');

@@ -13,7 +13,7 @@ import {
 } from '../cri';
 import type { CreateRequest, Mount } from '../cri/generated/berth/v1/berth';
 import { RunOptions } from '../cri/generated/berth/v1/run';
-import { nodePlatform } from '../image/platform';
+import { parsePlatform } from '../image/platform';
 import { criSignalOf, signalNumber } from '../oci/signals';
 
 /** The options of a request, all of them. */
@@ -135,13 +135,7 @@ export function assertValidOptions(request: CreateRequest): void {
     if (['', 'host', 'private', 'shareable'].includes(mode)) continue;
     throw new BerthError('invalid_argument', `--${kind} ${mode} is not known`, { hint: 'it is host or private' });
   }
-  const { platform } = options;
-  const { os, architecture } = nodePlatform();
-  if (platform !== '' && platform !== `${os}/${architecture}` && !platform.startsWith(`${os}/${architecture}/`)) {
-    throw new BerthError('invalid_argument', `--platform ${platform}: this node runs ${os}/${architecture}`, {
-      hint: 'leave it out, or use another node',
-    });
-  }
+  if (options.platform !== '') parsePlatform(options.platform);
   if ((options.stopTimeoutSeconds ?? 0n) < 0n) {
     throw new BerthError('invalid_argument', `--stop-timeout ${options.stopTimeoutSeconds} is negative`);
   }

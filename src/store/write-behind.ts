@@ -75,7 +75,9 @@ export class WriteBehind {
   private async writeThrough(entry: JournalEntry, why: unknown): Promise<void> {
     await this.settled();
     if (this.journal.bytes > 0) throw why;
-    await this.commit(entry);
+    const commit = this.commit(entry);
+    this.track(commit.catch(() => undefined)); // who asked hears
+    await commit;
   }
 
   private enter(entry: JournalEntry): void {
@@ -86,6 +88,10 @@ export class WriteBehind {
       () => this.leave(entry),
       (error: unknown) => this.failed(error),
     );
+    this.track(work);
+  }
+
+  private track(work: Promise<void>): void {
     const settled = work.finally(() => {
       this.underWay.delete(settled);
       this.rest();

@@ -32,8 +32,9 @@ describe('berth load', () => {
           if (data) pieces.push(data);
         });
         call.on('end', () => {
-          call.write({ loaded: { imageId: id, references: ['docker.io/library/app:1', 'registry.example/app:2'] } });
-          call.write({ loaded: { imageId: id, references: [] } });
+          const references = ['docker.io/library/app:1', 'registry.example/app:2'];
+          call.write({ loaded: { imageId: id, references, platform: '' } });
+          call.write({ loaded: { imageId: id, references: [], platform: '' } });
           call.write({ done: {} });
           call.end();
         });

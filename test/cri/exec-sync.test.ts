@@ -15,8 +15,8 @@ describe('ExecSync', function () {
   this.timeout(60_000);
   const node = useNode();
   const container = async () => node().start(await node().pod());
-  const sync = (id: string, cmd: string[], timeout = 30) =>
-    node().client.call('ExecSync', { containerId: id, cmd, timeout }, 60_000);
+  const sync = (id: string, cmd: string[], timeout = 60 * patience) =>
+    node().client.call('ExecSync', { containerId: id, cmd, timeout }, 120_000 * patience);
 
   /** A command that runs, and who watches it. */
   const watched = (pattern: RegExp) =>

@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { berth } from '../cli/berth';
 import { snapshot } from '../support/leaks';
 import { TestNode } from '../support/node';
+import { patience } from '../support/patience';
 import { runIn } from '../support/traffic';
 
 /** What a daemon opens once and keeps is no leak of the test's. */
@@ -43,7 +44,7 @@ describe('the network of pods, by CNI', function () {
         embedded = "none"
         cni_config_dir = "${dir}/conf"
         cni_bin_dirs = ["${dir}/bin", "${systemPlugins}"]
-        cni_timeout_seconds = 20\n`,
+        cni_timeout_seconds = ${30 * patience}\n`,
     });
     await warm(node);
   });

@@ -13,7 +13,7 @@ import { formatTally, parseTally, sum, type Tally } from './tally';
 const unprivileged = 'test/unit/';
 /** What runs in the guest alone. */
 const inGuest = 'test/vm/';
-/** About as long as all others together. */
+/** They take about as long as all else together. */
 const throughSocket = 'test/cri/';
 /** Nobody has the machine to himself: tests wait longer before they give up. */
 const PATIENCE = '3';
@@ -39,13 +39,11 @@ async function main(): Promise<void> {
   const files = testFiles();
   const isFirst = (file: string) => file.startsWith(throughSocket);
   // Two lanes for two processors. Each test's daemon has its own part of the machine, so lanes do not meet.
-  const [first, second] = await Promise.all([
-    guestThen(files.filter(isFirst)),
-    lintAndNativeThen(files.filter(file => !isFirst(file))),
+  const [first, { mocha: second, ...others }] = await Promise.all([
+    mochaTests(files.filter(isFirst)),
+    allOthers(files.filter(file => !isFirst(file))),
   ]);
-  const { lint, native } = second;
-  const mocha = sum([first.mocha, second.mocha, ...leftOut()]);
-  const tallies = { lint, native, guest: first.guest, mocha };
+  const tallies = { ...others, mocha: sum([first, second, ...leftOut()]) };
   console.log();
   for (const failure of failures) console.log(failure.slice(0, REPEATED_LINES).join('\n'));
   for (const [name, tally] of Object.entries(tallies)) {
@@ -58,12 +56,13 @@ async function main(): Promise<void> {
   process.exitCode = total.failed > 0 ? 1 : 0;
 }
 
-async function guestThen(files: readonly string[]): Promise<{ guest: Tally; mocha: Tally }> {
-  return { guest: await guestTests(), mocha: await mochaTests(files) };
-}
-
-async function lintAndNativeThen(files: readonly string[]): Promise<{ lint: Tally; native: Tally; mocha: Tally }> {
-  return { lint: await lint(), native: await nativeTests(), mocha: await mochaTests(files) };
+async function allOthers(files: readonly string[]): Promise<Record<'lint' | 'native' | 'guest' | 'mocha', Tally>> {
+  return {
+    lint: await lint(),
+    native: await nativeTests(),
+    guest: await guestTests(),
+    mocha: await mochaTests(files),
+  };
 }
 
 /** Lint is no test: it counts only when it fails. */

@@ -1,4 +1,5 @@
 import { Column } from './columns';
+import { SeededHash } from './seeded-hash';
 import { Texts } from './texts';
 
 const FIRST_SLOTS = 1024;
@@ -12,6 +13,8 @@ export class Paths {
   private readonly parents = Column.ints();
   private readonly firsts = Column.ints();
   private readonly nexts = Column.ints();
+  /** Names are an image's, which may be hostile. */
+  private readonly hash = new SeededHash();
   /** Open addressing, by parent and name; -1 is free. */
   private slots = new Int32Array(FIRST_SLOTS).fill(-1);
 
@@ -67,7 +70,7 @@ export class Paths {
   /** Where it is, or where it would be. */
   private slotOf(parent: number, name: string): number {
     const mask = this.slots.length - 1;
-    for (let slot = hash(parent, name) & mask; ; slot = (slot + 1) & mask) {
+    for (let slot = this.hash.of(parent, name) & mask; ; slot = (slot + 1) & mask) {
       const path = this.slots[slot] ?? -1;
       if (path < 0 || (this.parents.get(path) === parent && this.names.is(path, name))) return slot;
     }
@@ -78,11 +81,4 @@ export class Paths {
     for (let path = 1; path < this.count; path++)
       this.slots[this.slotOf(this.parentOf(path), this.nameOf(path))] = path;
   }
-}
-
-/** FNV-1a, and a last stir for the low bits, which are what is used. */
-function hash(parent: number, name: string): number {
-  let value = Math.imul(0x811c9dc5 ^ parent, 0x01000193);
-  for (let i = 0; i < name.length; i++) value = Math.imul(value ^ name.charCodeAt(i), 0x01000193);
-  return (value ^ (value >>> 15)) >>> 0;
 }

@@ -1,3 +1,4 @@
+import { StringDecoder } from 'node:string_decoder';
 import { BuildStep_State as State, type BuildLog, type BuildStep } from '../../cri/generated/berth/v1/build';
 import { printable } from './printable';
 import { Redrawn, type Screen } from './redrawn';
@@ -18,7 +19,28 @@ export function buildDisplay(screen: Screen, kind: 'auto' | 'plain' | 'tty' | 'q
   return isDrawn ? new Drawn(screen) : new Plain(screen);
 }
 
+/** What steps have written, as text: a character may come in two pieces, and between them what is of the other stream. */
+class Texts {
+  /** By step and stream. */
+  private readonly decoders = new Map<number, Map<number, StringDecoder>>();
+
+  of({ step, stream, data }: BuildLog): string {
+    const ofStep = this.decoders.get(step) ?? new Map<number, StringDecoder>();
+    const decoder = ofStep.get(stream) ?? new StringDecoder('utf8');
+    this.decoders.set(step, ofStep.set(stream, decoder));
+    return decoder.write(data);
+  }
+
+  /** What is left of a step: characters whose end never came. */
+  end(step: number): string {
+    const decoders = [...(this.decoders.get(step)?.values() ?? [])];
+    this.decoders.delete(step);
+    return decoders.map(decoder => decoder.end()).join('');
+  }
+}
+
 class Plain implements BuildDisplay {
+  private readonly texts = new Texts();
   private readonly unfinished = new Map<number, string>();
 
   constructor(private readonly screen: Screen) {}
@@ -32,8 +54,9 @@ class Plain implements BuildDisplay {
     if (state === State.FAILED) this.line(id, 'ERROR');
   }
 
-  log({ step, data }: BuildLog): void {
-    const lines = ((this.unfinished.get(step) ?? '') + data.toString('utf8')).split('\n');
+  log(log: BuildLog): void {
+    const { step } = log;
+    const lines = ((this.unfinished.get(step) ?? '') + this.texts.of(log)).split('\n');
     this.unfinished.set(step, lines.pop() ?? '');
     for (const line of lines) this.line(step, printable(line.replace(/\r$/, '')));
   }
@@ -47,7 +70,7 @@ class Plain implements BuildDisplay {
   }
 
   private flush(id: number): void {
-    const rest = this.unfinished.get(id) ?? '';
+    const rest = (this.unfinished.get(id) ?? '') + this.texts.end(id);
     this.unfinished.delete(id);
     if (rest !== '') this.line(id, printable(rest));
   }
@@ -63,6 +86,7 @@ const shownLines = 5;
 class Drawn implements BuildDisplay {
   private readonly steps = new Map<number, BuildStep>();
   private readonly output = new Map<number, string>();
+  private readonly texts = new Texts();
   private readonly lines: Redrawn;
 
   constructor(private readonly screen: Screen) {
@@ -74,8 +98,8 @@ class Drawn implements BuildDisplay {
     this.draw();
   }
 
-  log({ step, data }: BuildLog): void {
-    this.output.set(step, ((this.output.get(step) ?? '') + data.toString('utf8')).slice(-4000));
+  log(log: BuildLog): void {
+    this.output.set(log.step, ((this.output.get(log.step) ?? '') + this.texts.of(log)).slice(-4000));
     this.draw();
   }
 

@@ -19,9 +19,17 @@ export function parseCacheFrom(texts: readonly string[]): BuildCachePlace[] {
  * `--cache-to`: a reference, `type=registry,ref=REFERENCE` or `type=local,dest=DIRECTORY[,tag=TAG]`, each with `mode=min|max`
  * and `ignore-error=true`; or `type=inline`. What BuildKit can be told to write otherwise is written one way here.
  */
-export function parseCacheTo(texts: readonly string[]): Pick<BuildStart, 'cacheTo' | 'cacheInline'> {
+export function parseCacheTo(
+  texts: readonly string[],
+  buildArgs: Readonly<Record<string, string>>,
+): Pick<BuildStart, 'cacheTo' | 'cacheInline'> {
   const isInline = (text: string) => /^type=inline(,mode=min)?$/.test(text);
-  return { cacheTo: texts.filter(text => !isInline(text)).map(parseExport), cacheInline: texts.some(isInline) };
+  // How docker's own command has always been told.
+  const isAsked = buildArgs['BUILDKIT_INLINE_CACHE'] === '1';
+  return {
+    cacheTo: texts.filter(text => !isInline(text)).map(parseExport),
+    cacheInline: isAsked || texts.some(isInline),
+  };
 }
 
 function parseExport(text: string): BuildCacheExport {
@@ -48,6 +56,10 @@ function placeOf(fields: Fields, flag: string, directory: 'src' | 'dest', digest
   const type = fields.get('type') ?? 'registry';
   if (type === 'registry') return { reference: needed(fields, flag, 'ref') };
   if (type === 'local') {
+    if (digest !== undefined && !/^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/.test(digest))
+      throw new BerthError('invalid_argument', `${flag}: ${digest} is not a digest`, {
+        hint: 'it looks like sha256:<64 hex digits>',
+      });
     const tag = digest ?? fields.get('tag') ?? 'latest';
     return { directory: { path: resolve(needed(fields, flag, directory)), tag } };
   }

@@ -34,7 +34,7 @@ export class Content {
       crashPoint('content.written');
       await rename(temporary, this.pathOf(digest));
       crashPoint('content.renamed');
-      await syncDirectory(this.dirOf(digest));
+      await syncPath(this.dirOf(digest));
     } catch (error) {
       await rm(temporary, { force: true });
       throw diskError(what, error);
@@ -54,14 +54,15 @@ export class Content {
 
   /** Takes a file of the same file system over, whose contents have this digest: somebody has compared them. */
   async adopt(digest: Digest, path: string): Promise<void> {
-    const file = await open(path, 'r');
-    try {
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await syncPath(path);
     await rename(path, this.pathOf(digest));
-    await syncDirectory(this.dirOf(digest));
+    await syncPath(this.dirOf(digest));
+  }
+
+  /** Puts a blob on disk that somebody has given its name. */
+  async sync(digest: Digest): Promise<void> {
+    await syncPath(this.pathOf(digest));
+    await syncPath(this.dirOf(digest));
   }
 
   /** The blob, however large, for reading by the caller, who closes it; undefined when it is not kept. */
@@ -130,12 +131,13 @@ async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   }
 }
 
-async function syncDirectory(path: string): Promise<void> {
-  const dir = await open(path, 'r');
+/** A file or a directory. */
+async function syncPath(path: string): Promise<void> {
+  const file = await open(path, 'r');
   try {
-    await dir.sync();
+    await file.sync();
   } finally {
-    await dir.close();
+    await file.close();
   }
 }
 

@@ -146,6 +146,16 @@ describe('berth build --cache-to and --cache-from, with a real daemon', function
     await forget();
   });
 
+  it('have what a build for several platforms has yielded', async () => {
+    write({ a: 'A', Dockerfile: 'FROM scratch\nARG TARGETARCH\nCOPY a /a\nWORKDIR /$TARGETARCH' });
+    const args = ['--platform', 'linux/amd64,linux/arm64,linux/ppc64le', '--output', 'type=none'];
+    assert.equal(cachedSteps(await built(...args, '--cache-to', to('platforms'))), 0);
+    await daemon.ok('builder', 'prune');
+    const output = await built(...args, '--cache-from', from('platforms'));
+    assert.deepEqual([cachedSteps(output), warnings(output)], [6, []]);
+    await daemon.ok('builder', 'prune');
+  });
+
   it('go by a registry, with the logins that a push has', async () => {
     write({ a: 'A', Dockerfile: `FROM ${base}\nCOPY a /a\nRUN cat /proc/sys/kernel/random/uuid > /when` });
     const name = `${registry.host}/me/cache:1`;
@@ -188,6 +198,17 @@ describe('berth build --cache-to and --cache-from, with a real daemon', function
     assert.notEqual(own, when);
     await forget();
     assert.ok(!daemon.said.includes('canary'));
+  });
+
+  it('are refused under a digest before anything is built', async () => {
+    write({ Dockerfile: `FROM ${base}\nRUN echo a > /a` });
+    const digest = `sha256:${'1'.repeat(64)}`;
+    for (const place of [`${registry.host}/me/cache@${digest}`, `${to('refused')},tag=${digest}`]) {
+      const { code, stderr } = await build('--cache-to', place);
+      assert.equal(code, 1);
+      assert.match(stderr, /^berth: a cache is written under a tag, and .*sha256:1+ is a digest\n$/);
+    }
+    assert.ok(!existsSync(daemon.path('refused')));
   });
 
   it('fail a build that cannot export, unless that shall not matter', async () => {

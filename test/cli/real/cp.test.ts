@@ -114,6 +114,8 @@ describe('berth cp, with a real daemon', function () {
     writeFileSync(here('site', deep, 'leaf'), leaf);
     // Modes that a later change of the owner, or an umask, would take from.
     execFileSync('sh', ['-c', `cd ${here('site')} && mkfifo pipe && chmod 646 pipe && mkdir set && chmod 3757 set`]);
+    const link = 'ln -s nowhere link && touch -hd @1000000000 link && chown -h 7:8 link pipe';
+    execFileSync('sh', ['-c', `cd ${here('site')} && ${link}`]);
     for (const format of ['gnu', 'pax']) {
       const tar = execFileSync('tar', [`--format=${format}`, '-C', here(), '-c', 'site'], { maxBuffer: 1e8 });
       const running = daemon.start('cp', '-', 'box:/srv');
@@ -129,6 +131,11 @@ describe('berth cp, with a real daemon', function () {
     const modes = (path: string) => daemon.ok('exec', 'box', 'sh', '-c', `stat -c %a ${path}/pipe ${path}/set`);
     await daemon.ok('cp', '-a', here('site'), 'box:/kept');
     assert.deepEqual([await modes('/pax/site'), await modes('/kept')], ['646\n1757\n', '646\n3757\n']);
+    const kept = "cd /kept && stat -c '%N %u:%g' link pipe && stat -c %Y link";
+    assert.equal(
+      (await daemon.ok('exec', 'box', 'sh', '-c', kept)).replaceAll("'", ''),
+      'link -> nowhere 7:8\npipe 7:8\n1000000000\n',
+    );
     const giving = daemon.start('cp', 'box:/pax/site', '-');
     assert.equal((await giving.ended).code, 0);
     mkdirSync(here('out'));

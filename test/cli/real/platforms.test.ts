@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { CriClient } from '../../support/cri-client';
 import { buildImage, buildIndex, busyboxImage, type Blob, type BuiltImage } from '../../support/image-builder';
 import { pushImage, pushManifest, startRegistry, type Registry } from '../../support/registry';
 import { refused } from '../../support/node';
+import { writeFiles } from './context';
 import { RealDaemon } from './harness';
 
 const own = process.arch === 'x64' ? 'amd64' : process.arch;
@@ -14,6 +18,17 @@ interface Inspected {
   Architecture: string;
   Os: string;
   RepoTags: string[];
+}
+
+interface Layout {
+  manifests: { mediaType: string; digest: string; platform?: { architecture: string } }[];
+}
+
+/** Whether the machine of the tests emulates the platform that is none of its own. */
+function hasHandler(): boolean {
+  return (
+    existsSync('/proc/sys/fs/binfmt_misc') && readdirSync('/proc/sys/fs/binfmt_misc').some(name => name.includes(other))
+  );
 }
 
 describe('images for other platforms, with a real daemon', function () {
@@ -69,6 +84,16 @@ describe('images for other platforms, with a real daemon', function () {
     assert.ok(found);
     return found;
   };
+  const indexOf = async (repository: string, tag: string) => {
+    const answer = await fetch(`${registry.url}/v2/${repository}/manifests/${tag}`, {
+      headers: { accept: 'application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json' },
+    });
+    return (await answer.json()) as { manifests?: { digest: string; platform: object }[] };
+  };
+  const build = async (dockerfile: string, ...args: string[]) => {
+    writeFiles(daemon.path('context'), { Dockerfile: dockerfile, a: 'A' });
+    return daemon.berth('build', ...args, daemon.path('context'));
+  };
   const status = async (image: string) => (await cri.call('ImageStatus', { image: { image } })).image;
 
   it('are pulled by --platform, listed and inspected, beside the image for the node', async () => {
@@ -116,6 +141,174 @@ describe('images for other platforms, with a real daemon', function () {
     );
   });
 
+  const cross = [
+    `ARG BASE`,
+    'FROM --platform=$BUILDPLATFORM $BASE AS compiler',
+    'ARG TARGETPLATFORM TARGETOS TARGETARCH TARGETVARIANT BUILDPLATFORM BUILDARCH',
+    'RUN echo "$TARGETPLATFORM $TARGETOS $TARGETARCH $TARGETVARIANT $BUILDPLATFORM $BUILDARCH $(uname -s)" > /made',
+    'FROM $BASE',
+    'COPY --from=compiler /made /made',
+    'WORKDIR /w',
+    'CMD ["/made"]',
+  ].join('\n');
+
+  it('are built by stages of the node’s own platform', async () => {
+    const args = ['--platform', `linux/${other}`, '--build-arg', `BASE=${name()}`, '-t', 'localhost/cross:1'];
+    const ended = await build(cross, ...args);
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.equal((await inspect('localhost/cross:1')).Architecture, other);
+    const tarball = daemon.path('files.tar');
+    const files = await build(cross, ...args.slice(0, 4), '--output', `type=tar,dest=${tarball}`);
+    assert.match(files.stderr, /CACHED/);
+    const made = execFileSync('tar', ['-xOf', tarball, 'made'], { encoding: 'utf8' });
+    assert.equal(made, `linux/${other} linux ${other}  linux/${own} ${own} Linux\n`);
+    assert.equal(execFileSync('tar', ['-xOf', tarball, 'bin/sh'], { encoding: 'utf8' }), 'not for here');
+  });
+
+  it('are built several at a time, pushed and pulled as an index', async () => {
+    const repository = `${registry.host}/built`;
+    const platforms = `linux/${own},linux/${other},linux/arm/v7`;
+    const both = await build(cross, '--platform', platforms, '--build-arg', `BASE=${name()}`, '-t', `${repository}:1`);
+    assert.equal(both.code, 0, both.stderr);
+    assert.match(both.stderr, new RegExp(`\\[linux/${other} compiler 1/3\\] FROM`));
+    assert.deepEqual(
+      (await rows()).filter(row => row.startsWith(repository)),
+      [`${repository}:1 linux/${own}`, `${repository}:1 linux/arm/v6`, `${repository}:1 linux/${other}`],
+    );
+    assert.equal((await daemon.ok('push', '-a', repository)).match(/^1: digest: sha256:/gm)?.length, 1);
+    const pushed = await indexOf('built', '1');
+    assert.deepEqual(
+      pushed.manifests?.map(({ platform }) => platform),
+      [
+        { os: 'linux', architecture: own },
+        { os: 'linux', architecture: other },
+        { os: 'linux', architecture: 'arm', variant: 'v6' },
+      ],
+    );
+    // Into another repository from what is here, without a byte that the registry has.
+    await daemon.ok('tag', `${repository}:1`, `${registry.host}/again:2`);
+    const again = await daemon.ok('push', `${registry.host}/again:2`);
+    assert.match(again, /Mounted from/);
+    assert.doesNotMatch(again, /Pushed/);
+    assert.deepEqual(await indexOf('again', '2'), pushed);
+
+    for (const image of [`${repository}:1`, `${registry.host}/again:2`]) await daemon.ok('rmi', image);
+    await daemon.ok('pull', '-q', '--platform', other, `${registry.host}/again:2`);
+    assert.equal((await inspect(`${registry.host}/again:2`)).Architecture, other);
+    await daemon.ok('pull', '-q', `${registry.host}/again:2`);
+    assert.equal((await inspect(`${registry.host}/again:2`)).Architecture, own);
+    const part = await daemon.berth('push', `${registry.host}/again:2`);
+    assert.equal(
+      part.stderr,
+      `Only linux/${own} is pushed, and not the image for another platform: the rest of their index is not here\n`,
+    );
+    assert.equal((await indexOf('again', '2')).manifests, undefined);
+    const alone = await daemon.ok('push', '--platform', other, `${registry.host}/again:2`);
+    const [, digest] = /digest: (\S+)/.exec(alone) ?? [];
+    assert.equal(digest, pushed.manifests?.[1]?.digest);
+    const none = await daemon.berth('push', '--platform', 'linux/s390x', `${registry.host}/again:2`);
+    assert.match(none.stderr, /is not there for linux\/s390x: it offers linux\/\w+, linux\/\w+\n$/);
+  });
+
+  it('are written as an archive with their index', async () => {
+    const layout = daemon.path('layout');
+    const archive = daemon.path('multi.tar');
+    const dockerfile = 'FROM scratch\nARG TARGETARCH\nCOPY a /$TARGETARCH\n';
+    const platforms = ['--platform', `linux/${own}`, '--platform', `linux/${other}`];
+    const ended = await build(dockerfile, ...platforms, '-t', 'localhost/m:1', '-o', `type=oci,dest=${archive}`);
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.deepEqual(await rows(), []);
+    mkdirSync(layout);
+    execFileSync('tar', ['-xf', archive, '-C', layout]);
+    const read = (file: string) => JSON.parse(readFileSync(join(layout, file), 'utf8')) as Layout;
+    const [top, ...more] = read('index.json').manifests;
+    assert.deepEqual([top?.mediaType, more.length], ['application/vnd.oci.image.index.v1+json', 0]);
+    const blob = (digest = '') => `blobs/${digest.replace(':', '/')}`;
+    const { manifests } = read(blob(top?.digest));
+    assert.deepEqual(
+      manifests.map(({ platform }) => platform?.architecture),
+      [own, other],
+    );
+    for (const { digest } of manifests) readFileSync(join(layout, blob(digest)));
+    assert.equal(
+      await daemon.ok('load', '-q', '-i', archive),
+      `Loaded image: localhost/m:1\nLoaded image: localhost/m:1 (linux/${other})\n`,
+    );
+    assert.equal((await inspect('localhost/m:1')).Architecture, own);
+    assert.equal((await rows()).length, 2);
+    const saved = daemon.path('saved');
+    await daemon.ok('save', '-q', '-o', daemon.path('saved.tar'), 'localhost/m:1');
+    mkdirSync(saved);
+    execFileSync('tar', ['-xf', daemon.path('saved.tar'), '-C', saved]);
+    assert.deepEqual(readFileSync(join(saved, 'index.json')), readFileSync(join(layout, 'index.json')));
+    const files = await build(dockerfile, ...platforms, '-o', 'type=tar,dest=-');
+    assert.match(
+      files.stderr,
+      /an output of files is of one platform, and linux\/\w+ and linux\/\w+ are asked for; build/,
+    );
+  });
+
+  it('are run where an emulator is registered, and are refused before they start where none is', async function () {
+    if (hasHandler()) this.skip();
+    const refusal = new RegExp(
+      `^berth: image ${name()} is for linux/${other}, and this node is linux/${own}, which has no emulator for it; register qemu-${other} with the flag F in /proc/sys/fs/binfmt_misc, as .*\\n$`,
+      'm',
+    );
+    for (const args of [['--platform', `linux/${other}`, '--quiet'], ['--pull', 'never', '--platform', other], []]) {
+      const { code, stdout, stderr } = await daemon.berth('run', '--rm', ...args, name(), 'echo', 'hello');
+      assert.match(stderr, refusal);
+      assert.deepEqual([code, stdout, await daemon.ok('ps', '-aq')], [125, '', '']);
+    }
+    assert.equal(await daemon.ok('run', '--rm', '--quiet', '--platform', own, name(), 'echo', 'mine'), 'mine\n');
+    const byId = await daemon.berth('run', foreign.id);
+    assert.equal(byId.code, 125);
+    assert.match(byId.stderr, new RegExp(`is for linux/${other}, and this node`));
+    const wrong = await daemon.berth('run', '--platform', own, foreign.id);
+    assert.match(wrong.stderr, /is not for this node: it offers/);
+    const never = await daemon.berth('run', '--pull', 'never', '--platform', 'linux/s390x', name());
+    assert.match(never.stderr, new RegExp(`is not there for linux/s390x: it offers linux/${own}, linux/${other}\n`));
+  });
+
+  it('say which line of a Dockerfile needs what the node has not', async function () {
+    if (hasHandler()) this.skip();
+    const ran = await build(`FROM ${name()}\nCOPY a /a\nRUN echo hello\n`, '--platform', `linux/${other}`);
+    assert.equal(ran.code, 1);
+    assert.match(
+      ran.stderr,
+      new RegExp(
+        `Dockerfile:3: RUN echo hello: the stage is for linux/${other}, and this node is linux/${own}, which has no emulator for it; register qemu-${other} with the flag F in /proc`,
+      ),
+    );
+    const none = await build(`FROM ${name()}\n`, '--platform', 'linux/s390x');
+    assert.match(none.stderr, /Dockerfile:1: FROM .*is not there for linux\/s390x: it offers linux/);
+    const nonsense = await build(`FROM --platform=linux/ ${name()}\n`);
+    assert.match(nonsense.stderr, /Dockerfile:1: FROM .*"linux\/" is not a platform; platforms look like/);
+    const twice = await build('FROM --platform=$BUILDPLATFORM scratch\nCOPY a /\n', '--platform', `${own},${other}`);
+    assert.match(twice.stderr, /an index has one image for each platform, and two are for linux/);
+  });
+
+  it('take the name from an older one, and from the image for the node never', async () => {
+    const moving = `${registry.host}/moving:2`;
+    await pushAll('moving', '2', index, mine, foreign, arm);
+    await daemon.ok('pull', '-q', moving);
+    await daemon.ok('pull', '-q', '--platform', other, moving);
+    const newer = buildImage({ layers: [], config: { Env: ['A=newer'] }, architecture: other });
+    await pushImage(registry, 'moving', '2', newer);
+    await daemon.ok('pull', '-q', '--platform', other, moving);
+    assert.equal((await status(moving))?.id, mine.id);
+    assert.equal((await inspect(newer.id)).RepoTags.join(), moving);
+    assert.deepEqual((await inspect(foreign.id)).RepoTags, []);
+  });
+
+  it('are none where an image says a variant alone that the node may not have', async () => {
+    const variant = busyboxImage({ configDocument: { variant: 'v99' } });
+    await pushImage(registry, 'variant', '1', variant);
+    const name = `${registry.host}/variant:1`;
+    await cri.call('PullImage', { image: { image: name } });
+    assert.deepEqual((await status(name))?.repoTags, [name]);
+    assert.deepEqual(await rows(), [`${name} linux/${own}`]);
+  });
+
   it('have no name for the kubelet, which so pulls the node’s before it runs one', async () => {
     await pull(`linux/${other}`);
     assert.equal(await status(name()), null);
@@ -142,14 +335,21 @@ describe('images for other platforms, with a real daemon', function () {
     await pull(`linux/${other}`);
     const config = { metadata: { name: 'p', uid: 'u', namespace: 'n', attempt: 0 }, linux: {} };
     const { podSandboxId } = await cri.call('RunPodSandbox', { config });
-    const create = (image: string) =>
+    const create = (image: string, volume?: string) =>
       cri.call('CreateContainer', {
         podSandboxId,
-        config: { metadata: { name: 'c' }, image: { image }, command: ['true'], linux: {} },
+        config: {
+          ...{ metadata: { name: 'c' }, image: { image }, command: ['true'], linux: {} },
+          mounts: volume === undefined ? [] : [{ containerPath: '/v', image: { image: volume }, readonly: true }],
+        },
         sandboxConfig: config,
       });
     try {
       await refused(create(name()), 'NOT_FOUND');
+      await pushImage(registry, 'only', '1', mine);
+      const only = `${registry.host}/only:1`;
+      await cri.call('PullImage', { image: { image: only } });
+      await refused(create(only, name()), 'NOT_FOUND', `image volume ${name()} is not on this node`);
       await refused(create(foreign.id), 'FAILED_PRECONDITION', `offers linux/${other}, and this node is linux/${own}`);
     } finally {
       await cri.call('StopPodSandbox', { podSandboxId });

@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { open, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -129,6 +138,36 @@ describe('a layer by itself, for a build', function () {
       assert.match(layer.key, /^chain-/);
       assert.equal(readFileSync(join(layer.dir, 'b'), 'utf8'), 'A');
     });
+  });
+
+  it('that nobody waits for any more is given up, while it comes', async () => {
+    const wanted = offered(bytes);
+    const gone = new AbortController();
+    const cut = Context.of(silentLogger, { signal: gone.signal });
+    const endless: ImageSource = {
+      ...{ manifest: refuse, smallBlob: refuse },
+      blob: async () => ({
+        ...{ offset: 0, from: 'a test', close: () => Promise.resolve() },
+        pipeTo: (fd, signal) =>
+          new Promise((_, reject) => {
+            signal.addEventListener('abort', () => {
+              closeSync(fd);
+              reject(signal.reason as Error);
+            });
+            gone.abort();
+          }),
+      }),
+    };
+    await images.build(async workshop => {
+      const request = { descriptor: wanted, diffId: digestOf(bytes) };
+      const brought = workshop.bring(cut, { source: endless, repository: undefined }, request, [], () => undefined);
+      await assert.rejects(brought, { kind: 'cancelled' });
+    });
+    await images.close();
+    assert.deepEqual(
+      readdirSync(join(root, 'images/layers')).filter(name => name !== 'empty'),
+      [],
+    );
   });
 
   it('that is not what it was said to be, or that nobody waits for any more, leaves nothing', async () => {

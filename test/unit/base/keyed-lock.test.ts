@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
+import { Context } from '../../../src/base/context';
 import { KeyedLock } from '../../../src/base/keyed-lock';
+import { silentLogger } from '../../../src/base/log';
 
 describe('KeyedLock', () => {
   it('runs work of one key in the order of the calls and never twice at a time, also after failures', async () => {
@@ -46,5 +48,21 @@ describe('KeyedLock', () => {
     assert.equal(await lock.run('b', async () => 'went by'), 'went by');
     release();
     await held;
+  });
+
+  it('gives up a turn with the one who waits for it, and the next one has it', async () => {
+    const lock = new KeyedLock();
+    const ctx = Context.of(silentLogger);
+    const first = await lock.turn(ctx, 'a');
+    const cut = new AbortController();
+    const gone = lock.turn(Context.of(silentLogger, { signal: cut.signal }), 'a');
+    let hasIt = false;
+    const next = lock.turn(ctx, 'a').then(one => ((hasIt = true), one));
+    cut.abort();
+    await assert.rejects(gone, { kind: 'cancelled' });
+    assert.equal(hasIt, false);
+    first[Symbol.dispose]();
+    (await next)[Symbol.dispose]();
+    assert.equal(await lock.run('a', async () => 'free'), 'free');
   });
 });

@@ -127,6 +127,9 @@ describe('the document of a cache that is handed on', () => {
     const shown = (bytes: Buffer, type?: string) => () => parseArtefact(bytes, type, cacheRules, 'it');
     assert.throws(shown(manifest, mediaTypes.dockerManifest), /was handed over as/);
     assert.throws(shown(Buffer.alloc(5 * 1024 * 1024, ' ')), /is 5242880 bytes long/);
+    const config5M = { mediaType: cacheConfigType, digest, size: 5 * 1024 * 1024 };
+    const far = Buffer.from(JSON.stringify({ schemaVersion: 2, config: config5M, layers: [] }));
+    assert.throws(shown(far), /the config of it is 5242880 bytes long/);
     const both = Buffer.from(JSON.stringify({ ...(JSON.parse(manifest.toString()) as object), manifests: [] }));
     assert.throws(shown(both), /a manifest and an index at once/);
     const index = (layers: object) => Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [], ...layers }));

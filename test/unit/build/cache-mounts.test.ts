@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Context } from '../../../src/base/context';
 import { CacheMounts, type CacheMountRequest, type HeldCaches } from '../../../src/build/cache-mounts';
 import { silentLogger } from '../../../src/base/log';
@@ -55,6 +55,15 @@ describe('cache mounts', () => {
     for (const held of [first, second]) held[Symbol.dispose]();
     using third = await open(request('x', 'private'));
     assert.deepEqual(dirsOf(third), dirsOf(first));
+  });
+
+  it('are as they are asked for, also when somebody was cut off while making one', async () => {
+    const asked = { ...request('x', 'shared'), mode: 0o1777 };
+    await assert.rejects(open({ ...asked, uid: 2 ** 40 }), /uid/);
+    assert.deepEqual(readdirSync(root), []);
+    const [dir = ''] = dirsOf(await open(asked));
+    assert.equal(statSync(dir).mode & 0o7777, 0o1777);
+    assert.deepEqual(readdirSync(root), [basename(dir)]);
   });
 
   it('are removed when nobody uses them, and a step that begins meanwhile has a whole one', async () => {

@@ -7,8 +7,10 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
   utimesSync,
+  writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { ignoreLines, IgnorePatterns } from '../../../src/base/patterns';
@@ -69,5 +71,30 @@ describe('the tar of a build context', () => {
     const tar = await tarOf();
     assert.equal(tar.length, 4 * 512);
     assert.ok(tar.subarray(-1024).every(byte => byte === 0));
+  });
+
+  it('does not follow what has become a link since it was looked at', async () => {
+    // The headers of both and the contents of the first are a piece.
+    write('in/a', 'a'.repeat(256 * 1024 - 1024));
+    write('in/b', 'mine');
+    write('outside', 'not mine');
+    const pieces = contextTar(path('in'), new IgnorePatterns([]));
+    assert.equal((await pieces.next()).done, false);
+    rmSync(path('in/b'));
+    symlinkSync(path('outside'), path('in/b'));
+    await assert.rejects(pieces.next(), /^BerthError: read b of the context: it has become a link meanwhile; make it/);
+  });
+
+  it('says what cannot be read, and why', async () => {
+    write('in/a', '');
+    writeFileSync(Buffer.concat([Buffer.from(`${path('in')}/`), Buffer.from([0xff])]), '');
+    await assert.rejects(
+      tarOf(),
+      /^BerthError: read \ufffd of the context: it has gone meanwhile, or its name is not UTF-8/,
+    );
+    await assert.rejects(
+      contextTar(path('none'), new IgnorePatterns([])).next(),
+      /^BerthError: read \/ of the context: /,
+    );
   });
 });

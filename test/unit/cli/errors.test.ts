@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { Metadata, status, type ServiceError } from '@grpc/grpc-js';
 import { BerthError, kindOf } from '../../../src/base/errors';
-import { exitCodeOf, fromStatus, isNotFound, oneSentence, sentenceOf } from '../../../src/cli/errors';
+import { exitCodeOf, fromStatus, fromStream, isNotFound, oneSentence, sentenceOf } from '../../../src/cli/errors';
 
 function failed(code: status, details: string, reason?: string): ServiceError {
   const metadata = new Metadata();
@@ -16,6 +16,13 @@ describe('errors of the command line', () => {
     const error = failed(status.NOT_FOUND, 'no container is named web');
     assert.equal(sentence(error), 'berth: no container is named web\n');
     assert.ok(isNotFound(fromStatus(error, '/s')));
+  });
+
+  it('of a stream that breaks are those of the connection', () => {
+    const broken = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' });
+    const lost = 'berth: the connection to the daemon on /s was lost; containers run on; see whether berthd does\n';
+    assert.equal(sentenceOf(fromStream(broken, '/s')), lost);
+    assert.equal(sentenceOf(fromStream(new Error('another'), '/s')), 'berth: another\n');
   });
 
   it('of the connection name the socket, the reason and the next step', () => {

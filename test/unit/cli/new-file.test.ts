@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  chmodSync,
   constants,
   mkdtempSync,
   readdirSync,
@@ -39,6 +40,29 @@ describe('a file that has its name once it is whole', () => {
     }
     assert.equal(readFileSync(path, 'utf8'), 'new');
     assert.deepEqual(readdirSync(dir).sort(), ['app.tar', 'link']);
+  });
+
+  it('is as open to others as the one before, and as the umask says where there was none', async () => {
+    const umask = process.umask(0o027);
+    try {
+      for (const [name, mode] of [
+        ['app.tar', undefined],
+        ['private', 0o600],
+        ['shared', 0o666],
+      ] as const) {
+        const at = join(dir, name);
+        if (mode !== undefined) writeFileSync(at, 'old');
+        if (mode !== undefined) chmodSync(at, mode);
+        {
+          await using file = await NewFile.open(at);
+          await file.write(Buffer.from('new'));
+          await file.end();
+        }
+        assert.equal(statSync(at).mode & 0o7777, mode ?? 0o640, name);
+      }
+    } finally {
+      process.umask(umask);
+    }
   });
 
   it('leaves the one before as it was, and nothing else, when it does not come to its end', async () => {

@@ -150,14 +150,18 @@ describe('--cache-from and --cache-to', () => {
     assert.deepEqual(parseCacheFrom([`type=local,src=/d,digest=${digest}`]), [
       { directory: { path: '/d', tag: digest } },
     ]);
-    const { cacheTo, cacheInline } = parseCacheTo([
-      'a/b:1',
-      'type=registry,ref=a,mode=max,ignore-error=true,image-manifest=true,oci-mediatypes=true,compression=gzip',
-      'type=local,dest=/d,mode=min,ignore-error=false',
-    ]);
+    const { cacheTo, cacheInline } = parseCacheTo(
+      [
+        'a/b:1',
+        'type=registry,ref=a,mode=max,ignore-error=true,image-manifest=true,oci-mediatypes=true,compression=gzip',
+        'type=local,dest=/d,mode=min,ignore-error=false',
+      ],
+      {},
+    );
     const [short, long, local] = cacheTo;
     assert.deepEqual([cacheTo.length, cacheInline], [3, false]);
-    assert.deepEqual(parseCacheTo(['type=inline']), { cacheTo: [], cacheInline: true });
+    assert.deepEqual(parseCacheTo(['type=inline'], {}), { cacheTo: [], cacheInline: true });
+    assert.deepEqual(parseCacheTo([], { BUILDKIT_INLINE_CACHE: '1' }), { cacheTo: [], cacheInline: true });
     assert.deepEqual(short, { place: { reference: 'a/b:1' }, allStages: false, ignoreErrors: false });
     assert.deepEqual(long, { place: { reference: 'a' }, allStages: true, ignoreErrors: true });
     const place = { directory: { path: '/d', tag: 'latest' } };
@@ -166,6 +170,7 @@ describe('--cache-from and --cache-to', () => {
 
   it('refuse what they do not know, or what is missing', () => {
     const cases: [parse: typeof parseCacheFrom | typeof parseCacheTo, text: string, why: RegExp][] = [
+      [parseCacheFrom, 'type=local,src=x,digest=sha256:zz', /: sha256:zz is not a digest; it looks like/],
       [parseCacheFrom, 'type=gha', /--cache-from type=gha: the type gha is not known; it is/],
       [parseCacheFrom, 'type=registry', /needs ref=/],
       [parseCacheFrom, 'type=local,dest=/d', /dest is not known; it takes type, ref, src/],
@@ -177,7 +182,7 @@ describe('--cache-from and --cache-to', () => {
       [parseCacheTo, 'type=registry,ref=a,image-manifest=false', /image-manifest is false; it is true/],
       [parseCacheTo, 'type=registry,ref=a,compression=zstd', /compression is zstd; it is gzip/],
     ];
-    for (const [parse, text, why] of cases) assert.throws(() => parse([text]), refused(why), text);
+    for (const [parse, text, why] of cases) assert.throws(() => parse([text], {}), refused(why), text);
   });
 });
 

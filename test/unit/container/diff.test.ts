@@ -33,6 +33,36 @@ describe('what a container has changed', () => {
     return found.map(({ kind, path }) => `${kind} ${path}`);
   };
 
+  const opaque = (path: string) =>
+    execFileSync('setfattr', ['-n', 'trusted.overlay.opaque', '-v', 'y', join(dir, path)]);
+
+  it('is seen through directories that hide what layers below have: of the image, and of the container', async () => {
+    for (const name of ['low', 'again']) file(`bottom/cut/${name}`);
+    file('top/cut/high');
+    opaque('top/cut');
+    for (const name of ['low', 'high', 'new']) file(`upper/cut/${name}`);
+    for (const name of ['kept', 'gone', 'sub/kept', 'sub/gone', 'hidden']) file(`bottom/anew/${name}`);
+    whiteout('top/anew/hidden');
+    file('top/anew/other');
+    for (const name of ['kept', 'sub/kept', 'new/one']) file(`upper/anew/${name}`);
+    opaque('upper/anew');
+    assert.deepEqual(await changes(), [
+      'changed /anew',
+      'deleted /anew/gone',
+      'changed /anew/kept',
+      'added /anew/new',
+      'added /anew/new/one',
+      'deleted /anew/other',
+      'changed /anew/sub',
+      'deleted /anew/sub/gone',
+      'changed /anew/sub/kept',
+      'changed /cut',
+      'changed /cut/high',
+      'added /cut/low',
+      'added /cut/new',
+    ]);
+  });
+
   it('is seen by all layers, down to the one that hides the rest', async () => {
     file('bottom/both/low');
     file('bottom/both/gone');

@@ -52,6 +52,16 @@ describe('a D-Bus connection', function () {
     assert.equal(connection.isOpen, false);
   });
 
+  it('has a deadline also for calls that wait for others to be answered', async () => {
+    const path = await listen(socket => void socket.resume().write(OK));
+    const connection = await open(path);
+    const others = Array.from({ length: 100 }, () => assert.rejects(connection.call(HELLO, LONG_MS), ConnectionLost));
+    await assert.rejects(connection.call(HELLO, 50), /Hello over D-Bus was not answered within 0.05 s/);
+    const last = assert.rejects(connection.call(HELLO, LONG_MS), ConnectionLost);
+    connection.close();
+    await Promise.all([...others, last]);
+  });
+
   it('is not made where nobody is, or this user is refused', async () => {
     await assert.rejects(open(join(dir, 'none')), /connect to D-Bus at .*none: .*ENOENT/);
     const path = await listen(socket => socket.end('REJECTED EXTERNAL\r\n'));

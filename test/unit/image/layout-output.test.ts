@@ -8,6 +8,7 @@ import {
   readFileSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -126,5 +127,33 @@ describe('a layout that is written', () => {
     execFileSync('truncate', ['-s', '5M', join(path, 'index.json')]);
     await assert.rejects(read(), /index\.json is 5242880 bytes long/);
     assert.ok(existsSync(path));
+  });
+
+  it('goes without what a daemon that was killed has half written, and what is being written elsewhere stays', async () => {
+    await write(async output => {
+      await output.writeBlob(digest, [bytes]);
+      output.commit();
+    });
+    const old = [`${blob()}.0123456789abcdef`, join(path, 'index.json.0123456789abcdef')];
+    const others = [`${blob()}.fedcba9876543210`, `${blob()}.notes`, join(path, 'mine.0123456789abcdef')];
+    for (const name of [...old, ...others]) writeFileSync(name, '');
+    symlinkSync('/dev/null', `${blob()}.1111111111111111`);
+    const longAgo = new Date(Date.now() - 2 * 60 * 60 * 1000);
+    for (const name of [...old, others[1] ?? '', others[2] ?? '']) utimesSync(name, longAgo, longAgo);
+    await write(async output => {
+      assert.ok(await output.hasBlob(digest, bytes.length));
+    });
+    assert.deepEqual(
+      [...old, ...others, blob()].filter(name => existsSync(name)),
+      [...others, blob()],
+    );
+  });
+
+  it('is named in errors as people know it', async () => {
+    mkdirSync(join(path, 'blobs/sha256', hexOf(digest)), { recursive: true });
+    await assert.rejects(
+      write(output => output.writeBlob(digest, [bytes])),
+      ({ message }: Error) => message.includes(`-> '${blob()}'`) && !message.includes('/proc/'),
+    );
   });
 });

@@ -259,6 +259,23 @@ describe('writes behind a journal', () => {
       assert.deepEqual(readFileSync(path, 'utf8'), 'berth journal 1 id\n');
     });
 
+    it('are waited for by a daemon that ends', async () => {
+      const { journal } = Journal.open(join(small, 'journal'), 'id', silentLogger);
+      let begun: () => void = () => undefined;
+      let goOn: () => void = () => undefined;
+      const hasBegun = new Promise<void>(resolve => (begun = resolve));
+      const mayEnd = new Promise<void>(resolve => (goOn = resolve));
+      const behind = new WriteBehind(journal, () => (begun(), mayEnd), silentLogger);
+      const written = behind.write({ ...entry('large'), value: Buffer.alloc(100_000) });
+      await hasBegun;
+      let isClosed = false;
+      const closed = behind.close().then(() => (isClosed = true));
+      await new Promise(resolve => setImmediate(resolve));
+      assert.equal(isClosed, false);
+      goOn();
+      await Promise.all([written, closed]);
+    });
+
     it('are refused while it holds something older that the store has not', async () => {
       const { journal } = Journal.open(join(small, 'journal'), 'id', silentLogger);
       const behind = new WriteBehind(journal, () => Promise.reject(new Error('no space left on device')), silentLogger);
