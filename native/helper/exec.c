@@ -13,7 +13,6 @@
  */
 #include "helper.h"
 #include "../lib/sys.h"
-#include "../lib/vfork.h"
 #include "../lib/wire.h"
 
 #include <poll.h>
@@ -24,7 +23,6 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 static struct wire_out out;
 
@@ -169,13 +167,9 @@ static int start_relay(int sync, int pidfd)
     return stdio.relay_pidfd < 0 ? -1 : 0;
 }
 
-static int make_stdio(int mode)
+/* Before there is a command: its pipes need not stay open here. */
+static int start_early_relay(void)
 {
-    stdio.relay.mode = mode;
-    if (make_pipes(&stdio.relay))
-        return -1;
-    if (!(mode & (STDIN_OPEN | STDIN_TERMINAL)))
-        return 0;
     if (start_relay(-1, -1))
         return -1;
     for (int i = 0; i < 3; i++) {
@@ -184,6 +178,14 @@ static int make_stdio(int mode)
         stdio.relay.pipes[i] = -1;
     }
     return 0;
+}
+
+static int make_stdio(int mode)
+{
+    stdio.relay.mode = mode;
+    if (make_pipes(&stdio.relay))
+        return -1;
+    return mode & (STDIN_OPEN | STDIN_TERMINAL) ? start_early_relay() : 0;
 }
 
 /* In the command's process. */
@@ -351,18 +353,41 @@ static void join_late(int sync)
 static struct {
     struct fields fields;
     int is_given;
-    uint32_t step; /* of the plan */
+    uint32_t step;   /* of the plan */
+    char before[16]; /* this process's own */
 } score;
+
+#define SCORE_FILE "/proc/self/oom_score_adj"
+
+/* For the command to inherit, from the host's /proc: the container's may be anything. */
+static int take_score(void)
+{
+    static struct launch launch;
+    if (!score.is_given)
+        return 0;
+    int fd = open(SCORE_FILE, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, score.before, sizeof score.before - 1);
+    if (fd >= 0)
+        close(fd);
+    score.before[n > 0 ? n : 0] = 0;
+    return n < 0 ? -1 : step_host(&launch, OP_OOM_SCORE_ADJ, &score.fields);
+}
+
+/* What it was, this process may always have again. */
+static void give_score_back(void)
+{
+    if (score.is_given)
+        write_file(SCORE_FILE, score.before);
+}
 
 struct birth {
     const struct plan *plan;
     const struct cgroups *cgroups;
-    int sync;   /* the command's end */
-    int parent; /* this process */
-    int pid;    /* of the command, or -1 */
+    int sync; /* the command's end */
+    int pid;
     int pidfd;
-    int error;
     uint32_t step; /* that failed */
+    const char *what;
 };
 
 _Noreturn static void become_command(const struct birth *birth)
@@ -376,59 +401,69 @@ _Noreturn static void become_command(const struct birth *birth)
     role_init(birth->plan, kept, 1);
 }
 
-static void clone_command(struct birth *birth, uint64_t flags)
+static int birth_failed(struct birth *birth, uint32_t step, const char *what)
 {
-    birth->pid = clone_child(flags, birth->cgroups->v2, &birth->pidfd);
-    birth->error = errno;
-    if (birth->pid == 0)
-        become_command(birth);
-}
-
-static int take_score(struct birth *birth)
-{
-    static struct launch launch;
-    if (!score.is_given || step_host(&launch, OP_OOM_SCORE_ADJ, &score.fields) == 0)
-        return 0;
-    birth->error = errno;
-    birth->step = score.step;
+    birth->step = step;
+    birth->what = what;
     return -1;
 }
 
-/* In a process that shares this one's memory and descriptors, until it ends: the command is its sibling, not its child. */
-static int enter_and_clone(void *argument)
+static int clone_command(struct birth *birth)
 {
-    struct birth *birth = argument;
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (getppid() != birth->parent || take_score(birth))
-        return 1;
-    if (setns(joined.fd, joined.types)) {
-        birth->error = errno;
-        birth->step = joined.step;
-        return 1;
-    }
-    clone_command(birth, BERTH_CLONE_PARENT);
+    birth->pid = clone_child(0, birth->cgroups->v2, &birth->pidfd);
+    if (birth->pid == 0)
+        become_command(birth);
+    return birth->pid < 0 ? birth_failed(birth, NO_STEP, "clone") : 0;
+}
+
+static const struct {
+    int type;
+    const char *path;
+} kinds[] = {
+    {CLONE_NEWNET, "/proc/self/ns/net"}, {CLONE_NEWIPC, "/proc/self/ns/ipc"}, {CLONE_NEWUTS, "/proc/self/ns/uts"},
+    {CLONE_NEWPID, "/proc/self/ns/pid"}, {CLONE_NEWNS, "/proc/self/ns/mnt"},
+};
+#define KINDS (sizeof kinds / sizeof kinds[0])
+
+static int open_home(int home[KINDS])
+{
+    for (size_t i = 0; i < KINDS; i++)
+        if (joined.types & kinds[i].type && (home[i] = open(kinds[i].path, O_RDONLY | O_CLOEXEC)) < 0)
+            return -1;
+    return 0;
+}
+
+static int go_home(const int home[KINDS])
+{
+    for (size_t i = 0; i < KINDS; i++)
+        if (joined.types & kinds[i].type && (setns(home[i], kinds[i].type) || close(home[i])))
+            return -1;
     return 0;
 }
 
 /*
- * Whoever is born into a PID namespace can be looked at from there, so it must have the container's root by then: its
- * parent has to have entered all namespaces. That is a process for a moment, so that this one need not.
+ * Whoever is born into a PID namespace can be looked at from there, so it must have the container's root by then: this
+ * process enters all namespaces, and leaves them when it has given birth. From a user namespace nobody comes back.
  */
-static void give_birth(struct birth *birth)
+static int give_birth(struct birth *birth)
 {
-    if (joined.types == 0) {
-        if (take_score(birth) == 0)
-            clone_command(birth, 0);
-        return;
+    int home[KINDS], comes_back = joined.types && !(joined.types & CLONE_NEWUSER);
+    if (take_score())
+        return birth_failed(birth, score.step, "");
+    if (comes_back && open_home(home))
+        return birth_failed(birth, NO_STEP, "namespaces");
+    if (joined.types && setns(joined.fd, joined.types))
+        return birth_failed(birth, joined.step, "");
+    if (clone_command(birth))
+        return -1;
+    if (comes_back && go_home(home)) {
+        int failure = errno;
+        sys_pidfd_send_signal(birth->pidfd, SIGKILL);
+        errno = failure;
+        return birth_failed(birth, NO_STEP, "namespaces");
     }
-    struct clone3_args args = {.flags = BERTH_CLONE_FILES, .exit_signal = SIGCHLD};
-    birth->parent = getpid();
-    birth->error = ECHILD;
-    int pid = vfork_into(&args, enter_and_clone, birth);
-    if (pid < 0)
-        birth->error = errno;
-    else
-        waitid(P_PID, (id_t)pid, NULL, WEXITED);
+    give_score_back();
+    return 0;
 }
 
 static int take(struct launch *launch, struct cgroups *cgroups, uint32_t step, uint32_t op, struct fields *fields)
@@ -477,13 +512,15 @@ int role_exec(void)
         if (take(&launch, &cgroups, step, op, &fields))
             return failed(SECTION_OUTER, step, errno, launch.detail);
     }
+    /* One that is born in another user namespace would not be the host's. */
+    if (joined.types & CLONE_NEWUSER && stdio.relay_pidfd < 0 && start_early_relay())
+        return failed(SECTION_OUTER, NO_STEP, errno, "relay");
     /* After a relay is born: its copy of the command's end would keep the socket open. */
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sync))
         return failed(SECTION_OUTER, NO_STEP, errno, "socketpair");
-    struct birth birth = {.plan = &plan, .cgroups = &cgroups, .sync = sync[1], .pid = -1, .step = NO_STEP};
-    give_birth(&birth);
-    if (birth.pid < 0)
-        return failed(SECTION_OUTER, birth.step, birth.error, birth.step == NO_STEP ? "clone" : "");
+    struct birth birth = {.plan = &plan, .cgroups = &cgroups, .sync = sync[1]};
+    if (give_birth(&birth))
+        return failed(SECTION_OUTER, birth.step, errno, birth.what);
     close(sync[1]);
     cgroups_left(&cgroups);
     leave_stdio();

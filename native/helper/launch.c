@@ -139,7 +139,7 @@ int clone_child(uint64_t flags, int cgroup, int *pidfd)
     struct clone3_args args = {
         .flags = flags | BERTH_CLONE_PIDFD | BERTH_CLONE_CLEAR_SIGHAND,
         .pidfd = (uint64_t)(uintptr_t)pidfd,
-        .exit_signal = flags & BERTH_CLONE_PARENT ? 0 : SIGCHLD, /* a sibling's is this process's own */
+        .exit_signal = SIGCHLD,
     };
     if (cgroup >= 0) {
         args.flags |= BERTH_CLONE_INTO_CGROUP;

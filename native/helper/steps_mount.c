@@ -196,7 +196,9 @@ static int mount_bind(struct launch *launch, struct fields *fields)
     /* What the kernel sets on one mount at a time, and these two on all below, too: a node there is as good as here. */
     struct mount_attr shape = {.propagation = attr.propagation, .attr_set = attr.attr_set & MOUNT_ATTR_NODEV};
     attr.propagation = 0;
-    int failed = sys_mount_setattr(mount, "", AT_EMPTY_PATH | (flags & RECURSIVE_ATTRS ? AT_RECURSIVE : 0), &attr);
+    int failed = 0;
+    if (attr.attr_set || attr.attr_clr)
+        failed = sys_mount_setattr(mount, "", AT_EMPTY_PATH | (flags & RECURSIVE_ATTRS ? AT_RECURSIVE : 0), &attr);
     if (!failed && (shape.propagation || shape.attr_set))
         failed = sys_mount_setattr(mount, "", AT_EMPTY_PATH | recursive, &shape);
     if (failed) {

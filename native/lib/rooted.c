@@ -104,6 +104,25 @@ static int follow_dangling(int parent, const char *name, char path[PATH_MAX], si
     return 0;
 }
 
+/* What is there, or lacks its last component alone: most paths. -1 for all others, and whatever else there is about them. */
+static int make_last(int root, const char *path, enum rooted_kind kind, mode_t mode)
+{
+    char above[PATH_MAX];
+    int fd = rooted_open(root, path, O_PATH);
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if (fd >= 0 || errno != ENOENT || *name == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return fd;
+    size_t length = slash ? (size_t)(slash - path) : 0;
+    memcpy(above, path, length);
+    above[length] = 0;
+    int parent = rooted_open(root, length ? above : ".", O_PATH | O_DIRECTORY);
+    if (parent < 0)
+        return -1;
+    int failed = make_entry(parent, name, kind, mode);
+    close(parent);
+    return failed ? -1 : rooted_open(root, path, O_PATH);
+}
+
 int rooted_make(int root, const char *wanted, enum rooted_kind kind, mode_t mode)
 {
     char path[PATH_MAX], name[NAME_MAX + 1];
@@ -111,6 +130,9 @@ int rooted_make(int root, const char *wanted, enum rooted_kind kind, mode_t mode
         errno = ENAMETOOLONG;
         return -1;
     }
+    int fd = make_last(root, wanted, kind, mode);
+    if (fd >= 0)
+        return fd;
     strcpy(path, wanted);
     for (int links = 0, made = 0; links < LINK_LIMIT && made < PATH_MAX;) {
         size_t start, end;

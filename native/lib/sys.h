@@ -57,7 +57,6 @@
 
 /* From linux/sched.h, which cannot be included beside sched.h. */
 #define BERTH_CLONE_VM 0x00000100ULL
-#define BERTH_CLONE_FILES 0x00000400ULL
 #define BERTH_CLONE_PIDFD 0x00001000ULL
 #define BERTH_CLONE_VFORK 0x00004000ULL
 #define BERTH_CLONE_PARENT 0x00008000ULL

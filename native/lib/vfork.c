@@ -2,8 +2,7 @@
 
 /*
  * Raw: between the system call and the child's first instruction the compiler
- * must not touch the stack, which is another one in the child, or goes on below
- * the caller's: 128 bytes there may be in use without the pointer saying so.
+ * must not touch the stack, which is another one in the child.
  */
 static long clone3_call(struct clone3_args *args, size_t size, int (*child)(void *), void *argument)
 {
@@ -15,7 +14,6 @@ static long clone3_call(struct clone3_args *args, size_t size, int (*child)(void
                      "test %%rax, %%rax\n\t"
                      "jnz 1f\n\t"
                      "xor %%ebp, %%ebp\n\t"
-                     "sub $128, %%rsp\n\t"
                      "and $-16, %%rsp\n\t"
                      "mov %%r13, %%rdi\n\t"
                      "call *%%r12\n\t"

@@ -307,6 +307,16 @@ describe('images for other platforms, with a real daemon', function () {
     await cri.call('PullImage', { image: { image: name } });
     assert.deepEqual((await status(name))?.repoTags, [name]);
     assert.deepEqual(await rows(), [`${name} linux/${own}`]);
+    const { code, stderr } = await daemon.berthWith(
+      `FROM ${name}\nRUN echo built > /built`,
+      'build',
+      '-t',
+      'built',
+      '-',
+    );
+    assert.equal(code, 0, stderr);
+    assert.doesNotMatch(stderr, /warning/);
+    assert.ok(await status('built'));
   });
 
   it('have no name for the kubelet, which so pulls the node’s before it runs one', async () => {
