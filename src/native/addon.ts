@@ -55,6 +55,11 @@ export interface Addon {
   fileCalls(calls: Buffer): Promise<Int32Array>;
   /** A file of the kernel's (procfs, cgroupfs), whole, at once: a fifth of what readFileSync takes. No other file system's. */
   readText(path: string): string;
+  /**
+   * The host's /dev/null, to read and write, whose mode, owner and times cannot be changed by it: for who else could, were it
+   * a container's root.
+   */
+  openNull(): number;
   pidfdOpen(pid: number): number;
   pidfdSignal(pidfd: number, signal: number): void;
   /** Exit code (128 + signal when killed) of a child that has ended; null while it runs or when it is not ours. */

@@ -32,6 +32,11 @@ export function isInV2(node: TestNode, controller: string): boolean {
   return v1Root(node, controller) === undefined;
 }
 
+/** True when there is a tree of cgroup v2, whatever it carries. */
+export function hasV2(node: TestNode): boolean {
+  return node.daemon.cgroupRoots.some(isV2);
+}
+
 /** Limits by one name for both versions; `max` is none. Memory and swap together are the sum of v2's two. */
 export interface ExpectedLimits {
   cpuShares?: number;
