@@ -4,26 +4,49 @@
 #include "addon.h"
 #include "../lib/sys.h"
 
-#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
-/* Opened by way of a mount of its own, which nobody sees and which goes with the descriptor. */
+/* A tmpfs that has dev/null and nothing else, read-only from then on: what is opened there is called as it is everywhere. */
+static int make_null(int mount, const char **call)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+    *call = "mknod dev/null";
+    if (mkdirat(mount, "dev", 0755) || mknodat(mount, "dev/null", S_IFCHR, makedev(1, 3)) ||
+        fchmodat(mount, "dev/null", 0666, 0))
+        return -1;
+    *call = "mount_setattr";
+    return sys_mount_setattr(mount, "", AT_EMPTY_PATH, &attr);
+}
+
+static int mount_tmpfs(const char **call)
+{
+    *call = "fsopen tmpfs";
+    int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return -1;
+    *call = "fsmount tmpfs";
+    int failed = sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "4k", 0) ||
+                 sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+    int mount = failed ? -1 : sys_fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+    int failure = errno;
+    close(fs);
+    errno = failure;
+    return mount;
+}
+
+/* Nobody sees the mount, which goes with what is opened. */
 static int open_null(const char **call)
 {
-    char path[64];
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
-    *call = "open_tree /dev/null";
-    int tree = sys_open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-    if (tree < 0)
+    int mount = mount_tmpfs(call), fd = -1;
+    if (mount < 0)
         return -1;
-    *call = "mount_setattr /dev/null";
-    int fd = sys_mount_setattr(tree, "", AT_EMPTY_PATH, &attr);
-    if (fd == 0) {
-        *call = "open /dev/null";
-        snprintf(path, sizeof path, "/proc/self/fd/%d", tree);
-        fd = open(path, O_RDWR | O_CLOEXEC);
+    if (make_null(mount, call) == 0) {
+        *call = "open dev/null";
+        fd = openat(mount, "dev/null", O_RDWR | O_CLOEXEC);
     }
     int failure = errno;
-    close(tree);
+    close(mount);
     errno = failure;
     return fd;
 }

@@ -377,7 +377,7 @@ static int take(struct start *start, uint32_t op, struct fields *fields)
     }
 }
 
-/* What the daemon has given this process: /dev/null, which is the host's, and whose mode the container cannot change by it. */
+/* What the daemon has given this process: a /dev/null that is not the host's. */
 static int no_stdio(struct start *start, int i)
 {
     return (start->child_stdio[i] = fcntl(0, F_DUPFD_CLOEXEC, 3)) < 0 ? -1 : 0;

@@ -112,7 +112,8 @@ async function build(daemon: Daemon, path: string, flags: Flags): Promise<void> 
   const talk: Conversation<BuildRequest, BuildResponse> = daemon.converse(BuilderService.build);
   const sent = sendContext(talk, { start }, input);
   const broken = sent.then(() => new Promise<never>(() => undefined));
-  const { imageId, references } = await Promise.race([broken, show(talk, display, pulls, to)]);
+  const shown = show(talk, display, pulls, to).finally(() => display.ended());
+  const { imageId, references } = await Promise.race([broken, shown]);
   await to.end();
   if (flags.iidfile !== undefined) writeFileSync(flags.iidfile, imageId);
   if (imageId === '') return;

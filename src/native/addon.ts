@@ -56,8 +56,8 @@ export interface Addon {
   /** A file of the kernel's (procfs, cgroupfs), whole, at once: a fifth of what readFileSync takes. No other file system's. */
   readText(path: string): string;
   /**
-   * The host's /dev/null, to read and write, whose mode, owner and times cannot be changed by it: for who else could, were it
-   * a container's root.
+   * A /dev/null, to read and write, for what may be a container's root: it is not the host's, and its mode, owner and times
+   * cannot be changed.
    */
   openNull(): number;
   pidfdOpen(pid: number): number;

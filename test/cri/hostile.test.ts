@@ -116,14 +116,14 @@ describe('containers that mean no good, and disks that are full', function () {
     assert.equal(stdout.trim(), '1');
   });
 
-  it("cannot change the host's /dev/null, which is their stdin and hides what they must not see", async () => {
+  it("cannot change the host's /dev/null, which hides what they must not see, nor that which is their stdin", async () => {
     const before = statSync('/dev/null', { bigint: true });
     const script = `for f in /proc/self/fd/0 /proc/kcore /proc/keys /proc/timer_list; do [ -e $f ] && echo $f
       touch -d '2001-02-03 04:05' $f 2>/dev/null && echo touched $f
-    done; echo x >&0; cat; cat /proc/self/fd/0; echo end`;
+    done; readlink /proc/self/fd/0; stat -L -c '%a %u %t:%T' /proc/self/fd/0; echo x >&0; cat; cat /proc/self/fd/0; echo end`;
     const id = await node().start(await node().pod());
     for (const text of [(await node().run(['sh', '-c', script])).stdout, await node().exec(id, ['sh', '-c', script])]) {
-      assert.match(text, /^\/proc\/self\/fd\/0\n(\/proc\/\w+\n)+end\n$/);
+      assert.match(text, /^\/proc\/self\/fd\/0\n(\/proc\/\w+\n)+\/dev\/null\n666 0 1:3\nend\n$/);
     }
     const after = statSync('/dev/null', { bigint: true });
     assert.deepEqual([after.mtimeNs, after.mode, after.uid], [before.mtimeNs, before.mode, before.uid]);
