@@ -92,7 +92,7 @@ export function define(command: Command, daemon: () => Daemon): void {
       '\nExample: berth build -t app:1.2 --build-arg VERSION=1.2 .' +
         '\n         berth build --cache-from registry.example/app:cache' +
         '\n                     --cache-to type=registry,ref=registry.example/app:cache,mode=max .' +
-        '\n         berth build --cache-from type=local,src=cache --cache-to type=local,dest=cache,mode=max .',
+        '\n         berth build --cache-from type=local,src=../cache --cache-to type=local,dest=../cache,mode=max .',
     )
     .action(async (path: string, flags: Flags) => {
       await build(daemon(), path, flags);
