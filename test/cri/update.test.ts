@@ -31,7 +31,8 @@ describe('UpdateContainerResources', function () {
     });
     await update(id, { cpuQuota: 20_000, hugepageLimits: [{ pageSize: '2MB', limit: 2 * MIB }] });
     await limited(id, { cpuQuota: 20_000, cpuPeriod: 100_000 });
-    assert.equal(cgroupFile(node(), await cgroupOf(node(), id), 'hugetlb.2MB.max'), String(2 * MIB));
+    const hugetlb = `hugetlb.2MB.${isInV2(node(), 'hugetlb') ? 'max' : 'limit_in_bytes'}`;
+    assert.equal(cgroupFile(node(), await cgroupOf(node(), id), hugetlb), String(2 * MIB));
     const resources = await resourcesOf(id);
     const { cpuShares, cpuQuota, cpuPeriod, cpusetCpus, memoryLimitInBytes, hugepageLimits } = resources;
     assert.deepEqual(
