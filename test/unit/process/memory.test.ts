@@ -40,7 +40,7 @@ describe('memory', () => {
   });
 
   it('is looked at again where it could not be given back', async () => {
-    assert.deepEqual(await releasesAt([75, 45, 60, 70, 70], true), [1, 2, 3]);
+    assert.deepEqual(await releasesAt([75, 45, 60, 70, 70], true), [1, 2, 3, 3]);
   });
 
   it('is looked at no more once that has ended', async () => {
