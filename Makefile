@@ -41,7 +41,8 @@ help: ## this list
 deps: $(NODE_MODULES) ## install what building and testing need: Debian packages (as root) and npm modules
 	@$(call install,$(TEST_PACKAGES))
 
-# Installs the Debian packages that are missing; as another user than root, says which.
+# Installs the Debian packages that are missing; as another user than root, says which. Servers among them (sshd, a registry)
+# are for tests alone, which start them themselves: none is started by its package, now or at the next boot.
 define install
 	missing=; for package in $(1); do \
 	  [[ $$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null) == installed ]] || missing+=" $$package"; \
@@ -50,8 +51,16 @@ define install
 	if [[ $$(id -u) != 0 ]]; then \
 	  echo "These Debian packages are missing and only root can install them: sudo apt-get install$$missing" >&2; exit 1; \
 	fi; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [[ ! -e $$policy ]]; then \
+	  trap "rm -f $$policy" EXIT; printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; \
+	fi; \
 	apt-get update -q -o Acquire::Retries=5 && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -qy -o Acquire::Retries=5 --no-install-recommends $$missing
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qy -o Acquire::Retries=5 --no-install-recommends $$missing || exit; \
+	[[ -d /run/systemd/system ]] || exit 0; \
+	for unit in $$(dpkg -L $$missing | sed -n 's|.*/systemd/system/\([^/]*\.service\)$$|\1|p'); do \
+	  systemctl disable -q $$unit || true; \
+	done
 endef
 
 # The lock file's versions and hashes, as with npm ci, which however refuses to start when a registry lacks an optional

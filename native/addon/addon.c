@@ -12,6 +12,7 @@
 #include "../lib/vfork.h"
 #include "batch.h"
 #include "file_calls.h"
+#include "null.h"
 #include "pages.h"
 
 #include <signal.h>
@@ -758,5 +759,6 @@ NAPI_MODULE_INIT()
     }
     export_file_calls(env, exports);
     export_pages(env, exports);
+    export_null(env, exports);
     return exports;
 }

@@ -293,21 +293,24 @@ static int empty_directory(struct launch *launch)
     return mount;
 }
 
+/* It is the host's: the container must not change its mode or owner. */
+static int readonly_devnull(struct launch *launch)
+{
+    int null = trusted_devnull(launch);
+    int mount = null < 0 ? -1 : sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC};
+    if (mount < 0 || sys_mount_setattr(mount, "", AT_EMPTY_PATH, &attr))
+        return step_fail(launch, "/dev/null");
+    return mount;
+}
+
 /* Hides what is at `path`: an empty directory over a directory, /dev/null over a file. Nothing there: nothing to hide. */
 static int mask(struct launch *launch, const char *path)
 {
     int target = rooted_open(launch->root, path, O_PATH);
     if (target < 0)
         return errno == ENOENT || errno == ENOTDIR ? 0 : step_fail(launch, "open %s", path);
-    int mount;
-    if (is_directory(target)) {
-        mount = empty_directory(launch);
-    } else {
-        int null = trusted_devnull(launch);
-        mount = null < 0 ? -1 : sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-        if (mount < 0)
-            step_fail(launch, "/dev/null");
-    }
+    int mount = is_directory(target) ? empty_directory(launch) : readonly_devnull(launch);
     return mount < 0 ? -1 : attach(launch, mount, target, path);
 }
 

@@ -334,7 +334,10 @@ class Build {
     if (!image) throw new BerthError('not_found', `image ${name} is not here`);
     if (!fits(image.config, platform)) throw notFor([describePlatform(image.config)], platform, `image ${name}`);
     const { config, layers } = await images.base(ctx, workshop, image);
-    return { document: documentOf(config, name), layers };
+    // The store says what it is for; a variant that the image says of itself may be one that nobody has asked for.
+    const { os, architecture, variant } = image.config;
+    const { variant: _said, ...document } = documentOf(config, name);
+    return { document: { ...document, os, architecture, ...(variant === undefined ? {} : { variant }) }, layers };
   }
 
   private async step(state: StageState, index: number, command: Command, title: string): Promise<void> {

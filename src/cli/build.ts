@@ -92,7 +92,7 @@ export function define(command: Command, daemon: () => Daemon): void {
       '\nExample: berth build -t app:1.2 --build-arg VERSION=1.2 .' +
         '\n         berth build --cache-from registry.example/app:cache' +
         '\n                     --cache-to type=registry,ref=registry.example/app:cache,mode=max .' +
-        '\n         berth build --cache-from type=local,src=cache --cache-to type=local,dest=cache,mode=max .',
+        '\n         berth build --cache-from type=local,src=../cache --cache-to type=local,dest=../cache,mode=max .',
     )
     .action(async (path: string, flags: Flags) => {
       await build(daemon(), path, flags);
@@ -112,7 +112,8 @@ async function build(daemon: Daemon, path: string, flags: Flags): Promise<void> 
   const talk: Conversation<BuildRequest, BuildResponse> = daemon.converse(BuilderService.build);
   const sent = sendContext(talk, { start }, input);
   const broken = sent.then(() => new Promise<never>(() => undefined));
-  const { imageId, references } = await Promise.race([broken, show(talk, display, pulls, to)]);
+  const shown = show(talk, display, pulls, to).finally(() => display.ended());
+  const { imageId, references } = await Promise.race([broken, shown]);
   await to.end();
   if (flags.iidfile !== undefined) writeFileSync(flags.iidfile, imageId);
   if (imageId === '') return;

@@ -20,9 +20,8 @@ export class ArchiveFiles {
     try {
       return new ArchiveFiles(await realpath(dir), what);
     } catch (error) {
-      throw new BerthError(isAbsent(error) ? 'not_found' : 'failed_precondition', `${what}: ${messageOf(error)}`, {
-        cause: error,
-      });
+      if (isAbsent(error)) throw new BerthError('not_found', `${what}: there is no such directory`, { cause: error });
+      throw new BerthError('failed_precondition', `${what}: ${messageOf(error)}`, { cause: error });
     }
   }
 

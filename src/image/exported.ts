@@ -6,7 +6,7 @@ import { BerthError } from '../base/errors';
 import { streamOf } from './blob-stream';
 import type { Content } from './content/content';
 import { algorithmOf, hexOf, type Digest } from './digest';
-import { documentBytesMax, indexTypes, mediaTypes, parseManifest, type Descriptor } from './documents';
+import { documentBytesMax, indexTypes, mediaTypes, parseManifest, type Descriptor, type Index } from './documents';
 import { fullDisk } from './incoming';
 import { manifestOf } from './manifest-of';
 import type { LayerProgress, OnProgress } from './pull';
@@ -40,7 +40,7 @@ export interface Bundle {
  * an index with the rest would be another one than its digest says.
  */
 export async function bundleOf(
-  content: Content,
+  content: Pick<Content, 'read'>,
   records: readonly ImageRecord[],
   tags: readonly string[],
 ): Promise<Bundle> {
@@ -57,14 +57,16 @@ interface FoundIndex extends Document {
 }
 
 /** The index that has brought all of the images, and that names nothing else. */
-async function wholeIndex(content: Content, records: readonly ImageRecord[]): Promise<FoundIndex | undefined> {
+async function wholeIndex(
+  content: Pick<Content, 'read'>,
+  records: readonly ImageRecord[],
+): Promise<FoundIndex | undefined> {
   const isInAll = (name: Digest) => records.every(record => record.content.some(({ digest }) => digest === name));
   const kept = new Map(records.flatMap(record => record.content.map(({ digest, sizeBytes }) => [digest, sizeBytes])));
   for (const [digest, sizeBytes] of kept) {
     const bytes = sizeBytes > documentBytesMax || !isInAll(digest) ? undefined : await content.read(digest);
-    if (bytes?.[0] !== 0x7b || !bytes.includes('"manifests"')) continue;
-    const index = parseManifest(bytes, undefined, `the index ${digest}`);
-    if (index.kind !== 'index' || index.leftOut > 0) continue;
+    const index = bytes && indexIn(bytes);
+    if (!index || index.leftOut > 0) continue;
     const names = new Set(index.entries.map(({ descriptor }) => descriptor.digest));
     const isWhole =
       index.entries.every(
@@ -73,6 +75,17 @@ async function wholeIndex(content: Content, records: readonly ImageRecord[]): Pr
     if (isWhole) return { digest, bytes, mediaType: indexTypeOf(bytes), names };
   }
   return undefined;
+}
+
+/** Some of what an image keeps are layers, and whoever made them may have had one begin as an index does. */
+function indexIn(bytes: Buffer): Index | undefined {
+  if (bytes[0] !== 0x7b || !bytes.includes('"manifests"')) return undefined;
+  try {
+    const document = parseManifest(bytes, undefined, 'an index');
+    return document.kind === 'index' ? document : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Of an image's documents the config and the manifest that the index names; others may lead to the same config. */

@@ -5,6 +5,7 @@ import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError, kindOf, messageOf } from '../base/errors';
 import { KeyedLock } from '../base/keyed-lock';
+import { layerTypeOf } from './archive';
 import type { Content } from './content/content';
 import type { Partials } from './content/partials';
 import { algorithmOf, chainIdOf, digestOf, isDigest, type Digest } from './digest';
@@ -47,8 +48,6 @@ export interface PullParts {
   /** Resolves with the layer once it is known to be whole; with undefined when it is not. */
   readonly sound: (ctx: Context, layer: Layer) => Promise<Layer | undefined>;
   readonly keepLayerBlobs: boolean;
-  /** A blob that is kept is on disk before it has its name; else all is synced at the end. */
-  readonly syncsLayerBlobs?: boolean;
   readonly allowForeignLayers: boolean;
   readonly layerFlights: SharedFlight<Layer | typeof needsChain, LayerProgress>;
   readonly slots: Slots;
@@ -347,13 +346,13 @@ export async function fetchSingleLayer(
   pin: (name: string) => void,
   onProgress: OnProgress,
 ): Promise<{ layer: Layer; descriptor: Descriptor }> {
-  const keeping = { ...parts, keepLayerBlobs: true, syncsLayerBlobs: true };
+  const keeping = { ...parts, keepLayerBlobs: true };
   const chainId = chainIdOf([...below.map(layer => layer.diffId), diffId]);
   for (const name of [descriptor.digest, layerKey(diffId), chainKey(chainId)]) pin(name);
   const request = { repository, descriptor, diffId, chainId, below: below.map(layer => Promise.resolve(layer)) };
   const layer = await fetchLayer(keeping, ctx, source, request, onProgress);
   const known = await keptBlobOf(parts, layer, pin);
-  if (known) return { layer, descriptor: known };
+  if (known) return { layer, descriptor: await asItIsHere(parts, known) };
   // It was here without its blob. That the blob asked for holds its files is known once it has been unpacked.
   const own = layer.key === layerKey(diffId);
   const where = own ? (below.length === 0 ? 'none' : 'unknown') : parts.layers.lowerDirs(below);
@@ -363,9 +362,18 @@ export async function fetchSingleLayer(
   );
   if (again === needsChain)
     throw new BerthError('data_loss', `layer ${descriptor.digest} is not the one that is here as ${diffId}`);
-  // The layer's record may be from long ago: what waits for it to be on disk does not wait for the blob.
-  await parts.content.sync(descriptor.digest);
-  return { layer, descriptor };
+  return { layer, descriptor: await asItIsHere(parts, descriptor) };
+}
+
+/**
+ * A kept blob, on disk, and called what its bytes are: a stranger's manifest may say something else. The layer's record may
+ * be from long ago, so that nobody waits for the blob who waits for the layer to be on disk.
+ */
+async function asItIsHere({ content }: PullParts, { digest, sizeBytes }: Descriptor): Promise<Descriptor> {
+  await content.sync(digest);
+  await using file = await content.open(digest);
+  if (file) return { digest, sizeBytes, mediaType: await layerTypeOf(file) };
+  throw new BerthError('internal', `the blob ${digest} is pinned, and it is gone`);
 }
 
 async function keptBlobOf(
@@ -465,9 +473,8 @@ async function unpackOnce(
     const layer = await unpackInto(parts, ctx, request, bytes, partial.file);
     if (layer === needsChain) return needsChain; // the bytes are wanted again in a moment
     crashPoint('layer.kept');
-    if (!parts.keepLayerBlobs) await parts.partials.remove(digest);
-    else if (parts.syncsLayerBlobs) await parts.content.adopt(digest, partial.path);
-    else await parts.partials.moveTo(digest, parts.content.pathOf(digest));
+    if (parts.keepLayerBlobs) await parts.partials.moveTo(digest, parts.content.pathOf(digest));
+    else await parts.partials.remove(digest);
     return layer;
   } finally {
     await partial.close();

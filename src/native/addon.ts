@@ -55,6 +55,11 @@ export interface Addon {
   fileCalls(calls: Buffer): Promise<Int32Array>;
   /** A file of the kernel's (procfs, cgroupfs), whole, at once: a fifth of what readFileSync takes. No other file system's. */
   readText(path: string): string;
+  /**
+   * A /dev/null, to read and write, for what may be a container's root: it is not the host's, and its mode, owner and times
+   * cannot be changed.
+   */
+  openNull(): number;
   pidfdOpen(pid: number): number;
   pidfdSignal(pidfd: number, signal: number): void;
   /** Exit code (128 + signal when killed) of a child that has ended; null while it runs or when it is not ours. */

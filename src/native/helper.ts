@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, readFileSync } from 'node:fs';
 import { BerthError, errnoOf } from '../base/errors';
 import { addon, type Spawned } from './addon';
 import { nativePath } from './paths';
@@ -9,7 +9,7 @@ type HelperRole = 'monitor' | 'exec' | 'pin' | 'dial' | 'hold';
 
 let program: number | undefined;
 
-/** /dev/null, opened once. */
+/** /dev/null, opened once. Containers get it, too. */
 let nothing: number | undefined;
 
 /** The helper as a sealed memfd, made once: no container can reach and overwrite it, and all helpers share one text. */
@@ -55,7 +55,7 @@ export async function startHelper(start: StartHelper): Promise<StartedHelper> {
   let controlFd: number | undefined;
   try {
     const planFd = open(native.memfd(Buffer.isBuffer(start.plan) ? start.plan : encodePlan(start.plan), 'berth-plan'));
-    nothing ??= openSync('/dev/null', 'r+');
+    nothing ??= native.openNull();
     const devNull = nothing;
     const [ours, theirs] = native.socketPair();
     controlFd = ours;

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { cgroupDir, cgroupOf } from '../support/cgroup-files';
 import { busyboxImage } from '../support/image-builder';
 import { CriClient } from '../support/cri-client';
 import { allPids, commandLine, linkOf, processesIn } from '../support/processes';
@@ -206,6 +208,20 @@ describe('ExecSync', function () {
     await node().exec(id, ['touch', '/end']);
     assert.equal((await said).stdout.toString(), 'said\n');
     await found(() => (linkOf(`/proc/${helper}/exe`) ?? linkOf(`/proc/${relay}/exe`)) === undefined);
+  });
+
+  it('loses no output where a relay cannot be started', async () => {
+    const id = await container();
+    const full = cgroupDir(node(), 'pids', await cgroupOf(node(), await container()));
+    const wait = (file: string) => `while [ ! -e /${file} ]; do usleep 10000; done`;
+    const said = sync(id, ['sh', '-c', `${wait('say')}; echo said; ${wait('end')}`], 120);
+    const { helper } = await watched(/echo said/);
+    writeFileSync(join(full, 'cgroup.procs'), String(helper));
+    writeFileSync(join(full, 'pids.max'), '1');
+    await node().exec(id, ['touch', '/say']);
+    await found(() => /^max [1-9]/m.test(readFileSync(join(full, 'pids.events'), 'utf8')));
+    await node().exec(id, ['touch', '/end']);
+    assert.equal((await said).stdout.toString(), 'said\n');
   });
 
   it('ends a command whose output nobody carries any more', async () => {

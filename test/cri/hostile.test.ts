@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { busyboxImage } from '../support/image-builder';
 import { snapshot } from '../support/leaks';
@@ -114,6 +114,19 @@ describe('containers that mean no good, and disks that are full', function () {
     const mounts = [{ containerPath: '/vol', hostPath: volume }];
     const { stdout } = await node().run(['sh', '-c', script], { mounts });
     assert.equal(stdout.trim(), '1');
+  });
+
+  it("cannot change the host's /dev/null, which hides what they must not see, nor that which is their stdin", async () => {
+    const before = statSync('/dev/null', { bigint: true });
+    const script = `for f in /proc/self/fd/0 /proc/kcore /proc/keys /proc/timer_list; do [ -e $f ] && echo $f
+      touch -d '2001-02-03 04:05' $f 2>/dev/null && echo touched $f
+    done; readlink /proc/self/fd/0; stat -L -c '%a %u %t:%T' /proc/self/fd/0; echo x >&0; cat; cat /proc/self/fd/0; echo end`;
+    const id = await node().start(await node().pod());
+    for (const text of [(await node().run(['sh', '-c', script])).stdout, await node().exec(id, ['sh', '-c', script])]) {
+      assert.match(text, /^\/proc\/self\/fd\/0\n(\/proc\/\w+\n)+\/dev\/null\n666 0 1:3\nend\n$/);
+    }
+    const after = statSync('/dev/null', { bigint: true });
+    assert.deepEqual([after.mtimeNs, after.mode, after.uid], [before.mtimeNs, before.mode, before.uid]);
   });
 
   it("find nothing of the host behind the init of their pod's PID namespace", async () => {

@@ -6,7 +6,6 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
-  readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
@@ -323,7 +322,9 @@ function makeCgroup(dir: string): void {
   passControllersOn(join(dir, '..'));
   mkdirSync(dir);
   for (const file of ['cpuset.cpus', 'cpuset.mems']) {
-    if (!readdirSync(dir).includes(file) || readFileSync(join(dir, file), 'utf8').trim() !== '') continue;
+    // v2's root has no such files, and below it empty ones are all that there is.
+    if (![dir, join(dir, '..')].every(at => existsSync(join(at, file)))) continue;
+    if (readFileSync(join(dir, file), 'utf8').trim() !== '') continue;
     writeFileSync(join(dir, file), readFileSync(join(dir, '..', file)));
   }
 }

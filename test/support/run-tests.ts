@@ -14,13 +14,13 @@ const unprivileged = 'test/unit/';
 /** What runs in the guest alone. */
 const inGuest = 'test/vm/';
 /** They take about as long as all else together. */
-const throughSocket = 'test/cri/';
+const firstLane = ['test/cri/', 'test/host/'];
 /** Nobody has the machine to himself: tests wait longer before they give up. */
 const PATIENCE = '3';
 /** For .ci/run, since make has the last word when a target fails. */
 const tallyFile = join(repoRoot, 'build/test-tally');
 /** A run that has printed its tally and does not end has left something open. */
-const graceMs = 10_000;
+const graceMs = 60_000;
 /** Of a failure, once more beside the tally: what failed and the first lines of why. */
 const REPEATED_LINES = 6;
 /** What failed in all of the runs. Who reads only the end of a long output has to see it. */
@@ -37,7 +37,7 @@ interface Outcome {
 async function main(): Promise<void> {
   rmSync(tallyFile, { force: true });
   const files = testFiles();
-  const isFirst = (file: string) => file.startsWith(throughSocket);
+  const isFirst = (file: string) => firstLane.some(folder => file.startsWith(folder));
   // Two lanes for two processors. Each test's daemon has its own part of the machine, so lanes do not meet.
   const [first, { mocha: second, ...others }] = await Promise.all([
     mochaTests(files.filter(isFirst)),

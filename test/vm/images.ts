@@ -27,15 +27,18 @@ export interface BaseImage {
   root: string;
 }
 
+/** Which Debian a guest is of. */
+export type Release = 'trixie' | 'bookworm';
+
 /** Made once for what it is made of; takes about two minutes and 2 GB below the cache. */
-export function baseImage(): BaseImage {
+export function baseImage(release: Release): BaseImage {
   const services = readdirSync(join(vmDir, 'guest')).filter(name => name.endsWith('.service'));
   const recipe = [join(vmDir, 'make-base'), ...services.map(name => join(vmDir, 'guest', name))];
-  const key = keyOf([process.version, ...recipe.map(file => readFileSync(file, 'utf8'))]);
+  const key = keyOf([process.version, release, ...recipe.map(file => readFileSync(file, 'utf8'))]);
   const dir = cached(`base-${key}`, at => {
     mkdirSync(at);
     // In a mount namespace of its own: what debootstrap mounts is met by nobody who walks the checkout, and ends with it.
-    run('unshare', ['--mount', join(vmDir, 'make-base'), at, process.execPath]);
+    run('unshare', ['--mount', join(vmDir, 'make-base'), at, process.execPath, release]);
   });
   return { kernel: join(dir, 'vmlinuz'), root: join(dir, 'root.ext4') };
 }

@@ -3,8 +3,12 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { BaseImage } from './images';
 
+/** How a guest's systemd mounts cgroups. */
+export type CgroupMode = 'v2' | 'v1' | 'hybrid';
+
 export interface Machine {
   base: BaseImage;
+  cgroups: CgroupMode;
   /** Read-only, by the guest found by their labels. */
   disks: readonly string[];
   /** Where the kernel's and systemd's console goes. */
@@ -50,12 +54,20 @@ export async function runMachine(machine: Machine, onLine: (line: string) => voi
   }
 }
 
-function options({ base, disks, consoleLog }: Machine): string[] {
+/** systemd 256 and 257 want to be forced to what is not v2, and 258 has nothing else. */
+const CGROUP_OPTIONS: Readonly<Record<CgroupMode, string>> = {
+  v2: 'systemd.unified_cgroup_hierarchy=1',
+  v1: 'systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1',
+  hybrid: 'systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=0',
+};
+
+function options({ base, cgroups, disks, consoleLog }: Machine): string[] {
   // Written to a file that is gone already. The only NVMe disk: in which order several get their names is not said.
   const root = ['-drive', `if=none,id=root,file=${base.root},format=raw,snapshot=on`];
   const others = disks.flatMap(file => ['-drive', `if=virtio,file=${file},format=raw,readonly=on`]);
   const kernel =
-    'root=/dev/nvme0n1 rw console=ttyS0 systemd.unified_cgroup_hierarchy=1 panic=-1 mitigations=off no_timer_check audit=0 hugepages=16';
+    'root=/dev/nvme0n1 rw console=ttyS0 panic=-1 mitigations=off no_timer_check audit=0 hugepages=16 ' +
+    CGROUP_OPTIONS[cgroups];
   return [
     ...['-M', 'q35', '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none'],
     ...['-accel', accel, '-cpu', 'max', '-smp', CPUS, '-m', MEMORY],

@@ -9,12 +9,12 @@ import { join } from 'node:path';
 import { repoRoot } from '../support/repo';
 import { formatTally } from '../support/tally';
 import { baseImage, checkoutImage, modulesImage } from './images';
-import { runMachine } from './machine';
+import { runMachine, type CgroupMode } from './machine';
 import { scratchDirectory } from './scratch';
 import { defaultFiles } from './suites';
 
 const consoleLines = 60;
-const timeLimitMs = Number(process.env['VM_TIMEOUT_MINUTES'] ?? 30) * 60_000;
+const timeLimitMs = Number(process.env['VM_TIMEOUT_MINUTES'] ?? 45) * 60_000;
 
 async function main(args: readonly string[]): Promise<number> {
   const why = whyNot();
@@ -26,10 +26,12 @@ async function main(args: readonly string[]): Promise<number> {
   const dir = scratchDirectory(join(repoRoot, 'build/vm'), 'run-');
   process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
   const consoleLog = join(dir, 'console.log');
-  const base = baseImage();
+  const cgroups = cgroupMode();
+  // What has cgroup v1 is older.
+  const base = baseImage(cgroups === 'v2' ? 'trixie' : 'bookworm');
   const disks = [join(dir, 'checkout.ext4'), modulesImage()];
   checkoutImage(disks[0] ?? '', files);
-  const end = await runMachine({ base, disks, consoleLog, timeLimitMs }, line => console.log(line));
+  const end = await runMachine({ base, cgroups, disks, consoleLog, timeLimitMs }, line => console.log(line));
   if ('status' in end) return end.status;
   console.log(`The guest has not told how its tests ended: ${end.silence}. The end of its console:`);
   console.log(readFileSync(consoleLog, 'utf8').split('\n').slice(-consoleLines).join('\n'));
@@ -39,6 +41,13 @@ async function main(args: readonly string[]): Promise<number> {
 /** Files are named as in the sources, or as built. */
 function compiled(file: string): string {
   return file.endsWith('.ts') ? join('dist', file.replace(/\.ts$/, '.js')) : file;
+}
+
+function cgroupMode(): CgroupMode {
+  const mode = process.env['VM_CGROUP'] ?? 'v2';
+  if (mode !== 'v2' && mode !== 'v1' && mode !== 'hybrid')
+    throw new Error(`VM_CGROUP=${mode} is none of v2, v1 and hybrid`);
+  return mode;
 }
 
 /** Why there can be no guest here; it is no failure then, and the tally says that something was left out. */

@@ -1,5 +1,5 @@
 /**
- * What runs in the guest as a part of `make test`: what cgroups and systemd make different, in about six
+ * What runs in the guest as a part of `make test`: what cgroups and systemd make different, in about five
  * minutes where nothing else runs.
  */
 export const defaultFiles: readonly string[] = [
@@ -8,5 +8,8 @@ export const defaultFiles: readonly string[] = [
   'test/vm/systemd.test.ts',
   'test/host/cgroups.test.ts',
   'test/cri/cgroup-v2.test.ts',
+  'test/cri/resources.test.ts',
+  'test/cri/update.test.ts',
+  'test/cri/oom.test.ts',
   'test/cri/devices.test.ts',
 ];

@@ -8,13 +8,18 @@ export interface BuildDisplay {
   step(step: BuildStep): void;
   log(log: BuildLog): void;
   warning(text: string): void;
+  /** No more steps come, whether the build has succeeded or not. */
+  ended(): void;
   done(imageId: string, names: readonly string[]): void;
 }
 
 /** Steps that are redrawn on a terminal, a line for each thing that happens elsewhere, nothing when quiet. */
 export function buildDisplay(screen: Screen, kind: 'auto' | 'plain' | 'tty' | 'quiet'): BuildDisplay {
   if (kind === 'quiet')
-    return { step: () => undefined, log: () => undefined, warning: () => undefined, done: () => undefined };
+    return {
+      ...{ step: () => undefined, log: () => undefined, warning: () => undefined },
+      ...{ ended: () => undefined, done: () => undefined },
+    };
   const isDrawn = kind === 'tty' || (kind === 'auto' && screen.isTTY);
   return isDrawn ? new Drawn(screen) : new Plain(screen);
 }
@@ -62,7 +67,11 @@ class Plain implements BuildDisplay {
   }
 
   warning(text: string): void {
-    this.screen.write(`warning: ${printable(text)}\n`);
+    this.screen.write(warningText(text));
+  }
+
+  ended(): void {
+    // All has been said.
   }
 
   done(imageId: string, names: readonly string[]): void {
@@ -87,6 +96,7 @@ class Drawn implements BuildDisplay {
   private readonly steps = new Map<number, BuildStep>();
   private readonly output = new Map<number, string>();
   private readonly texts = new Texts();
+  private readonly warnings: string[] = [];
   private readonly lines: Redrawn;
 
   constructor(private readonly screen: Screen) {
@@ -103,8 +113,13 @@ class Drawn implements BuildDisplay {
     this.draw();
   }
 
-  warning(): void {
-    // Drawn over at once: plain progress shows it.
+  /** Whole, and below the steps: between them it would be drawn over, and be cut to a line. */
+  warning(text: string): void {
+    this.warnings.push(text);
+  }
+
+  ended(): void {
+    for (const text of this.warnings.splice(0)) this.screen.write(warningText(text));
   }
 
   done(imageId: string, names: readonly string[]): void {
@@ -131,6 +146,10 @@ function head({ name, state, durationMs, why }: BuildStep): string {
 
 function seconds(ms: bigint): string {
   return `${(Number(ms) / 1000).toFixed(1)}s`;
+}
+
+function warningText(text: string): string {
+  return `warning: ${printable(text)}\n`;
 }
 
 function endText(imageId: string, names: readonly string[]): string {

@@ -103,7 +103,10 @@ describe('images for other platforms, with a real daemon', function () {
     assert.deepEqual({ Id, Architecture, Os }, { Id: foreign.id, Architecture: other, Os: 'linux' });
     await pull('linux/arm/v7');
     await daemon.ok('pull', '-q', name());
-    assert.deepEqual(await rows(), [`${name()} linux/${own}`, `${name()} linux/arm/v6`, `${name()} linux/${other}`]);
+    assert.deepEqual(
+      await rows(),
+      [`${name()} linux/${own}`, `${name()} linux/arm/v6`, `${name()} linux/${other}`].sort(),
+    );
     assert.equal((await inspect(name())).Id, mine.id); // the node's where there is one
     assert.match(await daemon.ok('images'), /SIZE +PLATFORM\n/);
     assert.equal(await daemon.ok('run', '--rm', name(), 'echo', 'mine'), 'mine\n');
@@ -173,7 +176,7 @@ describe('images for other platforms, with a real daemon', function () {
     assert.match(both.stderr, new RegExp(`\\[linux/${other} compiler 1/3\\] FROM`));
     assert.deepEqual(
       (await rows()).filter(row => row.startsWith(repository)),
-      [`${repository}:1 linux/${own}`, `${repository}:1 linux/arm/v6`, `${repository}:1 linux/${other}`],
+      [`${repository}:1 linux/${own}`, `${repository}:1 linux/arm/v6`, `${repository}:1 linux/${other}`].sort(),
     );
     assert.equal((await daemon.ok('push', '-a', repository)).match(/^1: digest: sha256:/gm)?.length, 1);
     const pushed = await indexOf('built', '1');
@@ -307,6 +310,16 @@ describe('images for other platforms, with a real daemon', function () {
     await cri.call('PullImage', { image: { image: name } });
     assert.deepEqual((await status(name))?.repoTags, [name]);
     assert.deepEqual(await rows(), [`${name} linux/${own}`]);
+    const { code, stderr } = await daemon.berthWith(
+      `FROM ${name}\nRUN echo built > /built`,
+      'build',
+      '-t',
+      'built',
+      '-',
+    );
+    assert.equal(code, 0, stderr);
+    assert.doesNotMatch(stderr, /warning/);
+    assert.ok(await status('built'));
   });
 
   it('have no name for the kubelet, which so pulls the node’s before it runs one', async () => {

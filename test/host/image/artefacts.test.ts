@@ -120,7 +120,7 @@ describe('what is stored like an image and is none', function () {
     });
   });
 
-  it('has blobs that are on disk once they have their names, also of layers that are here without one', async () => {
+  it('has blobs that are on disk and called what they are, also of layers that are here without one', async () => {
     const built = await images.build(async workshop => {
       const layer = await layerOf(workshop, 'one');
       const document = {
@@ -135,24 +135,29 @@ describe('what is stored like an image and is none', function () {
     const blob = path('images/content/blobs/sha256', hexOf(descriptor.digest));
     rmSync(blob);
     const synced: string[] = [];
-    const { adopt } = Object.getOwnPropertyDescriptors(Content.prototype);
-    Object.defineProperty(Content.prototype, 'adopt', {
-      ...adopt,
-      value(this: Content, digest: Digest, from: string) {
+    const { sync } = Object.getOwnPropertyDescriptors(Content.prototype);
+    Object.defineProperty(Content.prototype, 'sync', {
+      ...sync,
+      value(this: Content, digest: Digest) {
         synced.push(digest);
-        return adopt.value?.call(this, digest, from);
+        return sync.value?.call(this, digest);
       },
     });
-    try {
-      await images.build(async workshop => {
-        const wanted = { descriptor, diffId: layer.diffId };
+    const bring = () =>
+      images.build(async workshop => {
+        const other = { ...descriptor, mediaType: 'application/vnd.oci.image.layer.v1.tar' };
+        const wanted = { descriptor: other, diffId: layer.diffId };
         const brought = await workshop.bring(ctx(), await get('mine'), wanted, [], () => undefined);
         assert.equal(brought.layer.key, layer.key);
         assert.equal(readFileSync(blob).length, descriptor.sizeBytes);
+        return brought.descriptor;
       });
+    try {
+      assert.deepEqual(await bring(), descriptor, 'whatever it was called');
+      assert.deepEqual(await bring(), descriptor);
     } finally {
-      Object.defineProperty(Content.prototype, 'adopt', adopt);
+      Object.defineProperty(Content.prototype, 'sync', sync);
     }
-    assert.deepEqual(synced, [descriptor.digest]);
+    assert.deepEqual(synced, [descriptor.digest, descriptor.digest]);
   });
 });

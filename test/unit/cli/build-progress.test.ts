@@ -26,4 +26,16 @@ describe('what a build shows', () => {
       display.step(step(State.DONE));
       if (kind === 'plain') assert.match(shown, /\ufffd/);
     });
+
+  it('has each warning whole, also on a terminal that is drawn over', () => {
+    let shown = '';
+    const screen = { isTTY: true, columns: 20, rows: 5, write: (text: string) => ((shown += text), true) };
+    const display = buildDisplay(screen, 'tty');
+    const warning = 'the cache registry.example/app:cache is not used: \x1b[2J it is a long story';
+    display.step(step(State.STARTED));
+    display.warning(warning);
+    display.step(step(State.DONE));
+    display.ended();
+    assert.ok(shown.endsWith(`warning: ${warning.replace('\x1b', '\\u001b')}\n`), shown);
+  });
 });
