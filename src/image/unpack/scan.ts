@@ -1,4 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
+import { sortInBatches } from '../../base/batches';
 import { BerthError } from '../../base/errors';
 import { scanProgram, UnpackFailure } from '../../native/unpack-process';
 import { notConfined } from './unpack';
@@ -89,7 +90,8 @@ async function runScan(
   } catch (error) {
     throw error instanceof UnpackFailure ? explain(error) : error;
   }
-  for (const list of found.values()) list?.sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const [path, list] of found)
+    if (list) found.set(path, await sortInBatches(list, (a, b) => (a.name < b.name ? -1 : 1)));
   return { found, isRegular };
 }
 
