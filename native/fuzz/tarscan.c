@@ -81,7 +81,7 @@ static void sort_lines(struct said *s)
 
 static struct scan scan_of(int root, const char *const *path)
 {
-  return (struct scan){.root = root, .paths = path, .path_count = 1, .hash = 1};
+  return (struct scan){.root = root, .paths = path, .path_count = 1, .hash = 1, .most = UINT64_MAX};
 }
 
 static int unpack(const uint8_t *data, size_t size, int root, struct failure *f)

@@ -9,7 +9,8 @@
  *       and `checked`, `damaged` (objects) and `bytes` (read). Succeeds whenever it could look.
  *   berth-unpack pack (--dir D | --from DIR --from DIR...) --blob FD [--manifest FD] [--plain] [--epoch SECONDS] [--stub PATH]... [--lower DIR]...
  *       D, or what an overlay of several shows, becomes a layer (pack.h): its tar, by gzip unless plain, goes to FD.
- *   berth-unpack scan (--dir D | --lower DIR --lower DIR...) [--tar FD] [--hash] [--shallow] [--path PATH]...
+ *   berth-unpack scan (--dir D | --lower DIR --lower DIR...) [--tar FD] [--hash] [--shallow] [--most N]
+ *                     [--path PATH]...
  *       says what is there (scan.h), in a directory or in what an overlay of several shows; or what would be in D, which is
  *       of no matter, if the tar in FD were unpacked (tarscan.h)
  *   berth-unpack copy --list FD --upper U --work W [--lower DIR]... (--from DIR | --from DIR --from DIR...)
@@ -255,7 +256,7 @@ struct build_arguments {
   struct texts lowers, from, paths, stubs;
   int blob, manifest, list, tar;
   int plain, hash, shallow, has_epoch;
-  uint64_t epoch;
+  uint64_t epoch, most;
 };
 
 static int add_text(struct texts *t, const char *text)
@@ -288,6 +289,8 @@ static int parse_build_flag(struct build_arguments *a, const char *flag, const c
     return parse_fd(value, &a->list);
   if (strcmp(flag, "--tar") == 0)
     return parse_fd(value, &a->tar);
+  if (strcmp(flag, "--most") == 0)
+    return parse_number(value, ENTRIES_MAX, &a->most);
   if (strcmp(flag, "--epoch") == 0)
     return a->has_epoch = 1, parse_number(value, INT64_MAX, &a->epoch);
   return -1;
@@ -303,7 +306,7 @@ static int *switch_named(struct build_arguments *a, const char *flag)
 
 static int parse_build_arguments(int argc, char **argv, struct build_arguments *a, struct failure *f)
 {
-  *a = (struct build_arguments){.blob = -1, .manifest = -1, .list = -1, .tar = -1};
+  *a = (struct build_arguments){.blob = -1, .manifest = -1, .list = -1, .tar = -1, .most = ENTRIES_MAX};
   for (struct texts *t = &a->lowers; t <= &a->stubs; t++)
     if (!(t->all = calloc((size_t)argc + 1, sizeof *t->all)))
       return fail(f, "memory", ENOMEM, NULL);
@@ -400,7 +403,7 @@ static int scan(int argc, char **argv, struct failure *f)
   if (confine(&c, f) < 0)
     return -1;
   const struct scan what = {
-      .root = root, .paths = a.paths.all, .path_count = a.paths.count, .shallow = a.shallow, .hash = a.hash};
+      .root = root, .paths = a.paths.all, .path_count = a.paths.count, .shallow = a.shallow, .hash = a.hash, .most = a.most};
   return a.tar >= 0 ? scan_tar(&what, a.tar, f) : scan_paths(&what, f);
 }
 

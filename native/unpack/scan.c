@@ -70,7 +70,7 @@ void scan_line(const struct stat *st, uint64_t xattrs, const char *digest, const
 
 static int put_line(struct scanning *k, const struct stat *st, uint64_t xattrs, const char *digest, const char *target)
 {
-  if (k->entries++ == ENTRIES_MAX)
+  if (k->entries++ == k->s->most)
     return fail(k->failure, "entries", E2BIG, NULL);
   scan_line(st, xattrs, digest, k->name, target);
   return 0;

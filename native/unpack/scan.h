@@ -14,6 +14,7 @@ struct scan {
   size_t path_count;
   int shallow; /* the paths alone, not what is below */
   int hash;
+  uint64_t most; /* names in all; more is a failure, `entries` */
 };
 
 /*

@@ -344,7 +344,7 @@ static int tell(struct telling *k, uint32_t number)
                           .st_ino = number + 1,
                           .st_nlink = 1};
   char digest[DIGEST_TEXT] = "-";
-  if (k->entries++ == ENTRIES_MAX)
+  if (k->entries++ == k->s->most)
     return fail(k->failure, "entries", E2BIG, NULL);
   if (S_ISREG(n->mode) && k->s->hash && digest_of(k, n, digest) < 0)
     return -1;

@@ -18,15 +18,17 @@ export function keepMemorySmall(
   } = {},
 ): () => void {
   const end = new AbortController();
+  const giveBack = () =>
+    release().catch((error: unknown) => log.debug(`memory is not given back, until later: ${messageOf(error)}`));
   const keep = async () => {
     await rest(FIRST_LOOK_MS, end.signal);
-    await release();
+    await giveBack();
     let smallest = resident();
     for (;;) {
       await rest(LOOK_MS, end.signal);
       const now = resident();
       const hasGrown = now >= smallest + GROWN_BYTES;
-      if (hasGrown) await release();
+      if (hasGrown) await giveBack();
       smallest = hasGrown ? resident() : Math.min(smallest, now);
     }
   };

@@ -1,4 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
+import { sortInBatches } from '../../base/batches';
 import { BerthError } from '../../base/errors';
 import { scanProgram, UnpackFailure } from '../../native/unpack-process';
 import { notConfined } from './unpack';
@@ -29,6 +30,9 @@ export interface ScannedEntry {
   readonly target?: string;
 }
 
+/** Whoever asks holds all of them in memory, some 300 bytes each. */
+const NAMES_MAX = 1_000_000;
+
 export interface ScanRequest {
   /** One directory, or several, top first, as an overlay shows them. */
   readonly dirs: readonly string[];
@@ -37,6 +41,8 @@ export interface ScanRequest {
   /** The paths alone, not what is below. */
   readonly shallow?: boolean;
   readonly hash?: boolean;
+  /** How many names there may be in all. */
+  readonly namesMax?: number;
 }
 
 /** What is at each path, sorted by name; undefined where nothing is. */
@@ -61,7 +67,7 @@ export async function scanArchive(
 }
 
 async function runScan(
-  { dirs, paths, shallow, hash }: ScanRequest,
+  { dirs, paths, shallow, hash, namesMax = NAMES_MAX }: ScanRequest,
   archive: FileHandle | undefined,
   signal: AbortSignal,
 ): Promise<{ found: Scanned; isRegular: boolean }> {
@@ -71,25 +77,28 @@ async function runScan(
     ...dirs.flatMap(dir => ['--lower', dir]),
     ...(shallow ? ['--shallow'] : []),
     ...(hash ? ['--hash'] : []),
+    ...['--most', String(namesMax)],
     ...paths.flatMap(path => ['--path', path || '.']),
   ];
   const found = new Map<string, ScannedEntry[] | undefined>();
   let entries: ScannedEntry[] = [];
   let isRegular = true;
+  const words = new Words();
   const take = (line: string) => {
-    const words = line.split(' ');
-    if (words.length > 2) return void entries.push(toEntry(words));
-    if (words[0] === 'irregular') return void (isRegular = false);
-    const path = words[1] === '.' ? '' : text(words[1] ?? '');
+    const parts = line.split(' ');
+    if (parts.length > 2) return void entries.push(toEntry(parts, words));
+    if (parts[0] === 'irregular') return void (isRegular = false);
+    const path = parts[1] === '.' ? '' : text(parts[1] ?? '');
     entries = [];
-    found.set(path, words[0] === 'at' ? entries : undefined);
+    found.set(path, parts[0] === 'at' ? entries : undefined);
   };
   try {
     await scanProgram(args, { onLine: take, signal, stdin: archive?.fd });
   } catch (error) {
-    throw error instanceof UnpackFailure ? explain(error) : error;
+    throw error instanceof UnpackFailure ? explain(error, namesMax) : error;
   }
-  for (const list of found.values()) list?.sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const [path, list] of found)
+    if (list) found.set(path, await sortInBatches(list, (a, b) => (a.name < b.name ? -1 : 1)));
   return { found, isRegular };
 }
 
@@ -103,7 +112,25 @@ const types: Readonly<Record<string, EntryType>> = {
   s: 'socket',
 };
 
-function toEntry(words: readonly string[]): ScannedEntry {
+/** Most files have one of few times. */
+class Words {
+  private readonly known = new Map<string, string>();
+
+  own(part: string): string {
+    const known = this.known.get(part);
+    if (known !== undefined) return known;
+    const own = alone(part);
+    if (this.known.size < 10_000) this.known.set(own, own);
+    return own;
+  }
+}
+
+/** A part of a line would keep all of the line in memory. */
+function alone(part: string): string {
+  return Buffer.from(part, 'latin1').toString('latin1');
+}
+
+function toEntry(parts: readonly string[], words: Words): ScannedEntry {
   const [
     letter = '',
     mode = '',
@@ -116,21 +143,21 @@ function toEntry(words: readonly string[]): ScannedEntry {
     device = '',
     xattrs = '',
     sha256 = '-',
-  ] = words;
-  const [name = '', target] = words.slice(11).map(text);
+  ] = parts;
+  const [name = '', target] = parts.slice(11).map(text);
   return {
     type: types[letter] ?? 'socket',
     name,
     mode: parseInt(mode, 8),
     uid: Number(uid),
     gid: Number(gid),
-    mtime,
+    mtime: words.own(mtime),
     sizeBytes: Number(size),
     inode,
     links: Number(links),
-    device,
-    xattrs,
-    ...(sha256 === '-' ? {} : { sha256 }),
+    device: words.own(device),
+    xattrs: words.own(xattrs),
+    ...(sha256 === '-' ? {} : { sha256: alone(sha256) }),
     ...(target === undefined ? {} : { target }),
   };
 }
@@ -141,9 +168,16 @@ function text(word: string): string {
   return Buffer.from(bytes, 'latin1').toString('utf8');
 }
 
-function explain(failure: UnpackFailure): BerthError {
+function explain(failure: UnpackFailure, namesMax: number): BerthError {
   const { step, errno, path } = failure;
   if (step === 'confine') return notConfined('look at files', failure);
+  if (step === 'entries') {
+    const what = `look at files: there are more than ${namesMax}, and their names are held in memory`;
+    return new BerthError('resource_exhausted', what, {
+      cause: failure,
+      hint: 'copy a smaller directory, or several one after the other',
+    });
+  }
   return new BerthError('failed_precondition', `look at ${JSON.stringify(path || '/')}: ${step} ${errno}`, {
     cause: failure,
   });

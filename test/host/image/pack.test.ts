@@ -256,4 +256,12 @@ describe('copying on top of layers', () => {
       ['.', 'etc', 'etc/passwd', 'out', 'to-etc'],
     );
   });
+
+  it('looks at so many names and no more', async () => {
+    mkdirSync(path('top'), { recursive: true });
+    for (let i = 0; i < 9; i++) writeFileSync(path(`top/${i}`), '');
+    const look = async (namesMax: number) => scan({ dirs: [path('top')], paths: [''], namesMax }, never);
+    assert.equal((await look(10)).get('')?.length, 10);
+    await assert.rejects(look(9), /look at files: there are more than 9, and their names are held in memory; copy a/);
+  });
 });

@@ -5,14 +5,17 @@ import { keepMemorySmall } from '../../../src/process/memory';
 const MB = 1024 * 1024;
 
 /** Looks at a process that has these sizes, one a look; after each what has been released until then. */
-async function releasesAt(sizes: readonly number[]): Promise<number[]> {
+async function releasesAt(sizes: readonly number[], isBroken = false): Promise<number[]> {
   const counts: number[] = [];
   let at = 0;
   let released = 0;
   await new Promise<void>(resolve => {
     const stop = keepMemorySmall(createLogger('error', 'text'), {
       resident: () => (sizes[at] ?? 0) * MB,
-      release: async () => void released++,
+      release: async () => {
+        released++;
+        if (isBroken) throw new Error('too many open files');
+      },
       rest: async () => {
         if (at++ > 0) counts.push(released);
         if (at < sizes.length) return;
@@ -34,6 +37,10 @@ describe('memory', () => {
     assert.deepEqual(await releasesAt([75, 45, 54, 50, 46]), [1, 1, 1, 1]);
     assert.deepEqual(await releasesAt([75, 45, 60, 60, 69, 70, 70]), [1, 2, 2, 2, 3, 3]);
     assert.deepEqual(await releasesAt([75, 60, 40, 49, 50, 50]), [1, 1, 1, 2, 2]);
+  });
+
+  it('is looked at again where it could not be given back', async () => {
+    assert.deepEqual(await releasesAt([75, 45, 60, 70, 70], true), [1, 2, 3, 3]);
   });
 
   it('is looked at no more once that has ended', async () => {
