@@ -157,12 +157,14 @@ describe('a daemon that dies', function () {
         ),
       );
       await dieAt(point, () => run('load', '-q', '-i', file));
+      // Layers are unpacked side by side: the end of the daemon at one may meet the other with its name, too.
+      const named = layerNames().filter(found => found.startsWith('sha256-')).length;
       await daemon.run();
       const loaded = await run('load', '-q', '-i', file);
       assert.equal(loaded.code, 0, loaded.stderr);
       using client = new CriClient(daemon.socket);
       // A layer that has its name is not taken from the archive again, and so its blob is not kept, either.
-      const unkept = point === 'layer.renamed' ? 1 : 0;
+      const unkept = point === 'layer.renamed' ? named : 0;
       await assertWhole(client, ['localhost/app:1'], 2 + layers.length - unkept);
       await client.call('RemoveImage', { image: { image: 'localhost/app:1' } });
       await assertNothing();
