@@ -57,7 +57,10 @@ export function evaluate(spec: SeccompSpec, { number, arch, args }: SeccompData)
   const named = spec.syscalls.flatMap(rule => rule.names.map(call => table.get(call))).filter(common);
   const isOwn = (name === 'x32' && own >= 512 && own <= 547) || (name === 'arm' && own >= 0xf0000 && own <= 0xf0006);
   const isPermissive = /ALLOW|LOG|TRACE/.test(spec.defaultAction);
-  if (named.length > 0 && own > Math.max(...named) && !isOwn && !isPermissive) return NEWER;
+  // One whose operations a rule names is known to the profile, whatever its number.
+  const isReached =
+    name === 'x86' && rules.some(rule => !rule.args && rule.names.some(call => isOperation(call, own, table)));
+  if (named.length > 0 && own > Math.max(...named) && !isOwn && !isReached && !isPermissive) return NEWER;
   return fallback;
 }
 
@@ -68,6 +71,13 @@ function isMultiplexed(call: string, own: number, operation: number, table: Read
   return (
     (own === table.get('socketcall') && SOCKETCALL[operation & 0xffffffff] === call) ||
     (own === table.get('ipc') && IPC[operation & 0xffffffff] === call)
+  );
+}
+
+function isOperation(call: string, own: number, table: ReadonlyMap<string, number>): boolean {
+  return (
+    (own === table.get('socketcall') && SOCKETCALL.includes(call)) ||
+    (own === table.get('ipc') && Object.values(IPC).includes(call))
   );
 }
 

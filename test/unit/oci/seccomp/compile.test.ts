@@ -152,6 +152,20 @@ describe('the seccomp compiler', () => {
     );
   });
 
+  it('knows the call on i386 that operations which it lets through are part of', () => {
+    const of: SeccompSpec = {
+      defaultAction: 'SCMP_ACT_KILL',
+      architectures: ['SCMP_ARCH_X86'],
+      flags: [],
+      syscalls: [{ names: ['read', 'semop'], action: 'SCMP_ACT_ALLOW' }],
+    };
+    const actionOf = (number: number, operation: bigint) => decide(of, number, [operation, 0n, 0n], AUDIT.x86);
+    assert.deepEqual(
+      [actionOf(117, 1n), actionOf(117, 2n), actionOf(118, 0n)],
+      [actionNumber('ALLOW'), actionNumber('KILL'), ENOSYS],
+    );
+  });
+
   describe('beside libseccomp', function () {
     this.timeout(120_000);
     let yardstick: Yardstick;
