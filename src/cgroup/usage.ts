@@ -33,16 +33,16 @@ export interface Usage {
 
 /** Pressure stall information: some processes waited, or all did. */
 export interface Pressure {
-  some: Stall;
-  full: Stall;
+  readonly some: Stall;
+  readonly full: Stall;
 }
 
 export interface Stall {
-  totalNs: number;
+  readonly totalNs: number;
   /** Percent of the last 10, 60 and 300 seconds. */
-  avg10: number;
-  avg60: number;
-  avg300: number;
+  readonly avg10: number;
+  readonly avg60: number;
+  readonly avg300: number;
 }
 
 /** Reads what cgroups of this host use, all that are asked for at once. */
@@ -150,17 +150,27 @@ function pressureFiles({ v2 }: Hierarchies): TableFile<Usage>[] {
       file: `${of}.pressure`,
       keys: ['some', 'full'].flatMap(line => STALL_KEYS.map(key => `${line} ${key}`)),
       take: (usage, numbers) => {
-        const [some, full] = [stall(numbers), stall(numbers)];
+        const some = stall(numbers);
+        const full = stall(numbers);
         // Before Linux 5.13 cpu.pressure had no line "full".
-        if (some) usage[`${of}Pressure`] = { some, full: full ?? { totalNs: 0, avg10: 0, avg60: 0, avg300: 0 } };
+        if (some)
+          usage[`${of}Pressure`] = some === NO_STALL && !full?.totalNs ? NO_PRESSURE : { some, full: full ?? NO_STALL };
       },
     }));
 }
 
+/* Most cgroups have waited for nothing, and there are hundreds of them in a list. */
+const NO_STALL: Stall = Object.freeze({ totalNs: 0, avg10: 0, avg60: 0, avg300: 0 });
+const NO_PRESSURE: Pressure = Object.freeze({ some: NO_STALL, full: NO_STALL });
+
 /** The kernel's total is in microseconds. */
 function stall(numbers: Numbers): Stall | undefined {
-  const [avg10 = 0, avg60 = 0, avg300 = 0, total] = [numbers.next(), numbers.next(), numbers.next(), numbers.next()];
-  return total === undefined ? undefined : { avg10, avg60, avg300, totalNs: total * 1000 };
+  const avg10 = numbers.next() ?? 0;
+  const avg60 = numbers.next() ?? 0;
+  const avg300 = numbers.next() ?? 0;
+  const total = numbers.next();
+  if (total === undefined) return undefined;
+  return total === 0 ? NO_STALL : { avg10, avg60, avg300, totalNs: total * 1000 };
 }
 
 /** No limit is `max` in v2, and in v1 the largest multiple of a page's size that 63 bits can hold. */
