@@ -30,7 +30,7 @@ describe('Attach', function () {
   for (const transport of ['spdy', 'websocket'] as const) {
     describe(`by ${transport}`, () => {
       it('hands stdin on and brings both outputs, from now on', async () => {
-        const script = 'echo before; while read line; do echo "<$line>"; echo "!$line" >&2; done';
+        const script = 'echo before; while read line; do echo "!$line" >&2; echo "<$line>"; done';
         const id = await container(['sh', '-c', script], { stdin: true });
         await loggedLine(id, 'before');
         const remote = await attach(transport, id, { stdin: true });
