@@ -13,7 +13,6 @@
 #include "batch.h"
 #include "file_calls.h"
 #include "null.h"
-#include "pages.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -751,6 +750,7 @@ NAPI_MODULE_INIT()
         {"receive", receive}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
         {"stopCounting", stop_counting}, {"descriptorCounts", descriptor_counts},
         {"netlink", netlink},
+        {"releasePages", release_pages},
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         napi_value function;
@@ -758,7 +758,6 @@ NAPI_MODULE_INIT()
         napi_set_named_property(env, exports, functions[i].name, function);
     }
     export_file_calls(env, exports);
-    export_pages(env, exports);
     export_null(env, exports);
     return exports;
 }

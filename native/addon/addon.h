@@ -17,5 +17,7 @@ size_t arguments(napi_env env, napi_callback_info info, napi_value *values, size
 
 /* netlink.c */
 napi_value netlink(napi_env env, napi_callback_info info);
+/* pages.c */
+napi_value release_pages(napi_env env, napi_callback_info info);
 
 #endif

@@ -1,6 +1,4 @@
 #define _GNU_SOURCE
-#include "pages.h"
-
 #include "addon.h"
 #include "../lib/smaps.h"
 
@@ -69,7 +67,7 @@ static void release_done(napi_env env, napi_status status, void *data)
 }
 
 /* releasePages() -> Promise<void> */
-static napi_value release_pages(napi_env env, napi_callback_info info)
+napi_value release_pages(napi_env env, napi_callback_info info)
 {
     (void)info;
     napi_value promise, name;
@@ -83,11 +81,4 @@ static napi_value release_pages(napi_env env, napi_callback_info info)
     napi_create_async_work(env, NULL, name, release_run, release_done, release, &release->work);
     napi_queue_async_work(env, release->work);
     return promise;
-}
-
-void export_pages(napi_env env, napi_value exports)
-{
-    napi_value function;
-    napi_create_function(env, "releasePages", NAPI_AUTO_LENGTH, release_pages, NULL, &function);
-    napi_set_named_property(env, exports, "releasePages", function);
 }
