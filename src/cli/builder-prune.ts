@@ -8,6 +8,7 @@ export function define(command: Command, daemon: () => Daemon): void {
   command
     .usage('[OPTIONS]')
     .option('-a, --all', 'also the directories of cache mounts', false)
+    .option('-f, --force', 'nothing is asked, with it or without', false)
     .addHelpText('after', '\nExample: berth builder prune')
     .action(async ({ all }: { all: boolean }) => {
       const { steps, freedBytes } = await daemon().ask(BuilderService.pruneBuildCache, { all });
