@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { treeOf } from '../../src/cgroup/files';
 import { berth } from '../cli/berth';
-import { assertLimits, cgroupExists, cgroupFile, cgroupOf, isInV2 } from '../support/cgroup-files';
+import { assertLimits, cgroupExists, cgroupFile, cgroupOf, hugepageFile, isInV2 } from '../support/cgroup-files';
 import { CriClient } from '../support/cri-client';
 import { TestDaemon } from '../support/daemon';
 import { snapshot } from '../support/leaks';
@@ -127,8 +127,9 @@ describe('containers whose cgroups systemd makes', function () {
 
   it('see their own cgroup as the root, with their limits', async () => {
     const pod = await node().pod({ linux: { cgroupParent: SLICE } });
-    const id = await node().start(pod, { resources: { unified: { 'hugetlb.2MB.max': '4194304' } } });
-    assert.equal(cgroupFile(node(), await cgroupOf(node(), id), 'hugetlb.2MB.max'), '4194304');
+    const resources = { hugepageLimits: [{ pageSize: '2MB', limit: 4 * MIB }] };
+    const id = await node().start(pod, { resources });
+    assert.equal(cgroupFile(node(), await cgroupOf(node(), id), hugepageFile(node(), '2MB')), String(4 * MIB));
     const own = (await node().exec(id, ['cat', '/proc/self/cgroup'])).trim().split('\n');
     assert.ok(
       own.every(line => line.endsWith(':/')),

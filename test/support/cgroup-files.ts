@@ -41,6 +41,11 @@ export function hasV2(node: TestNode): boolean {
   return v2Root(node) !== undefined;
 }
 
+/** The file that limits huge pages of a size, as in `2MB`: those in use, or those that are promised (`2MB.rsvd`). */
+export function hugepageFile(node: TestNode, size: string): string {
+  return `hugetlb.${size}.${isInV2(node, 'hugetlb') ? 'max' : 'limit_in_bytes'}`;
+}
+
 /** Limits by one name for both versions; `max` is none. Memory and swap together are the sum of v2's two. */
 export interface ExpectedLimits {
   cpuShares?: number;
