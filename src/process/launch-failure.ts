@@ -117,12 +117,7 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
         errno,
       );
     case 'EXEC_LABEL':
-      return new LaunchError(
-        'failed_precondition',
-        `security label ${JSON.stringify(text(step.label))}: ${detail}: ${why}`,
-        step.op,
-        errno,
-      );
+      return labelError(step, errno, detail);
     case 'LOG':
       return new LaunchError('invalid_argument', `open the log ${text(step.path)}: ${why}`, step.op, errno);
     case 'HELD_ATTRS':
@@ -300,4 +295,17 @@ function lookupError(step: Extract<PlanOp, { op: 'LOOKUP_USER' }>, errno: string
 
 function text(value: string | Buffer): string {
   return typeof value === 'string' ? value : value.toString('utf8');
+}
+
+/** The kernel knows AppArmor's profiles by what is loaded, and SELinux's labels by the policy. */
+function labelError(step: Extract<PlanOp, { op: 'EXEC_LABEL' }>, errno: string, detail: string): LaunchError {
+  const label = text(step.label);
+  const [what, unknown] = text(step.attribute).startsWith('apparmor')
+    ? [
+        `AppArmor profile ${label.replace(/^exec /, '')}`,
+        errno === 'ENOENT' && 'it is not loaded on this node any more',
+      ]
+    : [`SELinux label ${label}`, errno === 'EINVAL' && "this node's policy does not have it"];
+  const why = unknown || `${detail}: ${MEANING[errno] ?? errno}`;
+  return new LaunchError('failed_precondition', `${what}: ${why}`, step.op, errno);
 }

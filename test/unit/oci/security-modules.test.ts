@@ -3,16 +3,16 @@ import { spawnSync } from 'node:child_process';
 import { LinuxContainerSecurityContext, SELinuxOption } from '../../../src/cri';
 import {
   APPARMOR_DEFAULT,
-  APPARMOR_DEFAULT_TEXT,
   apparmorProfile,
+  defaultProfileText,
   profilesIn,
   type AppArmorHost,
 } from '../../../src/oci/apparmor';
 import { selinuxHostOf, selinuxLabels, type SelinuxHost } from '../../../src/oci/selinux';
 
 describe('AppArmor', () => {
-  const on: AppArmorHost = { isEnabled: true, hasDefault: true, loaded: new Set(['mine', 'a b']) };
-  const off: AppArmorHost = { isEnabled: false, hasDefault: false, loaded: undefined };
+  const on: AppArmorHost = { isEnabled: true, loaded: new Set(['mine', 'a b']) };
+  const off: AppArmorHost = { isEnabled: false, loaded: undefined };
   const profile = (security: object, host = on) =>
     apparmorProfile(LinuxContainerSecurityContext.fromPartial(security), host);
   const localhost = (localhostRef: string) => ({ apparmor: { profileType: 2, localhostRef } });
@@ -21,7 +21,6 @@ describe('AppArmor', () => {
     for (const security of [{}, { apparmor: { profileType: 0 } }, { apparmorProfile: 'runtime/default' }]) {
       assert.equal(profile(security), APPARMOR_DEFAULT, JSON.stringify(security));
       assert.equal(profile(security, off), undefined, 'a host without AppArmor is fine');
-      assert.equal(profile(security, { ...on, hasDefault: false }), undefined);
       assert.equal(profile({ ...security, privileged: true }), undefined);
     }
     for (const security of [{ apparmor: { profileType: 1 } }, { apparmorProfile: 'unconfined' }]) {
@@ -29,6 +28,18 @@ describe('AppArmor', () => {
       assert.equal(profile(security, off), undefined);
     }
     assert.equal(profile({ apparmorProfile: 'localhost/mine', apparmor: { profileType: 1 } }), undefined);
+  });
+
+  it('is without the default profile where that cannot be loaded only if nobody has asked for it', () => {
+    const without = { ...on, missingDefault: 'this node has no apparmor_parser' };
+    assert.equal(profile({}, without), undefined);
+    for (const security of [{ apparmor: { profileType: 0 } }, { apparmorProfile: 'runtime/default' }]) {
+      assert.throws(
+        () => profile(security, without),
+        /RuntimeDefault: berth-default cannot be loaded: this node has no apparmor_parser; install the package apparmor/,
+      );
+      assert.equal(profile({ ...security, privileged: true }, without), undefined);
+    }
   });
 
   it('confines by a profile of the node, privileged or not, and refuses one that is not there', () => {
@@ -49,12 +60,26 @@ describe('AppArmor', () => {
   });
 
   it('has a default profile that the parser takes', () => {
-    const parser = spawnSync('/usr/sbin/apparmor_parser', ['--skip-kernel-load', '--skip-cache', '--names'], {
-      input: APPARMOR_DEFAULT_TEXT,
-      encoding: 'utf8',
-    });
-    assert.equal(parser.status, 0, parser.stderr);
-    assert.equal(parser.stdout.trim(), APPARMOR_DEFAULT);
+    for (const daemon of [undefined, 'unconfined\n', 'berthd (unconfined)\n', '/usr/bin/x//y (enforce)\n']) {
+      const parser = spawnSync('/usr/sbin/apparmor_parser', ['--skip-kernel-load', '--skip-cache', '--names'], {
+        input: defaultProfileText({ hasAbi: true, daemon }),
+        encoding: 'utf8',
+      });
+      assert.equal(parser.status, 0, parser.stderr);
+      assert.equal(parser.stdout.trim(), APPARMOR_DEFAULT);
+    }
+  });
+
+  it('lets the daemon signal what it confines, whatever profile that has itself', () => {
+    const peersWith = (daemon: string | undefined) =>
+      [...defaultProfileText({ hasAbi: true, daemon }).matchAll(/signal \(receive\) peer=(.*),/g)].map(
+        ([, peer]) => peer,
+      );
+    const always = ['unconfined', 'runc', 'crun'];
+    assert.deepEqual(peersWith('unconfined\n'), always);
+    assert.deepEqual(peersWith(undefined), always);
+    assert.deepEqual(peersWith('berthd (enforce)\n'), [...always, '"berthd"']);
+    assert.deepEqual(peersWith('a", capability, (enforce)\n'), always);
   });
 });
 
