@@ -621,6 +621,12 @@ export class Images {
     return this.layers.lowerDirs(image.layers.flatMap(({ key }) => this.layers.get(key) ?? []));
   }
 
+  /** As `lowerDirs`, of an image that is mounted read-only: for an overlay, which takes two at least then, also of one layer. */
+  readOnlyDirs(image: Image): string[] {
+    const dirs = this.lowerDirs(image);
+    return dirs.length === 1 ? [...new Set([...dirs, ...this.layers.lowerDirs([])])] : dirs;
+  }
+
   /**
    * Removes the image with all its names, with `only` the one for that platform; layers that containers stand on stay until
    * they are gone. No image is no error.

@@ -71,10 +71,12 @@ export async function status(
 
 /** What containers are confined by beside seccomp, or why not. */
 async function securityModules(log: Logger): Promise<{ appArmor: string; selinux: string }> {
-  const [appArmor, selinux] = await Promise.all([appArmorHost(log), selinuxHost()]);
+  const [appArmor, selinux] = await Promise.all([appArmorHost(log), selinuxHost(log)]);
   return {
     appArmor: !appArmor.isEnabled ? 'not enabled' : (appArmor.missingDefault ?? `default profile ${APPARMOR_DEFAULT}`),
-    selinux: selinux === undefined ? 'not enabled' : `default label ${selinux.process}`,
+    selinux: !selinux
+      ? 'not enabled'
+      : `${selinux.isKnown ? 'default label' : 'the policy does not have'} ${selinux.process}`,
   };
 }
 
