@@ -6,6 +6,7 @@ export const defaultFiles: readonly string[] = [
   'test/vm/controllers.test.ts',
   'test/vm/service.test.ts',
   'test/vm/systemd.test.ts',
+  'test/vm/apparmor.test.ts',
   'test/host/cgroups.test.ts',
   'test/cri/cgroup-v2.test.ts',
   'test/cri/resources.test.ts',
@@ -13,3 +14,6 @@ export const defaultFiles: readonly string[] = [
   'test/cri/oom.test.ts',
   'test/cri/devices.test.ts',
 ];
+
+/** What SELinux makes different; by hand, with VM_LSM=selinux. */
+export const selinuxFiles: readonly string[] = ['test/vm/selinux.test.ts'];

@@ -10,6 +10,8 @@ import { NO_CDI } from '../../../src/oci/cdi/edits';
 import type { HostFacts } from '../../../src/oci/host-facts';
 import { execPlan, launchPlan } from '../../../src/oci/launch-plan';
 import { withLabels } from '../../../src/oci/labels';
+import { withRunOptions } from '../../../src/oci/run-options';
+import { RunOptions } from '../../../src/cri/generated/berth/v1/run';
 import { bundleJson } from '../../../src/oci/oci-json';
 import { MASKED_PATHS } from '../../../src/oci/masked-paths';
 import { criSignalOf, numberOfCriSignal, signalName, signalNumber } from '../../../src/oci/signals';
@@ -361,6 +363,16 @@ describe('the launch plan', () => {
     };
     assert.equal(json.linux.mountLabel, label);
     assert.ok(!JSON.stringify(json).includes('context='));
+  });
+
+  it('labels a mount that a person shares for all, and others for its container alone', () => {
+    const mount = (containerPath: string) => ({ containerPath, hostPath: '/x', selinuxRelabel: true });
+    const file = 'u:object_r:f_t:s0:c1,c2';
+    const config = ContainerConfig.fromPartial({ command: ['x'], mounts: [mount('/all'), mount('/own')] } as never);
+    const of = containerSpec(config, image, pod, { ...host, selinux: { file, podFile: file } });
+    withRunOptions(of, RunOptions.fromPartial({ sharedLabels: ['/all/', '/none'] }));
+    const labels = new Map(of.mounts.map(({ destination, relabel }) => [destination, relabel]));
+    assert.deepEqual([labels.get('/all'), labels.get('/own')], ['u:object_r:f_t:s0', file]);
   });
 
   it('makes the new mount namespace a slave of the host’s before anything is mounted', () => {
