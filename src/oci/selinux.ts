@@ -16,9 +16,10 @@ export interface SelinuxHost {
 
 /** What of a pod decides about its containers' labels. */
 export interface SelinuxPod {
+  id: string;
   options: SELinuxOption | undefined;
-  /** Its own, or what it has asked for; empty where there are none. */
-  level: string;
+  /** Its own, or what it has asked for; undefined of pods that are older than this. */
+  level: string | undefined;
   /** Its containers see the host's processes or its IPC. */
   sharesHost: boolean;
 }
@@ -58,13 +59,14 @@ export function selinuxLabels(
     return undefined;
   }
   if (!isAsked && !host.isKnown) return undefined;
-  const level = options?.level || pod.level;
+  const podLevel = host.hasLevels ? (pod.level ?? freeLevel(pod.id, new Set())) : '';
+  const level = options?.level || podLevel;
   const isConfined = isAsked || (!isPrivileged && !pod.sharesHost);
   const process = isConfined ? labelOf(host.process, { ...options, level }) : host.unconfined;
   return {
     ...(process === undefined ? {} : { process }),
     file: fileLabel(host, options, level),
-    podFile: fileLabel(host, pod.options, pod.level),
+    podFile: fileLabel(host, pod.options, podLevel),
   };
 }
 
@@ -128,7 +130,7 @@ const LEVELS = (CATEGORIES * (CATEGORIES - 1)) / 2;
 /** Two of 1024 categories that no other pod has, the same again for the same pod where that is possible. */
 export function freeLevel(id: string, taken: ReadonlySet<string>): string {
   for (let n = 0; n < LEVELS; n++) {
-    const level = levelOf(`${id}/${n}`);
+    const level = levelOf(n === 0 ? id : `${id}/${n}`);
     if (!taken.has(level)) return level;
   }
   return levelOf(id);

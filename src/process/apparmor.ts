@@ -15,12 +15,14 @@ export async function loadAppArmorProfile(text: string): Promise<string | undefi
     const { status, stderr, timedOut } = await runProgram(parser, ['--replace', '--skip-cache'], options);
     if (status === 0) return undefined;
     const end = timedOut ? `has not ended within ${WITHIN_MS / 1000} s` : `refuses it with status ${status ?? 'none'}`;
-    return `${parser} ${end}: ${firstLine(stderr)}`;
+    return `${parser} ${end}: ${complaint(stderr)}`;
   } catch (error) {
     return `${parser} cannot be started: ${messageOf(error)}`;
   }
 }
 
-function firstLine(text: string): string {
-  return text.trim().split('\n')[0] || 'it does not say why';
+/** Its first line that is about the profile, or the kernel: that it has no cache is none. */
+function complaint(text: string): string {
+  const lines = text.trim().split('\n');
+  return lines.find(line => line !== '' && !line.startsWith('Cache ')) ?? 'it does not say why';
 }

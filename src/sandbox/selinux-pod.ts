@@ -18,10 +18,10 @@ export function newLevel(
 
 /** What decides about the labels of its containers. */
 export function selinuxPod(
-  { selinuxLevel = '' }: Pick<SandboxRecord, 'selinuxLevel'>,
+  { id, selinuxLevel }: Pick<SandboxRecord, 'id' | 'selinuxLevel'>,
   config: PodSandboxConfig,
 ): SelinuxPod {
   const security = config.linux?.securityContext;
   const { pid, ipc } = podNamespaces(security?.namespaceOptions);
-  return { options: security?.selinuxOptions, level: selinuxLevel, sharesHost: pid === 'host' || ipc === 'host' };
+  return { id, options: security?.selinuxOptions, level: selinuxLevel, sharesHost: pid === 'host' || ipc === 'host' };
 }

@@ -101,7 +101,7 @@ describe('SELinux', () => {
     isKnown: true,
   };
   const options = (partial: Partial<SELinuxOption>) => SELinuxOption.fromPartial(partial);
-  const pod: SelinuxPod = { options: undefined, level: 's0:c1,c2', sharesHost: false };
+  const pod: SelinuxPod = { id: 'pod', options: undefined, level: 's0:c1,c2', sharesHost: false };
   const labels = (asked?: Partial<SELinuxOption>, more: Partial<SelinuxPod> = {}, isPrivileged = false, on = host) =>
     selinuxLabels(asked && options(asked), isPrivileged, { ...pod, ...more }, on);
   const without = (asked?: Partial<SELinuxOption>, more: Partial<SelinuxPod> = {}, isPrivileged = false) =>
@@ -116,6 +116,8 @@ describe('SELinux', () => {
         podFile: FILE,
       });
     assert.equal(podFileLabel(false, pod, host), FILE);
+    const ofOlder = freeLevel('pod', new Set());
+    assert.equal(labels(undefined, { level: undefined })?.podFile, `system_u:object_r:container_file_t:${ofOlder}`);
   });
 
   it('takes the parts that are asked for, the container’s before the pod’s', () => {
@@ -148,8 +150,8 @@ describe('SELinux', () => {
     const flat = { process: 'system_u:system_r:container_t', file: 'system_u:object_r:container_file_t' };
     const on = { ...flat, unconfined: unconfinedLabel(flat.process, false), hasLevels: false, isKnown: true };
     assert.equal(on.unconfined, 'system_u:system_r:spc_t');
-    assert.deepEqual(labels(undefined, { level: '' }, false, on), { ...flat, podFile: flat.file });
-    assert.throws(() => labels({ level: 's0' }, { level: '' }, false, on), /this node's policy has no levels/);
+    assert.deepEqual(labels(undefined, { level: undefined }, false, on), { ...flat, podFile: flat.file });
+    assert.throws(() => labels({ level: 's0' }, {}, false, on), /this node's policy has no levels/);
     const unknown = { ...host, isKnown: false };
     assert.equal(labels(undefined, {}, false, unknown), undefined);
     assert.equal(labels({ type: 'x_t' }, {}, false, unknown)?.process, 'system_u:system_r:x_t:s0:c1,c2');
