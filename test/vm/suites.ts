@@ -6,7 +6,6 @@ export const defaultFiles: readonly string[] = [
   'test/vm/controllers.test.ts',
   'test/vm/service.test.ts',
   'test/vm/systemd.test.ts',
-  'test/vm/apparmor.test.ts',
   'test/host/cgroups.test.ts',
   'test/cri/cgroup-v2.test.ts',
   'test/cri/resources.test.ts',
