@@ -8,7 +8,7 @@ import { canonicalForm, type Reference } from '../reference';
 import type { BlobBytes } from '../source';
 import { Authorizer, parseChallenges, type RegistryAuth, type StoredAuth, type Token, type TokenRequest } from './auth';
 import { endpointsFor, type Endpoint, type HostsOptions } from './hosts';
-import type { HttpAnswer, TlsMaterial } from './http-messages';
+import { withoutSecrets, type HttpAnswer } from './http-messages';
 import { isBusy, networkReason, pause, times } from './retry';
 import type { Sendable, StreamedAnswer, Transport } from './transport';
 import { parseUrl } from './url';
@@ -316,7 +316,8 @@ export class RegistryClient {
     let challenged = !isOwn;
     return this.persist(ctx, parts.method, url, attempts, async () => {
       const { answer, authorization } = await once();
-      if (answer.status !== 401 || challenged) return answer;
+      // Who was reached by a redirect may not ask for credentials: they would go where it says (CVE-2020-15157).
+      if (answer.status !== 401 || challenged || answer.origin !== url.origin) return answer;
       challenged = true;
       const challenges = parseChallenges([answer.headers['www-authenticate'] ?? []].flat());
       const scope = actions === 'login' ? '' : `repository:${this.reference.repository}:${actions}`;
@@ -422,8 +423,9 @@ export class RegistryClient {
       404: 'not_found',
     };
     const where = new URL(endpoint.origin).host === this.reference.host ? url.pathname : url.href;
-    const message = this.label(`${method} ${where} answered ${answer.status}${reasonIn(answer)}`);
-    const isLogin = answer.status === 401 || answer.status === 403;
+    const by = answer.origin === url.origin ? '' : ` was redirected to ${answer.origin}, which`;
+    const message = this.label(`${method} ${where}${by} answered ${answer.status}${reasonIn(answer)}`);
+    const isLogin = (answer.status === 401 || answer.status === 403) && by === '';
     const sent = this.authorizer.headerFor(endpoint) !== undefined;
     const hint =
       answer.status === 404 ? 'check the name and tag' : isLogin ? this.loginHint(endpoint, sent) : otherwise.hint;
@@ -446,11 +448,6 @@ export class RegistryClient {
   private unlabelled(text: string): string {
     return text.replace(this.label(''), '');
   }
-}
-
-/** Another host may have the same authority, but it gets neither our certificate nor blind trust. */
-function withoutSecrets({ authorities }: TlsMaterial): TlsMaterial {
-  return { authorities, clients: [], skipVerify: false };
 }
 
 function toBlob(answer: StreamedAnswer, asked: number, from: string, failed: () => void): BlobBytes {

@@ -259,6 +259,15 @@ describe('documents', () => {
     );
   });
 
+  it('of a config may have dates that no message of ours can tell: they are no dates', () => {
+    for (const created of ['2300-01-01T00:00:00Z', '+275760-09-13T00:00:00Z', '1500-01-01T00:00:00Z', 'yesterday']) {
+      const { createdNs, history } = parseConfig({ ...config, created, history: [{ created }] });
+      assert.deepEqual([createdNs, history], [undefined, [{ emptyLayer: false }]]);
+    }
+    const { createdNs } = parseConfig({ ...config, created: '2262-04-11T23:47:16.854775807Z' });
+    assert.equal(createdNs, 2n ** 63n - 1n);
+  });
+
   it('of a config must fit the manifest and the node', () => {
     assert.throws(() => parseImageConfig(bytes(config), 2, node, 'c'), /it names 1 layers, and the manifest 2/);
     assert.throws(
