@@ -167,7 +167,12 @@ export class RegistryClient {
     }
   }
 
-  /** A small blob in memory, its digest not checked yet. */
+  /** See `ImageSource`. */
+  hasOther(digest: Digest): boolean {
+    return this.endpoints.some(endpoint => endpoint.canPull && !this.isFailing(endpoint, digest));
+  }
+
+  /** A small blob in memory. */
   async smallBlob(ctx: Context, digest: Digest): Promise<Buffer> {
     const what = `blobs/${digest}`;
     return this.fromEndpoints(ctx, 'canPull', '', async (endpoint, attempts) => {
@@ -176,7 +181,10 @@ export class RegistryClient {
       );
       if (answer.status !== 200) throw this.refusal(endpoint, this.urlOf(endpoint, what), answer);
       if (answer.tooLong) throw tooLarge(this.label(`the blob ${digest}`), documentBytesMax + 1);
-      return Buffer.from(answer.body);
+      const bytes = Buffer.from(answer.body);
+      const found = digestOf(bytes, algorithmOf(digest));
+      if (found === digest) return bytes;
+      throw new BerthError('data_loss', this.label(`the config ${digest} of ${endpoint.origin} has digest ${found}`));
     });
   }
 
@@ -239,9 +247,7 @@ export class RegistryClient {
     ask: (endpoint: Endpoint, attempts: number) => Promise<T>,
   ): Promise<T> {
     const able = this.endpoints.filter(endpoint => endpoint[need]);
-    const failing = (endpoint: Endpoint) =>
-      this.failing.get('')?.has(endpoint) || this.failing.get(blob)?.has(endpoint) ? 1 : 0;
-    const inTurn = able.slice().sort((a, b) => failing(a) - failing(b));
+    const inTurn = able.slice().sort((a, b) => Number(this.isFailing(a, blob)) - Number(this.isFailing(b, blob)));
     const errors = new Map<Endpoint, unknown>();
     for (const endpoint of inTurn) {
       try {
@@ -264,6 +270,10 @@ export class RegistryClient {
     throw new BerthError(kindOf(decisive), `${messageOf(decisive)}; the mirrors failed, too: ${others.join('; ')}`, {
       cause: decisive,
     });
+  }
+
+  private isFailing(endpoint: Endpoint, blob: string): boolean {
+    return ['', blob].some(what => this.failing.get(what)?.has(endpoint));
   }
 
   private markFailing(blob: string, endpoint: Endpoint): void {
