@@ -124,7 +124,7 @@ interface HistoryEntry {
 
 const digest = z.string().refine(isDigest, 'is not a digest');
 const size = z.number().int().nonnegative();
-const platform = z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() });
+const platform = z.object({ os: z.string(), architecture: z.string(), variant: z.string().nullish() });
 const descriptor = z
   .object({ mediaType: z.string(), digest, size })
   .transform(({ mediaType, digest: aDigest, size: sizeBytes }): Descriptor => ({
@@ -392,7 +392,7 @@ function toIndex({ manifests }: z.output<typeof indexShape>): Index {
 }
 
 function toPlatform({ os, architecture, variant }: z.output<typeof platform>): Platform {
-  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
+  return { os, architecture, ...(variant ? { variant } : {}) }; // some write that there is none
 }
 
 /**

@@ -201,6 +201,10 @@ describe('documents', () => {
       /it offers linux\/amd64\/v3, and this node is linux\/amd64/,
     );
     assert.throws(() => choose(index(), node, 'app'), /it offers nothing/);
+    for (const variant of ['', null]) {
+      const unsaid = { ...entry('amd64'), platform: { os: 'linux', architecture: 'amd64', variant } };
+      assert.equal(choose(index(unsaid, entry('arm64')), node, 'app').digest, unsaid.digest);
+    }
   });
 
   it('leave out attestations', () => {
