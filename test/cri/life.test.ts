@@ -169,6 +169,17 @@ describe('the end of a container', function () {
     assert.deepEqual([exitCode, reason], [137, 'Error']);
   });
 
+  it('is not called a failed start by a daemon that was not there, either', async () => {
+    const id = await node().create(await node().pod());
+    const pid = await node().pidOf(id);
+    await node().daemon.kill();
+    process.kill(pid, 'SIGKILL');
+    while (existsSync(`/proc/${pid}`)) await sleep(5);
+    await node().restart();
+    const { exitCode, reason, message } = await node().exit(id);
+    assert.deepEqual([exitCode, reason, message], [137, 'Error', 'it was stopped before it was started']);
+  });
+
   it('is StartError, with the reason in words, of one whose command cannot be run', async () => {
     const id = await node().create(await node().pod(), { command: ['/no/such/program'] });
     await refused(node().client.call('StartContainer', { containerId: id }), 'NOT_FOUND', '/no/such/program');
