@@ -467,6 +467,8 @@ static int begin(void)
     if (daemon_is_gone())
         return 1;
     record_self();
+    if (own_keyring())
+        return fail(SECTION_OUTER, NO_STEP, errno, "a session keyring");
     if (load_plan(&plan))
         return fail(SECTION_OUTER, NO_STEP, errno, "load the plan");
     steps_begin(&m.times);
