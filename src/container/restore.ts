@@ -84,8 +84,12 @@ function limited({ log }: Context): Context {
 }
 
 async function meet(containers: Containers, container: Container): Promise<Monitor | undefined> {
+  return meetAt(containers.paths(container.record.id).stateDir);
+}
+
+async function meetAt(stateDir: string): Promise<Monitor | undefined> {
   try {
-    return await Monitor.attach(containers.paths(container.record.id).stateDir);
+    return await Monitor.attach(stateDir);
   } catch (error) {
     if (isAbsent(error)) return undefined;
     throw error;
@@ -124,9 +128,15 @@ async function removeOrphans(containers: Containers, ctx: Context): Promise<void
     for (const name of await readdir(base)) {
       if (known.has(name)) continue;
       ctx.log.warn('removing what is left of an unknown container', { container: name });
-      await tolerantly(ctx, `remove ${join(base, name)}`, () => rm(join(base, name), { recursive: true, force: true }));
+      await tolerantly(ctx, `remove ${join(base, name)}`, () => removeOrphan(join(base, name)));
     }
   }
+}
+
+/** One that still runs, since its record was lost, nobody could ever stop. */
+async function removeOrphan(dir: string): Promise<void> {
+  await (await meetAt(dir))?.abandon();
+  await rm(dir, { recursive: true, force: true });
 }
 
 /** A person's pod is there for its one container: the daemon ended between the two. */

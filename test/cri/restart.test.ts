@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { silentLogger } from '../../src/base/log';
+import type { ContainerRecord } from '../../src/container/containers';
 import { startTimeOf } from '../../src/process/identity';
 import type { SandboxRecord } from '../../src/sandbox/sandboxes';
 import { openStore } from '../../src/store/store';
@@ -200,6 +201,20 @@ describe('containers and a daemon that goes away', function () {
       'SANDBOX_NOTREADY',
     );
     await refused(node().create(pod), 'FAILED_PRECONDITION');
+  });
+
+  it('end when their records are lost, since nobody could stop them any more', async () => {
+    const id = await node().start(await node().pod(), { command: ['sh', '-c', 'sleep 1000 & exec sleep 1001'] });
+    const pid = await node().pidOf(id);
+    await node().daemon.stop();
+    const store = openStore(join(node().daemon.root, 'db'), silentLogger);
+    await store.table<ContainerRecord>('containers', 1).remove(id);
+    await store.close();
+    await node().daemon.run();
+    await node().reconnect();
+    assert.equal(running(pid), false);
+    assert.equal(existsSync(join(node().daemon.state, 'containers', id)), false);
+    await refused(node().status(id), 'NOT_FOUND');
   });
 
   it('leave alone who has the number of a pod’s init after a reboot', async () => {
