@@ -90,7 +90,7 @@ describe('berth save', () => {
     let breaks = false;
     await using daemon = await FakeDaemon.start({
       save: call => {
-        assert.deepEqual(call.request, { images: ['a:1', 'b:2'], directory: '' });
+        assert.deepEqual(call.request, { images: ['a:1', 'b:2'], directory: '', platform: '' });
         call.write({ data: Buffer.from('the ') });
         if (breaks) return void call.emit('error', failure(status.DATA_LOSS, 'the blob is damaged'));
         call.write({ data: Buffer.from('archive') });
