@@ -173,7 +173,7 @@ struct relay {
 enum { RELAY_ORPHANED = 'O' };
 
 /* The most descriptors that go in one message. */
-#define FDS_MAX 2
+#define FDS_MAX 5
 
 /* Sends all of `data` with descriptors: 0 or -1. */
 int send_fds(int socket, const void *data, size_t length, const int *fds, int count);
@@ -182,6 +182,12 @@ ssize_t receive_fds(int socket, void *data, size_t length, int fds[FDS_MAX], int
 
 /* Waits for the daemon's START: 1, or 0 when the control socket ends before. */
 int is_kept(void);
+
+/*
+ * Role spare: waits for the daemon's word, and returns with the descriptors and, in `argv`, the name of another role. -1
+ * when there is nothing to wait for any more.
+ */
+int await_role(int argc, char **argv);
 
 /* The roles. Each returns the process's exit code. */
 int role_monitor(void);
