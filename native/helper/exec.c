@@ -402,7 +402,7 @@ _Noreturn static void become_command(const struct birth *birth)
     int kept = dup2(birth->sync, FD_PLAN);
     fcntl(kept, F_SETFD, FD_CLOEXEC);
     sys_close_range(FD_CONTROL, ~0U, 0);
-    role_init(birth->plan, kept, 1);
+    role_init(birth->plan, kept, LAUNCHER_EXEC);
 }
 
 static int birth_failed(struct birth *birth, uint32_t step, const char *what)
