@@ -305,8 +305,9 @@ async function fetchLayer(
     return found;
   }
   onProgress(event('waiting', 0));
-  const download = (key: string, where: UnpackRequest['below']) =>
-    parts.layerFlights.join(ctx, `${key} ${descriptor.digest} ${below.length === 0}`, onProgress, async (own, emit) => {
+  const download = (key: string, where: UnpackRequest['below']) => {
+    const name = `${key} ${descriptor.digest} ${below.length === 0}`;
+    return joinOrFetch(parts.layerFlights, ctx, name, onProgress, async (own, emit) => {
       const onBytes = (bytes: number) => emit(event('downloading', bytes));
       const attempt = { key, descriptor, diffId, repository, where, onBytes };
       const layer = await parts.blobLocks.run(descriptor.digest, async () => {
@@ -319,6 +320,7 @@ async function fetchLayer(
       if (layer !== needsChain) emit(event('done', descriptor.sizeBytes));
       return layer;
     });
+  };
   const alone = await download(layerKey(diffId), below.length === 0 ? 'none' : 'unknown');
   if (alone !== needsChain) return alone;
   const lower = parts.layers.lowerDirs(await Promise.all(below));
@@ -326,6 +328,31 @@ async function fetchLayer(
   if (onTop === needsChain)
     throw new BerthError('internal', `layer ${descriptor.digest} is right neither alone nor on its chain`);
   return onTop;
+}
+
+/**
+ * Who comes while others fetch the same layer waits for theirs. They ask a registry of their own, with credentials of
+ * their own: what fails there says nothing of the source here, which is asked then. Only a full disk is everybody's.
+ */
+async function joinOrFetch(
+  flights: PullParts['layerFlights'],
+  ctx: Context,
+  name: string,
+  onProgress: OnProgress,
+  fetch: (own: Context, emit: OnProgress) => Promise<Layer | typeof needsChain>,
+): Promise<Layer | typeof needsChain> {
+  for (;;) {
+    let isOwn = false;
+    try {
+      return await flights.join(ctx, name, onProgress, (own, emit) => {
+        isOwn = true;
+        return fetch(own, emit);
+      });
+    } catch (error) {
+      ctx.throwIfEnded();
+      if (isOwn || kindOf(error) === 'resource_exhausted') throw error;
+    }
+  }
 }
 
 /** A layer that no image names. */
@@ -401,8 +428,9 @@ export interface BlobRequest {
 
 /**
  * Unpacks the blob while it arrives. When the connection breaks it goes on where
- * it was, as long as there is progress; whatever else fails is final. A layer of
- * this key that is damaged is replaced.
+ * it was, as long as there is progress. Bytes that are not the blob's are fetched
+ * anew where some were here from before, or where somebody else can be asked;
+ * whatever else fails is final. A layer of this key that is damaged is replaced.
  */
 export async function unpackBlob(
   parts: PullParts,
@@ -413,16 +441,20 @@ export async function unpackBlob(
   const { digest } = request.descriptor;
   const kept = await fromContent(parts, ctx, request);
   if (kept) return kept;
-  let failures = 0;
+  let [failures, anew] = [0, 0];
   for (let had = await parts.partials.sizeOf(digest); ;) {
     try {
       return await unpackOnce(parts, ctx, source, request);
     } catch (error) {
       ctx.throwIfEnded();
       if (error instanceof BerthError) {
-        // Bytes that were wrong must not be met again; those that were only too few are right so far.
-        if (error.kind === 'data_loss') await parts.partials.remove(digest);
-        throw error;
+        if (error.kind !== 'data_loss') throw error;
+        // Bytes that were wrong must not be met again. A beginning from before a power cut may be nothing but zeros.
+        await parts.partials.remove(digest);
+        if (++anew === downloadsMax || (had === 0 && !source.hasOther?.(digest))) throw error;
+        ctx.log.warn(`layer ${digest} is fetched anew: ${messageOf(error)}`);
+        had = 0;
+        continue;
       }
       const have = await parts.partials.sizeOf(digest);
       failures = have > had ? 1 : failures + 1;
