@@ -1,8 +1,9 @@
 import { mkdir, rename, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
-import { BerthError, errnoOf, isAbsent } from '../base/errors';
+import { BerthError, errnoOf, isAbsent, messageOf } from '../base/errors';
 import { randomHexId, type ContainerId } from '../base/ids';
 import { Rollback, together } from '../base/rollback';
 import { Stopwatch } from '../base/stopwatch';
@@ -334,7 +335,14 @@ async function likeRootOf([top]: readonly string[], upper: string, spec: Spec): 
   ];
 }
 
-/** Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that. */
+/** Whoever had a container removed hears so before its files are deleted, which takes the disk. */
+const DELETION_PAUSE_MS = 20;
+
+/**
+ * Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that. What it has
+ * written is out of reach then, and deleted later: that may be much, and a disk that is told of each block that is free
+ * (`discard`) waits for each directory. What a daemon's end leaves of it, the next one removes.
+ */
 export async function removeDirectories(containers: Containers, id: ContainerId): Promise<void> {
   const { dir, stateDir } = containers.paths(id);
   const gone = `${dir}.gone`;
@@ -342,8 +350,12 @@ export async function removeDirectories(containers: Containers, id: ContainerId)
     if (!isAbsent(error)) throw error;
   });
   crashPoint('rm.renamed');
-  await Promise.all([gone, stateDir].map(removeTree));
+  await removeTree(stateDir);
   crashPoint('rm.deleted');
+  const deleted = containers.deletions.run('', () => sleep(DELETION_PAUSE_MS).then(() => removeTree(gone)));
+  deleted.catch((error: unknown) =>
+    containers.log.warn(`could not remove ${gone}: ${messageOf(error)}; it is tried again at the next start`),
+  );
 }
 
 export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {

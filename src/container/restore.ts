@@ -116,7 +116,8 @@ async function removeOrphans(containers: Containers, ctx: Context): Promise<void
   for (const base of Object.values(containers.baseDirs)) {
     for (const name of await readdir(base)) {
       if (known.has(name)) continue;
-      ctx.log.warn('removing what is left of an unknown container', { container: name });
+      if (name.endsWith('.gone')) ctx.log.debug('removing what is left of a removed container', { container: name });
+      else ctx.log.warn('removing what is left of an unknown container', { container: name });
       await tolerantly(ctx, `remove ${join(base, name)}`, () => rm(join(base, name), { recursive: true, force: true }));
     }
   }

@@ -9,8 +9,8 @@ export interface StartedHelper extends Spawned {
 /** A container that is made, and a command in it right after, need not wait for the start of a program. */
 const SPARES = 2;
 
-/** Not at once: what has taken one needs the processor now. */
-const REFILL_AFTER_MS = 20;
+/** Not at once: what has taken one, and what follows that, needs the processor now. */
+const REFILL_AFTER_MS = 100;
 
 /** A spare's arguments: the words that the process list shows once it has a role take the place of these. */
 export const SPARE_ARGV: readonly string[] = ['berth-helper', 'spare', ' '.repeat(80)];
