@@ -485,18 +485,6 @@ static void send_root(const struct plan *plan)
     }
 }
 
-static int open_log(const struct start *start)
-{
-    uint64_t began = monotonic_ns();
-    if (!start->log.path)
-        return 0;
-    if (log_open(start->log.path, start->log.line_max))
-        return -1;
-    if (start->log.step < STEPS_MAX)
-        m.times.ns[start->log.step] = (uint32_t)(monotonic_ns() - began);
-    return 0;
-}
-
 /* Init, which has done nothing that would stay, is not to go on; when the daemon hears of it, its cgroup is empty. */
 static void give_init_up(void)
 {
@@ -519,7 +507,7 @@ static int accompany(const struct plan *plan, const struct start *start)
     }
     record_self();
     send_root(plan);
-    if (open_log(start)) {
+    if (start->log.path && log_open(start->log.path, start->log.line_max)) {
         give_init_up();
         return fail(SECTION_OUTER, start->log.step, errno, "");
     }
