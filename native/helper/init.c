@@ -55,6 +55,17 @@ static int run(struct launch *launch, uint32_t op, struct fields *fields)
     }
 }
 
+/*
+ * The daemon's may be those that its node keeps for the system (CPUAffinity= of systemd), and since Linux 6.2 a process takes
+ * such a wish along into every cpuset. The kernel leaves of all processors those of the cgroup.
+ */
+static void want_all_processors(void)
+{
+    unsigned char all[1024];
+    memset(all, 0xff, sizeof all);
+    (void)!syscall(SYS_sched_setaffinity, 0, sizeof all, all);
+}
+
 _Noreturn void role_init(const struct plan *plan, int sync, enum launcher launcher)
 {
     static struct launch launch;
@@ -62,6 +73,7 @@ _Noreturn void role_init(const struct plan *plan, int sync, enum launcher launch
     launch.ends_with_launcher = launcher == LAUNCHER_EXEC;
     launch.gets_root = launcher == LAUNCHER_MONITOR;
     bind_to_launcher(&launch);
+    want_all_processors();
     struct fields fields;
     size_t offset = 0;
     uint32_t op, step = 0;

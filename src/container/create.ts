@@ -1,9 +1,8 @@
 import { mkdir, rename, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
-import { BerthError, errnoOf, isAbsent, messageOf } from '../base/errors';
+import { BerthError, errnoOf, isAbsent } from '../base/errors';
 import { randomHexId, type ContainerId } from '../base/ids';
 import { Rollback, together } from '../base/rollback';
 import { Stopwatch } from '../base/stopwatch';
@@ -25,6 +24,7 @@ import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import { volumeDirectories } from './anonymous-volumes';
 import type { Container, ContainerRecord, Containers } from './containers';
+import { deleteLater, GONE } from './delete-later';
 import { followToExit } from './exits';
 import { fillVolumes } from './fill-volumes';
 import { deviceFacts, hostFacts } from './host-facts';
@@ -33,6 +33,7 @@ import { imageVolumes, volumeImages } from './image-volumes';
 import { provideBundle, refuseForRuntime } from './runtimes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 import { confine } from './confine';
+import { containerLabels } from './selinux';
 import { launchLaps, tellLaunch } from './timings';
 
 export interface CreateContainerRequest {
@@ -112,7 +113,8 @@ async function make(
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   assertPodsUserNamespace(options, sandbox.record.userns);
   const pid = pidNamespace(containers, sandbox, config);
-  const host = hostFacts(containers, devices, image, volumes, paths.dir);
+  const labels = await ctx.race(containerLabels(sandbox, config, log));
+  const host = hostFacts(containers, devices, image, volumes, paths.dir, labels);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
   if (request.options) withRunOptions(spec, request.options);
   spec.mounts.push(...(request.mounts ?? []));
@@ -120,8 +122,8 @@ async function make(
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
-  const filter = await ctx.race(confine(spec, sandbox, config, ctx.log));
-  watch.lap('look up seccomp, AppArmor and SELinux');
+  const filter = await ctx.race(confine(containers, spec, config, labels, ctx.log));
+  watch.lap('look up seccomp and AppArmor');
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
@@ -335,27 +337,20 @@ async function likeRootOf([top]: readonly string[], upper: string, spec: Spec): 
   ];
 }
 
-/** Whoever had a container removed hears so before its files are deleted, which takes the disk. */
-const DELETION_PAUSE_MS = 20;
-
 /**
- * Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that. What it has
- * written is out of reach then, and deleted later: that may be much, and a disk that is told of each block that is free
- * (`discard`) waits for each directory. What a daemon's end leaves of it, the next one removes.
+ * Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that; what it has
+ * written is out of reach then, and deleted later.
  */
 export async function removeDirectories(containers: Containers, id: ContainerId): Promise<void> {
   const { dir, stateDir } = containers.paths(id);
-  const gone = `${dir}.gone`;
+  const gone = `${dir}${GONE}`;
   await rename(dir, gone).catch((error: unknown) => {
     if (!isAbsent(error)) throw error;
   });
   crashPoint('rm.renamed');
   await removeTree(stateDir);
   crashPoint('rm.deleted');
-  const deleted = containers.deletions.run('', () => sleep(DELETION_PAUSE_MS).then(() => removeTree(gone)));
-  deleted.catch((error: unknown) =>
-    containers.log.warn(`could not remove ${gone}: ${messageOf(error)}; it is tried again at the next start`),
-  );
+  deleteLater(containers, gone);
 }
 
 export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {

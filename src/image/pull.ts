@@ -27,6 +27,7 @@ import type { Slots } from './slots';
 import { chainKey, layerKey, type Begun, type Layer, type LayerRecord, type Layers } from './snapshot/layers';
 import type { BlobBytes, ImageSource } from './source';
 import { needsChain, syncFileSystem, unpackLayer, type UnpackRequest } from './unpack/unpack';
+import { WriteBehind } from './write-behind';
 
 export interface LayerProgress {
   readonly layer: Digest;
@@ -82,8 +83,9 @@ const downloadsMax = 3;
 const depthMax = 4;
 const documentsMax = 16;
 
-/** The beginning of a smaller blob is not worth a file. */
+/** The beginning of a smaller blob is not worth a file, and neither is that of one that comes faster than this. */
 const partialBytesMin = 1024 * 1024;
+const partialMsMin = 3000;
 
 /**
  * Brings an image here: its documents, then its layers side by side, each
@@ -107,11 +109,16 @@ export async function fetchImage(
   crashPoint('pull.documents-kept');
 
   ctx.stage(`fetch the layers of ${canonicalForm(reference)}`);
-  const layers = await fetchLayers(parts, ctx, wanted, documents, pin, onProgress);
+  await using behind = new WriteBehind(() => syncFileSystem(parts.root));
+  const onLayer = (event: LayerProgress) => {
+    if (event.phase === 'downloading') behind.reached(event.layer, event.doneBytes);
+    onProgress(event);
+  };
+  const layers = await fetchLayers(parts, ctx, wanted, documents, pin, onLayer);
 
   crashPoint('pull.layers-fetched');
   ctx.stage(`write ${canonicalForm(reference)} to disk`);
-  await syncFileSystem(parts.root);
+  await behind.finish();
   crashPoint('pull.synced');
   return {
     id: manifest.config.digest,
@@ -225,9 +232,13 @@ export function assertDescribed({ digest, sizeBytes }: Descriptor, bytes: Buffer
   if (found !== digest) throw new BerthError('data_loss', `${what} has digest ${found}, and ${digest} was announced`);
 }
 
+/** Side by side: each waits for the disk. */
 async function keepDocuments(parts: PullParts, reference: Reference, kept: Documents['kept']): Promise<void> {
-  for (const { digest, bytes } of kept)
-    await parts.content.ingest(digest, bytes.length, bytes, `${digest} of ${canonicalForm(reference)}`);
+  const all = kept.map(({ digest, bytes }) =>
+    parts.content.ingest(digest, bytes.length, bytes, `${digest} of ${canonicalForm(reference)}`),
+  );
+  await Promise.allSettled(all);
+  await Promise.all(all);
 }
 
 /* ---- layers ---- */
@@ -315,7 +326,7 @@ async function fetchLayer(
         // Another image may have brought it while this one waited, on another chain or as its lowest layer.
         const other = parts.layers.get(key);
         if (other?.state === 'sound') return other;
-        return parts.slots.run(own, () => unpackBlob(parts, own, source, attempt));
+        return parts.slots.run(own, source, () => unpackBlob(parts, own, source, attempt));
       });
       if (layer !== needsChain) emit(event('done', descriptor.sizeBytes));
       return layer;
@@ -385,7 +396,7 @@ export async function fetchSingleLayer(
   const where = own ? (below.length === 0 ? 'none' : 'unknown') : parts.layers.lowerDirs(below);
   const attempt = { key: layer.key, descriptor, diffId, repository, where, onBytes: () => undefined } as const;
   const again = await parts.blobLocks.run(descriptor.digest, () =>
-    parts.slots.run(ctx, () => unpackBlob(keeping, ctx, source, attempt)),
+    parts.slots.run(ctx, source, () => unpackBlob(keeping, ctx, source, attempt)),
   );
   if (again === needsChain)
     throw new BerthError('data_loss', `layer ${descriptor.digest} is not the one that is here as ${diffId}`);
@@ -444,7 +455,7 @@ export async function unpackBlob(
   let [failures, anew] = [0, 0];
   for (let had = await parts.partials.sizeOf(digest); ;) {
     try {
-      return await unpackOnce(parts, ctx, source, request);
+      return await unpackOnce(parts, ctx, source, request, failures > 0);
     } catch (error) {
       ctx.throwIfEnded();
       if (error instanceof BerthError) {
@@ -493,6 +504,7 @@ async function unpackOnce(
   ctx: Context,
   source: ImageSource,
   request: BlobRequest,
+  isAgain: boolean,
 ): Promise<Layer | typeof needsChain> {
   const { digest, sizeBytes } = request.descriptor;
   if (sizeBytes < partialBytesMin && !parts.keepLayerBlobs)
@@ -502,7 +514,10 @@ async function unpackOnce(
     // A file that is as long as the blob may be all of it: then nothing is fetched.
     const bytes =
       partial.sizeBytes === sizeBytes ? nothing(sizeBytes) : await source.blob(ctx, digest, partial.sizeBytes);
-    const layer = await unpackInto(parts, ctx, request, bytes, partial.file);
+    // What has broken off once may do so again, and then goes on where it was.
+    const mayForget = !isAgain && !parts.keepLayerBlobs && partial.sizeBytes === 0;
+    const kept = { blob: partial.file, ...(mayForget && { forgetBlobMs: partialMsMin }) };
+    const layer = await unpackInto(parts, ctx, request, bytes, kept);
     if (layer === needsChain) return needsChain; // the bytes are wanted again in a moment
     crashPoint('layer.kept');
     if (parts.keepLayerBlobs) await parts.partials.moveTo(digest, parts.content.pathOf(digest));
@@ -523,7 +538,7 @@ async function unpackInto(
   ctx: Context,
   { key, descriptor, diffId, repository, where, onBytes }: BlobRequest,
   bytes: BlobBytes,
-  blob?: UnpackRequest['blob'],
+  kept: Pick<UnpackRequest, 'blob' | 'forgetBlobMs'> = {},
 ): Promise<Layer | typeof needsChain> {
   const begun = await beginOrClose(parts, bytes);
   let done = false;
@@ -531,13 +546,11 @@ async function unpackInto(
     crashPoint('layer.begun');
     const manifest = await open(begun.manifestPath, 'wx', 0o600);
     try {
-      const request = { layer: descriptor, diffId, dir: begun.dir, below: where, manifest, onBytes };
-      const result = await unpackLayer({ ...request, ...(blob ? { blob } : {}) }, bytes, ctx.signal).catch(
-        (error: unknown) => {
-          if (kindOf(error) === 'data_loss') bytes.distrust?.();
-          throw error;
-        },
-      );
+      const request = { layer: descriptor, diffId, dir: begun.dir, below: where, manifest, onBytes, ...kept };
+      const result = await unpackLayer(request, bytes, ctx.signal).catch((error: unknown) => {
+        if (kindOf(error) === 'data_loss') bytes.distrust?.();
+        throw error;
+      });
       if (result === needsChain) return needsChain;
       crashPoint('layer.unpacked');
       const { digest, sizeBytes, mediaType } = descriptor;

@@ -10,7 +10,7 @@ import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { parentPort, type MessagePort } from 'node:worker_threads';
-import { request as ask, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import type { Ask, HttpAnswer, HttpRequest, SentError, Tell } from './http-messages';
 import { Dispatchers } from './dispatchers';
 import { StallWatch } from './stall-watch';
@@ -104,7 +104,9 @@ async function followed(
   let url = first;
   for (let redirects = 0; ; redirects++) {
     const isOwn = url.origin === first.origin;
-    const response = await ask(url, {
+    const response = await dispatchers.for(url, asked, isOwn).request({
+      origin: url.origin,
+      path: url.pathname + url.search,
       method: asked.method,
       headers: {
         'user-agent': userAgent,
@@ -118,7 +120,6 @@ async function followed(
       signal,
       headersTimeout: asked.progressTimeoutMs,
       bodyTimeout: 0, // StallWatch sees to it
-      dispatcher: dispatchers.for(url, asked, isOwn),
     });
     const next = redirectOf(response, url);
     if (!next) return { response, origin: url.origin };
