@@ -491,7 +491,7 @@ static int take(struct launch *launch, struct cgroups *cgroups, uint32_t step, u
         return 0;
     default:
         taken = cgroups_take(cgroups, op, fields);
-        return taken == 0 ? step_host(launch, op, fields) : taken < 0 ? -1 : 0;
+        return taken == 0 ? step_run(launch, op, fields) : taken < 0 ? -1 : 0;
     }
 }
 
@@ -506,6 +506,8 @@ int role_exec(void)
     int sync[2];
 
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (own_keyring())
+        return failed(SECTION_OUTER, NO_STEP, errno, "a session keyring");
     if (load_plan(&plan))
         return failed(SECTION_OUTER, NO_STEP, errno, "");
     for (; plan_next(&plan, SECTION_OUTER, &offset, &op, &fields); step++) {

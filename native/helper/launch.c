@@ -2,6 +2,7 @@
 #include "helper.h"
 #include "../lib/sys.h"
 
+#include <linux/keyctl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -34,9 +35,11 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields)
         return step_terminal(launch, op, fields);
     if (op == OP_EXEC_LABEL)
         return step_label(launch, fields);
+    if (op == OP_KEYRING)
+        return step_keyring(launch, fields);
     if (op < OP_PROPAGATION)
         return step_host(launch, op, fields);
-    if (op <= OP_PIVOT_ROOT || op == OP_MOUNT_ATTR || op == OP_SHARE || op == OP_ROOT_LABEL)
+    if (op <= OP_PIVOT_ROOT || op == OP_MOUNT_ATTR || op == OP_SHARE || op == OP_ROOT_LABEL || op == OP_LABEL)
         return step_mount(launch, op, fields);
     if (op >= OP_HOLD_SOURCE && op < OP_MOUNT_ATTR)
         return step_source(launch, op, fields);
@@ -71,6 +74,14 @@ int load_plan(struct plan *plan)
         return -1;
     }
     return 0;
+}
+
+int own_keyring(void)
+{
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0)
+        return 0;
+    /* A kernel without keys; or a filter that this process is under, and so all that it starts. */
+    return errno == ENOSYS || errno == EPERM ? 0 : -1;
 }
 
 uint64_t realtime_ns(void)

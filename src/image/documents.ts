@@ -14,6 +14,9 @@ const layersMax = 500;
 const layerBytesMax = 128 * 1024 ** 3;
 const indexEntriesMax = 1000;
 const historyMax = 10_000;
+/** Each is a directory and a mount of every container. */
+const volumesMax = 1000;
+const portsMax = 10_000;
 const labelsMax = 2000;
 const labelBytesMax = 1024 ** 2;
 const pathBytesMax = 4095;
@@ -182,11 +185,12 @@ const labels = z
     `are more than ${labelBytesMax} characters`,
   );
 
-const keysOf = <T extends z.ZodType<string, string>>(key: T) =>
+const keysOf = <T extends z.ZodType<string, string>>(key: T, most: number) =>
   z
     .record(key, z.unknown())
     .nullish()
-    .transform(value => Object.keys(value ?? {}));
+    .transform(value => Object.keys(value ?? {}))
+    .refine(keys => keys.length <= most, `are more than ${most}`);
 
 const nanoseconds = z
   .number()
@@ -220,8 +224,8 @@ const configShape = z.object({
       Cmd: argumentsOf,
       User: orEmpty(user, ''),
       WorkingDir: orEmpty(path, ''),
-      Volumes: keysOf(path),
-      ExposedPorts: keysOf(line),
+      Volumes: keysOf(path, volumesMax),
+      ExposedPorts: keysOf(line, portsMax),
       Labels: orEmpty(labels, {}),
       StopSignal: z
         .string()
@@ -335,7 +339,7 @@ export function parseArtefact(
 
 /** Reads a JSON document of strangers, of this shape. */
 export function parseDocument<T extends z.ZodType>(shape: T, bytes: Uint8Array, what: string): z.output<T> {
-  return check(shape, parseJson(bytes, what), what);
+  return check(shape, parseObjectOrList(bytes, what), what);
 }
 
 function isManifestType(type: string | undefined): boolean {
@@ -508,8 +512,16 @@ function parseRfc3339(date: string): bigint | undefined {
 }
 
 function parseJson(bytes: Uint8Array, what: string): Record<string, unknown> {
+  const json = parseObjectOrList(bytes, what);
+  if (!Array.isArray(json)) return json as Record<string, unknown>;
+  throw malformed(what, 'it is not a JSON object');
+}
+
+function parseObjectOrList(bytes: Uint8Array, what: string): object {
   if (bytes.length > documentBytesMax) throw tooLarge(what, bytes.length);
-  return parseStrictJson(bytes, why => malformed(what, why));
+  const json = parseStrictJson(bytes, why => malformed(what, why));
+  if (typeof json === 'object' && json !== null) return json;
+  throw malformed(what, 'it is not a JSON object');
 }
 
 /** What a stranger wrote, fit for one line of a message. */

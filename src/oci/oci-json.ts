@@ -62,12 +62,9 @@ function ociProcess(process: ProcessSpec, user: ResolvedUser): object {
     cwd: process.cwd,
     capabilities: ociCapabilities(process.capabilities),
     noNewPrivileges: process.noNewPrivileges,
-    // Files have their label already: their file systems are mounted with it.
     ...(process.apparmorProfile === undefined ? {} : { apparmorProfile: process.apparmorProfile }),
     ...(process.selinuxLabel === undefined ? {} : { selinuxLabel: process.selinuxLabel }),
     oomScoreAdj: process.oomScoreAdj,
-    ...(process.apparmorProfile === undefined ? {} : { apparmorProfile: process.apparmorProfile }),
-    ...(process.selinuxLabel === undefined ? {} : { selinuxLabel: process.selinuxLabel }),
   };
 }
 

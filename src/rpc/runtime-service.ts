@@ -73,7 +73,7 @@ function infoRpcs({ log, config, version, containers, sandboxes: { network }, us
   return {
     version: unary(log, 'Version', () => info.version(version)),
     status: unary(log, 'Status', request =>
-      info.status(config, network, userNamespaces, request.verbose, containers.runtimes.list()),
+      info.status(config, network, userNamespaces, request.verbose, containers.runtimes.list(), log),
     ),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig(containers.cgroups.driver)),
     updateRuntimeConfig: unary(log, 'UpdateRuntimeConfig', async ({ runtimeConfig }) => {
@@ -105,7 +105,7 @@ function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       return {
         status: podSandboxStatus(sandbox),
         info: verbose ? { info: sandboxInfo(sandbox) } : {},
-        containersStatuses: containers.ofSandbox(sandbox.record.id).map(containerStatus),
+        containersStatuses: listedContainers(containers.ofSandbox(sandbox.record.id)).map(containerStatus),
         timestamp: BigInt(Date.now()) * 1_000_000n,
       };
     }),

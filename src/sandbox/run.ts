@@ -12,13 +12,14 @@ import type { PodAttachment } from '../network/pod-network';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { profileChoice } from '../oci/security-profile';
-import { selinuxLabels } from '../oci/selinux';
+import { podFileLabel } from '../oci/selinux';
 import { podUserNamespace } from '../oci/user-namespace';
 import { makeFiles, mkdirs, removeTree, type FileCall } from '../process/files';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmountAll } from '../process/pin';
 import { makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
 import { selinuxHost } from './security-modules';
+import { newLevel, selinuxPod } from './selinux-pod';
 import { watchInit } from './watch';
 import type { Owner, Sandbox, Sandboxes, SandboxPaths, SandboxRecord } from './sandboxes';
 
@@ -35,6 +36,9 @@ export interface RunSandboxRequest {
 }
 
 const SHM_BYTES = 64n * 1024n * 1024n;
+
+/** That ping(8) can be allowed to. */
+const MOST_GROUPS = 2 ** 31;
 
 /**
  * RunPodSandbox: a ready sandbox on return. Asking again with the same metadata
@@ -56,11 +60,17 @@ async function make(
   const { config, owner } = request;
   const watch = new Stopwatch('RunPodSandbox', steps);
   const fresh = newRecord(sandboxes, request);
+  const selinux = await selinuxHost(log);
+  podFileLabel(isPrivileged(config), selinuxPod(fresh, config), selinux); // it throws for what cannot be had
   const hasNetwork = fresh.ownNetwork && !fresh.isOffline;
   const planned = hasNetwork ? await sandboxes.network.plan(fresh.id, config, networkOwner(owner)) : undefined;
   const limits = podLimits(config, sandboxes.podPidsLimit);
-  // The record is what makes its addresses the pod's: from here to there nothing waits.
-  const record = planned ? { ...fresh, network: sandboxes.network.lease(planned) } : fresh;
+  // The record is what makes its addresses and its level the pod's: from here to there nothing waits.
+  const record = {
+    ...fresh,
+    ...(planned ? { network: sandboxes.network.lease(planned) } : {}),
+    ...newLevel(fresh.id, config, sandboxes.list(), selinux),
+  };
   const { id } = record;
   const paths = sandboxes.paths(id);
   await using undo = new Rollback(log, leftovers => sandboxes.add({ ...record, state: 'notready', leftovers }, config));
@@ -184,9 +194,8 @@ export async function makeNetwork(
   record: SandboxRecord,
   config: PodSandboxConfig,
 ) {
-  const { id, network: planned } = record;
-  const paths = sandboxes.paths(id);
-  const pinned = await watch.time('pin namespaces', () => makeNamespaces(undo, record, config, paths));
+  const { network: planned } = record;
+  const pinned = await watch.time('pin namespaces', () => makeNamespaces(undo, sandboxes, record, config));
   const attachment = planned && (await watch.time('CNI ADD', () => attach(undo, sandboxes, record, planned)));
   crashPoint('run.network-attached');
   return { pinned, attachment };
@@ -205,10 +214,11 @@ async function attach(undo: Rollback, sandboxes: Sandboxes, { id }: SandboxRecor
   return attachment;
 }
 
-async function makeNamespaces(undo: Rollback, record: SandboxRecord, config: PodSandboxConfig, paths: SandboxPaths) {
+async function makeNamespaces(undo: Rollback, sandboxes: Sandboxes, record: SandboxRecord, config: PodSandboxConfig) {
+  const paths = sandboxes.paths(record.id);
   const pinned = await undo.step(
     'namespaces',
-    () => pin(record, config, paths),
+    () => pin(sandboxes, record, config),
     () => unpin(paths),
     { alsoIfActFailed: true },
   );
@@ -225,7 +235,9 @@ async function makeNamespaces(undo: Rollback, record: SandboxRecord, config: Pod
   return pinned;
 }
 
-async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: SandboxPaths) {
+async function pin(sandboxes: Sandboxes, record: SandboxRecord, config: PodSandboxConfig) {
+  const paths = sandboxes.paths(record.id);
+  const selinux = await selinuxHost(sandboxes.log);
   const { pid } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
   return pinNamespaces(
     sandboxPlan({
@@ -236,17 +248,26 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
       pidPath: pid === 'shared' ? paths.pid : undefined,
       shmPath: paths.shm,
       shmBytes: record.shmBytes ?? SHM_BYTES,
-      fileLabel: await fileLabel(record, config),
-      sysctls: config.linux?.sysctls ?? {},
+      fileLabel: podFileLabel(isPrivileged(config), selinuxPod(record, config), selinux),
+      sysctls: { ...usualSysctls(record), ...config.linux?.sysctls },
       userns: record.userns && { ...record.userns, path: paths.user },
     }),
     record.id,
   );
 }
 
-async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Promise<string | undefined> {
-  const { selinuxOptions, privileged = false } = linux?.securityContext ?? {};
-  return selinuxLabels(selinuxOptions, { id, isPrivileged: privileged, options: undefined }, await selinuxHost())?.file;
+/**
+ * What containerd and Docker set, too, so that images rely on it: in a network of its own, a port below 1024 or a ping takes
+ * nothing from anybody, and asks for no privilege.
+ */
+function usualSysctls({ ownNetwork, userns }: SandboxRecord): Record<string, string> {
+  if (!ownNetwork) return {};
+  const groups = Math.min(userns?.gid.count ?? MOST_GROUPS, MOST_GROUPS);
+  return { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': `0 ${groups - 1}` };
+}
+
+function isPrivileged({ linux }: PodSandboxConfig): boolean {
+  return linux?.securityContext?.privileged ?? false;
 }
 
 /** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */
