@@ -84,6 +84,19 @@ describe('pull', function () {
     assert.ok(images.usage().usedBytes > 1_000_000n);
   });
 
+  it('of an image that is here asks the registry, and neither starts a process nor waits for the disk', async () => {
+    await pushImage(registry, 'box', '1', busyboxImage());
+    await pull('box:1');
+    // Page faults of children that have ended: each process has some.
+    const ofChildren = () => readFileSync('/proc/self/stat', 'utf8').split(') ')[1]?.split(' ')[8];
+    const before = ofChildren();
+    await pull('box:1');
+    assert.equal(ofChildren(), before);
+    await images.remove(`${registry.host}/box:1`);
+    await pull('box:1');
+    assert.notEqual(ofChildren(), before);
+  });
+
   it('has the image after a restart', async () => {
     await pushImage(registry, 'box', '1', busyboxImage());
     const { digest: _, ...image } = await pull('box:1');
