@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { lstatSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { lstatSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -89,9 +89,10 @@ describe('pull', function () {
     await pull('box:1');
     // Page faults of children that have ended: each process has some.
     const ofChildren = () => readFileSync('/proc/self/stat', 'utf8').split(') ')[1]?.split(' ')[8];
-    const before = ofChildren();
+    const files = () => blobs().map(name => statSync(join(root, 'images/content/blobs/sha256', name)).ino);
+    const [before, written] = [ofChildren(), files()];
     await pull('box:1');
-    assert.equal(ofChildren(), before);
+    assert.deepEqual([ofChildren(), files()], [before, written]);
     await images.remove(`${registry.host}/box:1`);
     await pull('box:1');
     assert.notEqual(ofChildren(), before);
