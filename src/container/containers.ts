@@ -17,6 +17,7 @@ import type { Health } from './health';
 import { Holds } from './holds';
 import { LogDrops } from './log-drops';
 import type { ImageVolume } from './image-volumes';
+import type { Rlimits } from './rlimits';
 import { Runtimes } from './runtimes';
 import type { ContainerSeccomp } from './seccomp';
 import { tellForgotten, tellState } from './tell';
@@ -141,6 +142,7 @@ export class Containers {
     readonly log: Logger,
     /** Where CDI specs are; later ones win. */
     readonly cdiDirs: readonly string[],
+    readonly rlimits: Rlimits,
     /** Processes and threads that a container may have unless its request says otherwise; undefined for any number. */
     readonly pidsLimit?: bigint,
     readonly runtimes: Runtimes = new Runtimes(),

@@ -112,7 +112,7 @@ async function make(
   assertPodsUserNamespace(options, sandbox.record.userns);
   const pid = pidNamespace(containers, sandbox, config);
   const host = hostFacts(containers, devices, image, volumes, paths.dir);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record, request.options), host);
   if (request.options) withRunOptions(spec, request.options);
   spec.mounts.push(...(request.mounts ?? []));
   await using filling = await fillVolumes(containers, ctx, spec, request.unfilled);
@@ -282,9 +282,10 @@ export function podFacts(
   sandbox: Sandbox,
   { pidPath, hostPid }: PidPlace,
   record: ContainerRecord,
+  options?: RunOptions,
 ): PodFacts {
   const paths = containers.sandboxes.paths(sandbox.record.id);
-  const { ownNetwork, ownIpc, hostname, userns } = sandbox.record;
+  const { ownNetwork, ownIpc, hostname, userns, runtimeHandler } = sandbox.record;
   return {
     hostname,
     networkPath: ownNetwork ? paths.network : undefined,
@@ -298,6 +299,7 @@ export function podFacts(
     cgroupPath: record.cgroupPath,
     userns: userns && { ...userns, path: paths.user, hostNetwork: !ownNetwork },
     pidsLimit: containers.pidsLimit,
+    rlimits: containers.rlimits.for(runtimeHandler, options?.ulimits ?? []),
     hasDeviceControl: containers.cgroups.hasDeviceControl,
   };
 }

@@ -121,7 +121,7 @@ async function makeSpec(
   assertSameLayers(record.imageVolumes ?? [], imageVolumes(config.mounts, volumes));
   const host = hostFacts(containers, devices, image, volumes, containers.paths(record.id).dir);
   const pid = pidNamespace(containers, sandbox, config);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record, options), host);
   withRunOptions(spec, options);
   keepVolumes(spec);
   const filter = await confine(spec, sandbox, config, ctx.log);

@@ -1,4 +1,5 @@
 import { release } from 'node:os';
+import type { Runtimes } from '../container/runtimes';
 import type { OciRuntime } from '../process/oci-runtime';
 import {
   CgroupDriver,
@@ -33,7 +34,7 @@ export async function status(
   podNetwork: PodNetwork,
   userNamespaces: UserNamespaceSupport,
   isVerbose: boolean,
-  runtimes: readonly OciRuntime[],
+  runtimes: Runtimes,
 ): Promise<StatusResponse> {
   const network = await podNetwork.status();
   const runtime = runtimeReady();
@@ -48,8 +49,10 @@ export async function status(
     },
     info: isVerbose ? { config: JSON.stringify(config), userNamespaces: missing ?? 'supported' } : {},
     runtimeHandlers: [
-      { name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: hasUserNamespaces } },
-      ...(await Promise.all(runtimes.map(handlerOf))),
+      ...['', ...runtimes.own].map(name => {
+        return { name, features: { recursiveReadOnlyMounts: true, userNamespaces: hasUserNamespaces } };
+      }),
+      ...(await Promise.all(runtimes.list().map(handlerOf))),
     ],
     features: {
       supplementalGroupsPolicy: true,

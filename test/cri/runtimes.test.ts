@@ -31,7 +31,7 @@ for (const program of programs)
     after(() => rmSync(dir, { recursive: true }));
     const node = useNode({
       cgroups: 'v1 and bare v2',
-      config: `[runtimes.${handler}]\npath = "${program}"\nannotations = ["org.example/*"]\n[runtimes.broken]\npath = "${dir}/broken"\n[runtimes.missing]\npath = "/no/such/runtime"\n`,
+      config: `[runtimes.${handler}]\npath = "${program}"\nannotations = ["org.example/*"]\n[runtimes.${handler}.rlimits]\nnofile = "300:400"\n[runtimes.big]\npath = "berth"\nrlimits = { nofile = "500:600", core = "0:unlimited" }\n[runtimes.broken]\npath = "${dir}/broken"\n[runtimes.missing]\npath = "/no/such/runtime"\n`,
     });
 
     const pod = async (options: Record<string, unknown> = {}, runtimeHandler = handler) => {
@@ -167,6 +167,32 @@ for (const program of programs)
       while (!(await gone())) await sleep(20);
     });
 
+    it('have the limits of their handler, as berth’s own have them, in the first process and in all others', async () => {
+      // The test's daemon may not raise its own where the test may not.
+      const most = Number(
+        /^Max open files +\S+ +(\d+)/m.exec(readFileSync(`/proc/${node().daemon.pid}/limits`, 'utf8'))?.[1],
+      );
+      const print = 'ulimit -n; ulimit -Hn; ulimit -c; ulimit -Hc; ulimit -e; ulimit -r';
+      const wanted = [
+        [handler, '300\n400\nunlimited\nunlimited\n0\n0\n'],
+        ['big', '500\n600\n0\nunlimited\n0\n0\n'],
+        ['', `${Math.min(65536, most)}\n${Math.min(1048576, most)}\nunlimited\nunlimited\n0\n0\n`],
+      ] as const;
+      const running: string[] = [];
+      for (const [name, limits] of wanted) {
+        const command = ['sh', '-c', `${print}; sleep 1000`];
+        const id = await node().start(await pod({}, name), { command });
+        running.push(id);
+        while ((await node().logLines(id)).length < 6) await sleep(10);
+        const lines = (await node().logLines(id)).map(({ text }) => `${text}\n`);
+        assert.equal(lines.join(''), limits, name);
+        assert.equal(await node().exec(id, ['sh', '-c', print]), limits, `exec, ${name}`);
+      }
+      await node().restart();
+      for (const [i, [name, limits]] of wanted.entries())
+        assert.equal(await node().exec(running[i]!, ['sh', '-c', print]), limits, `after a restart, ${name}`);
+    });
+
     it('go on when the daemon is killed: log, exec, exit code', async () => {
       const counter = 'i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; sleep 0.005; done; exit 5';
       const id = await node().start(await pod(), { command: ['sh', '-c', counter] });
@@ -245,7 +271,7 @@ for (const program of programs)
         'FAILED_PRECONDITION',
         /runtime \w+: create ended with status \d+: .*no\/such\/program/,
       );
-      await refused(pod({}, 'kata'), 'NOT_FOUND', /no runtime handler "kata" .*"\w+", "broken", "missing"/);
+      await refused(pod({}, 'kata'), 'NOT_FOUND', /no runtime handler "kata" .*"\w+", "big", "broken", "missing"/);
       await node().removeAll();
       await node().assertNothingLeft(before);
     });
@@ -255,7 +281,8 @@ for (const program of programs)
         runtimeHandlers: { name: string; features: { recursiveReadOnlyMounts: boolean; userNamespaces: boolean } }[];
       };
       const names = status.runtimeHandlers.map(({ name }) => name);
-      assert.deepEqual(names, ['', handler, 'broken', 'missing']);
-      assert.deepEqual(status.runtimeHandlers[2]?.features, { recursiveReadOnlyMounts: false, userNamespaces: false });
+      assert.deepEqual(names, ['', 'big', handler, 'broken', 'missing']);
+      assert.deepEqual(status.runtimeHandlers[1]?.features, status.runtimeHandlers[0]?.features);
+      assert.deepEqual(status.runtimeHandlers[3]?.features, { recursiveReadOnlyMounts: false, userNamespaces: false });
     });
   });
