@@ -75,38 +75,37 @@ static double number_at(const char *at)
     return value / scale;
 }
 
-static const char *line_of(const char *text, const char *word, size_t length)
+/* What is after `word` and `after` at the beginning of a line or, with `separator`, of a word in a line; NULL without. */
+static const char *find_word(const char *text, char separator, const char *word, size_t length, char after)
 {
     for (const char *at = text; *at;) {
-        if (strncmp(at, word, length) == 0 && at[length] == ' ')
+        if (*at == *word && strncmp(at, word, length) == 0 && at[length] == after)
             return at + length + 1;
-        const char *end = strchr(at, '\n');
-        if (!end)
+        while (*at && *at != '\n' && *at != separator)
+            at++;
+        if (!*at || *at != separator)
             return NULL;
-        at = end + 1;
+        at++;
     }
     return NULL;
 }
 
-static double field_of(const char *line, const char *name)
-{
-    size_t length = strlen(name);
-    for (const char *at = line; *at && *at != '\n'; at++)
-        if ((at == line || at[-1] == ' ') && strncmp(at, name, length) == 0 && at[length] == '=')
-            return number_at(at + length + 1);
-    return NAN;
-}
-
-double table_number(const char *text, const char *key)
+double table_number(const char *text, const char *key, const char **line)
 {
     if (strcmp(key, "#") == 0)
         return number_at(text);
     const char *field = strchr(key, ' ');
     size_t length = field ? (size_t)(field - key) : strlen(key);
-    const char *line = line_of(text, key, length);
-    if (!line)
+    const char *found = find_word(*line, '\n', key, length, ' ');
+    if (!found && *line != text)
+        found = find_word(text, '\n', key, length, ' ');
+    if (!found)
         return NAN;
-    return field ? field_of(line, field + 1) : number_at(line);
+    *line = found - length - 1;
+    if (!field)
+        return number_at(found);
+    const char *value = find_word(found, ' ', field + 1, strlen(field + 1), '=');
+    return value ? number_at(value) : NAN;
 }
 
 /* ---- what is kept open ---- */
@@ -258,8 +257,9 @@ static void read_row(struct reader *reader, struct kept *entry, const struct tab
         ptrdiff_t n = entry ? read_kept(reader, entry, i, buffer) : -1;
         if (n < 0)
             n = read_opened(reader, entry, i, file, row, buffer);
+        const char *line = buffer;
         for (size_t key = 0; key < file->key_count; key++)
-            *cells++ = n < 0 ? NAN : table_number(buffer, file->keys[key]);
+            *cells++ = n < 0 ? NAN : table_number(buffer, file->keys[key], &line);
     }
 }
 

@@ -28,8 +28,11 @@ struct table_layout {
 /* The layout's parts: `before`, `after`, its keys, and an empty part after the last, file by file. */
 int table_layout(const struct parts *parts, struct table_layout *layout);
 
-/* The number that a text has for a key, as said in src/native/addon.ts; NaN when it has none. */
-double table_number(const char *text, const char *key);
+/*
+ * The number that a text has for a key, as said in src/native/addon.ts; NaN when it has none. It is looked for from `*line`,
+ * a line of the text, and then from its beginning; `*line` becomes where it is: keys in the file's order are one walk.
+ */
+double table_number(const char *text, const char *key, const char **line);
 
 /*
  * Fills rows × columns. `layout_text` tells layouts apart: descriptors are kept by it and the row, until they have not

@@ -1,5 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
+/** How many parts are under way while one is used: whoever reads has the next one, then, when one is done. */
+const AHEAD = 2;
+
 /**
  * Reads things some at a time, in their order. The next are under way while what was read is used, and whoever else waits
  * for the event loop gets a turn in between.
@@ -9,19 +12,20 @@ export async function* readAhead<Thing, Read>(
   atATime: number,
   read: (some: readonly Thing[]) => Promise<Read>,
 ): AsyncGenerator<Read, void, undefined> {
-  const begin = (from: number) => {
-    const reading = read(things.slice(from, from + atATime));
+  const underWay: Promise<Read>[] = [];
+  let next = 0;
+  const begin = () => {
+    if (next >= things.length) return;
+    const reading = read(things.slice(next, (next += atATime)));
     // It may fail while nobody waits for it yet, or any more.
     reading.catch(() => undefined);
-    return reading;
+    underWay.push(reading);
   };
-  if (things.length === 0) return;
-  let reading = begin(0);
-  for (let next = atATime; next < things.length; next += atATime) {
+  for (let i = 0; i < AHEAD; i++) begin();
+  for (let reading = underWay.shift(); reading; reading = underWay.shift()) {
     const read = await reading;
-    reading = begin(next);
+    begin();
     yield read;
-    await nextTurn();
+    if (underWay.length > 0) await nextTurn();
   }
-  yield await reading;
 }

@@ -96,7 +96,7 @@ function cpuFiles(hierarchies: Hierarchies): TableFile<Usage>[] {
 
 function memoryV1(home: Home): TableFile<Usage>[] {
   const limits = ['hierarchical_memory_limit', 'hierarchical_memsw_limit'];
-  const totals = ['total_inactive_file', 'total_rss', 'total_pgfault', 'total_pgmajfault', 'total_swap'];
+  const totals = ['total_rss', 'total_swap', 'total_pgfault', 'total_pgmajfault', 'total_inactive_file'];
   return [
     single(home, 'memory.usage_in_bytes', (usage, bytes) => (usage.memoryBytes = bytes)),
     {
@@ -108,11 +108,11 @@ function memoryV1(home: Home): TableFile<Usage>[] {
         usage.memoryLimitBytes = limit;
         // v1 limits memory and swap together: what is left for swap even when all of the memory is in use.
         if (limit !== undefined && sum !== undefined) usage.swapLimitBytes = sum - limit;
-        usage.inactiveFileBytes = numbers.next();
         usage.anonBytes = numbers.next();
+        usage.swapBytes = numbers.next();
         usage.pageFaults = numbers.next();
         usage.majorPageFaults = numbers.next();
-        usage.swapBytes = numbers.next();
+        usage.inactiveFileBytes = numbers.next();
       },
     },
   ];
@@ -127,10 +127,10 @@ function memoryV2(home: Home): TableFile<Usage>[] {
     {
       mountpoint: home.mountpoint,
       file: 'memory.stat',
-      keys: ['inactive_file', 'anon', 'pgfault', 'pgmajfault'],
+      keys: ['anon', 'inactive_file', 'pgfault', 'pgmajfault'],
       take: (usage, numbers) => {
-        usage.inactiveFileBytes = numbers.next();
         usage.anonBytes = numbers.next();
+        usage.inactiveFileBytes = numbers.next();
         usage.pageFaults = numbers.next();
         usage.majorPageFaults = numbers.next();
       },

@@ -36,10 +36,11 @@ export interface Addon {
    * Numbers out of the same files of many directories, read by threads that keep them open while they are asked for
    * (the last minute). Both lists are joined by NUL. `layout` has for each file: what comes before the row in its path,
    * what comes after it, one to sixteen keys, and an empty part. A key is `#` for the number that the file begins with,
-   * `word` for the one after that word at the beginning of a line, `word field` for that of `field=` in such a line.
-   * Gives a row of numbers for each of `rows`: NaN where there is none, Infinity for `max`.
+   * `word` for the one after that word at the beginning of a line, `word field` for that of `field=` in such a line;
+   * a word is expected to begin one line only. Fills `cells`, which is nobody else's meanwhile, with a row of numbers for
+   * each of `rows`: NaN where there is none, Infinity for `max`.
    */
-  readTable(layout: string, rows: string): Promise<Float64Array>;
+  readTable(layout: string, rows: string, cells: Float64Array): Promise<void>;
   /**
    * Whole files, their lines within the first 64 KiB, on a pool thread: their texts, each with a NUL behind it, empty where there is none.
    * Paths are joined by NUL; so are the network namespaces to read them in, one for each, or none at all.

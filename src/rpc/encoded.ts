@@ -1,4 +1,5 @@
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
+import type { Wire } from '../stats/wire';
 
 /** A response that is bytes already. */
 class Encoded {
@@ -28,6 +29,14 @@ export function encodedPieces<Response>(pieces: readonly Uint8Array[]): Response
     return at - start;
   };
   return new Encoded({ byteLength: pieces.reduce((sum, { length }) => sum + length, 0), copy }) as Response;
+}
+
+/** The same for what was written there, which is moved where grpc-js wants it. */
+export function encodedBy<Response>(wire: Wire): Response {
+  return new Encoded({
+    byteLength: wire.byteLength,
+    copy: (target, start = 0) => wire.moveTo(target, start),
+  }) as Response;
 }
 
 /** The same service, whose responses may also come from `encoded`. */

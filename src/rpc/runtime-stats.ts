@@ -2,10 +2,11 @@ import type { Logger } from '../base/log';
 import type { Containers } from '../container/containers';
 import type { ContainerStatsFilter, PodSandboxStatsFilter, RuntimeServiceServer } from '../cri';
 import type { Sandbox, Sandboxes } from '../sandbox/sandboxes';
-import { containerStatsMessage, placeOf, podStatsMessage } from '../stats/encode';
+import { placeOf, writeContainerStats, writePodStats } from '../stats/encode';
 import type { ContainerReading, PodReading, Readings } from '../stats/readings';
+import { Wire } from '../stats/wire';
 import { sendItems } from './batches';
-import { encoded, encodedPieces } from './encoded';
+import { encodedBy } from './encoded';
 import { getContainer, getSandbox } from './find';
 import { serverStream, unary } from './handler';
 import { listedContainers, listedSandboxes } from './runtime-lists';
@@ -25,47 +26,55 @@ const STATS = 1;
 /** What containers and pods use. A list has the pods that are ready, and all containers: one that has ended still takes space. */
 export function statsRpcs({ log, sandboxes, containers, readings, root }: StatsParts) {
   const place = placeOf(root);
-  const containersMessage = (found: readonly ContainerReading[]) => containerStatsMessage(STATS, found, place);
-  const podsMessage = (found: readonly PodReading[]) => podStatsMessage(STATS, found, place);
+  const writeContainers = (wire: Wire, found: readonly ContainerReading[]) =>
+    writeContainerStats(wire, STATS, found, place);
+  const writePods = (wire: Wire, found: readonly PodReading[]) => writePodStats(wire, STATS, found, place);
   const listed = (filter?: ContainerStatsFilter) =>
     readings.containersInParts(listedContainers(containers.list(), filter));
   const listedPods = (filter?: PodSandboxStatsFilter) =>
     readings.podsInParts(listedSandboxes(sandboxes.list(), filter).filter(isReady));
   return {
     containerStats: unary(log, 'ContainerStats', async ({ containerId }) =>
-      encoded(containersMessage(await readings.containers([getContainer(containers, containerId)]))),
+      encodedBy(written(await readings.containers([getContainer(containers, containerId)]), writeContainers)),
     ),
     listContainerStats: unary(log, 'ListContainerStats', async ({ filter }) =>
-      encodedPieces(await messages(listed(filter), containersMessage)),
+      encodedBy(await writtenAll(listed(filter), writeContainers)),
     ),
     streamContainerStats: serverStream(log, 'StreamContainerStats', async ({ filter }, _ctx, send) => {
       for await (const some of listed(filter))
         await sendItems(
           send,
-          some.map(reading => containersMessage([reading])),
+          some.map(reading => written([reading], writeContainers).finish()),
         );
     }),
     podSandboxStats: unary(log, 'PodSandboxStats', async ({ podSandboxId }) =>
-      encoded(podsMessage(await readings.pods([getSandbox(sandboxes, podSandboxId)]))),
+      encodedBy(written(await readings.pods([getSandbox(sandboxes, podSandboxId)]), writePods)),
     ),
     listPodSandboxStats: unary(log, 'ListPodSandboxStats', async ({ filter }) =>
-      encodedPieces(await messages(listedPods(filter), podsMessage)),
+      encodedBy(await writtenAll(listedPods(filter), writePods)),
     ),
     streamPodSandboxStats: serverStream(log, 'StreamPodSandboxStats', async ({ filter }, _ctx, send) => {
       for await (const some of listedPods(filter))
         await sendItems(
           send,
-          some.map(reading => podsMessage([reading])),
+          some.map(reading => written([reading], writePods).finish()),
         );
     }),
   } satisfies Partial<RuntimeServiceServer>;
 }
 
-/** One after the other, these are the message of all parts. */
-async function messages<Part>(parts: AsyncIterable<Part>, encode: (part: Part) => Buffer): Promise<Buffer[]> {
-  const found: Buffer[] = [];
-  for await (const part of parts) found.push(encode(part));
-  return found;
+type Write<Reading> = (wire: Wire, some: readonly Reading[]) => void;
+
+function written<Reading>(some: readonly Reading[], write: Write<Reading>): Wire {
+  const wire = new Wire(2048 * some.length);
+  write(wire, some);
+  return wire;
+}
+
+async function writtenAll<Reading>(parts: AsyncIterable<Reading[]>, write: Write<Reading>): Promise<Wire> {
+  const wire = Wire.ofList();
+  for await (const part of parts) write(wire, part);
+  return wire;
 }
 
 function isReady({ record }: Sandbox): boolean {

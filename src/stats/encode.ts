@@ -18,18 +18,19 @@ export function placeOf(directory: string): Place {
   return asField(2, FilesystemIdentifier.encode({ mountpoint: directory }).finish()) as Place;
 }
 
-/** A message whose field `field` is one ContainerStats, or many. */
-export function containerStatsMessage(field: number, readings: readonly ContainerReading[], place: Place): Buffer {
-  const wire = new Wire(readings.length * 1024);
+/** Adds a ContainerStats for each, as field `field`, to a message. */
+export function writeContainerStats(
+  wire: Wire,
+  field: number,
+  readings: readonly ContainerReading[],
+  place: Place,
+): void {
   for (const reading of readings) containerStats(wire, field, reading, place);
-  return wire.finish();
 }
 
-/** A message whose field `field` is one PodSandboxStats, or many. */
-export function podStatsMessage(field: number, readings: readonly PodReading[], place: Place): Buffer {
-  const wire = new Wire(readings.length * 2048);
+/** Adds a PodSandboxStats for each, as field `field`, to a message. */
+export function writePodStats(wire: Wire, field: number, readings: readonly PodReading[], place: Place): void {
   for (const reading of readings) podStats(wire, field, reading, place);
-  return wire.finish();
 }
 
 function containerStats(wire: Wire, field: number, reading: ContainerReading, place: Place): void {

@@ -10,6 +10,28 @@ export class Wire {
     this.buffer = Buffer.allocUnsafeSlow(Math.max(expectedBytes, 256));
   }
 
+  /** For a list of any length, in the memory of an earlier one. */
+  static ofList(): Wire {
+    const wire = new Wire(0);
+    if (spare) wire.buffer = spare;
+    spare = undefined;
+    return wire;
+  }
+
+  get byteLength(): number {
+    return this.length;
+  }
+
+  /** Puts what has been written into `target`, and is empty then: another list has its memory. Gives the number of bytes. */
+  moveTo(target: Uint8Array, start: number): number {
+    const { buffer, length } = this;
+    target.set(this.finish(), start);
+    if (buffer.length <= SPARE_MAX) spare = buffer;
+    this.buffer = NO_BYTES;
+    this.length = 0;
+    return length;
+  }
+
   /** What has been written; nothing more may be. */
   finish(): Buffer {
     return this.buffer.subarray(0, this.length);
@@ -91,6 +113,15 @@ export class Wire {
     this.buffer = grown;
   }
 }
+
+/**
+ * The memory of the last list's message, for the next one: V8 counts such memory with its own, which does not need it, and
+ * a few lists would make it look for garbage through the whole of its heap.
+ */
+let spare: Buffer | undefined;
+/** As long as a list of two thousand pods. */
+const SPARE_MAX = 4 * 1024 * 1024;
+const NO_BYTES = Buffer.alloc(0);
 
 /** Of protobuf's encoding; fields have numbers below 16 in what is written here. */
 const WIRE_TYPE = { varint: 0, fixed64: 1, bytes: 2 } as const;

@@ -25,9 +25,13 @@ describe('files that are read many at a time', function () {
   afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
   const write = (name: string, text: string) => writeFileSync(join(dir, name), text);
-  const table = async (rows: readonly string[], ...keys: string[]) => [
-    ...(await addon().readTable([`${dir}/`, '.txt', ...keys, ''].join('\0'), rows.join('\0'))),
-  ];
+  const readTable = async (layout: readonly string[], rows: readonly string[], columns: number) => {
+    const cells = new Float64Array(rows.length * columns).fill(-1);
+    await addon().readTable(layout.join('\0'), rows.join('\0'), cells);
+    return [...cells];
+  };
+  const table = (rows: readonly string[], ...keys: string[]) =>
+    readTable([`${dir}/`, '.txt', ...keys, ''], rows, keys.length);
   const numbersOf = async (text: string, ...keys: string[]) => {
     write('a.txt', text);
     return table(['a'], ...keys);
@@ -49,6 +53,16 @@ describe('files that are read many at a time', function () {
     assert.deepEqual(await numbersOf(text, ...keys), [1, 22, 9, 1.75, NaN, 3, NaN, NaN, NaN]);
   });
 
+  it('give the same numbers whatever the order of the keys is', async () => {
+    const text = 'a 1\nb x=2 y=3 x=9\nab 4\n';
+    const keys = { a: 1, 'b x': 2, 'b y': 3, ab: 4, b: NaN, 'b xy': NaN, 'ab x': NaN };
+    const names = Object.keys(keys);
+    for (const order of [names, names.toReversed(), ['ab', 'a', 'b y', 'b x', 'a', 'ab']]) {
+      const expected = order.map(name => (keys as Record<string, number>)[name]);
+      assert.deepEqual(await numbersOf(text, ...order), expected);
+    }
+  });
+
   it('give nothing for what is not there, and the rest all the same', async () => {
     write('a.txt', '1');
     write('c.txt', '3');
@@ -58,7 +72,16 @@ describe('files that are read many at a time', function () {
 
   it('are refused without a sound layout', () => {
     for (const layout of ['', 'before', ['a', 'b', ''].join('\0'), ['a', 'b', ...'x'.repeat(17), ''].join('\0')]) {
-      assert.throws(() => addon().readTable(layout, 'row'), /a layout of files and keys is expected/);
+      const read = () => addon().readTable(layout, 'row', new Float64Array(17));
+      assert.throws(read, /a layout of files and keys is expected/);
+    }
+  });
+
+  it('are refused without room for every number', () => {
+    const layout = ['before', 'after', 'one', 'two', ''].join('\0');
+    for (const cells of [new Float64Array(3), new Float32Array(4), new ArrayBuffer(32), undefined]) {
+      const read = () => addon().readTable(layout, 'row\0other', cells as Float64Array);
+      assert.throws(read, /a Float64Array with a number for each row and key is expected/);
     }
   });
 
@@ -66,7 +89,7 @@ describe('files that are read many at a time', function () {
     const { v2, v1 } = readHierarchies();
     const root = v1.find(({ controllers }) => controllers.includes('pids'))?.mountpoint ?? v2 ?? assert.fail();
     const name = `berth-batch-${process.pid}`;
-    const read = async () => [...(await addon().readTable([`${root}/`, '/pids.max', '#', ''].join('\0'), name))];
+    const read = () => readTable([`${root}/`, '/pids.max', '#', ''], [name], 1);
     for (const limit of [100, 200]) {
       mkdirSync(join(root, name));
       try {

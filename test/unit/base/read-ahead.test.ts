@@ -13,13 +13,13 @@ describe('reading ahead', () => {
     }
   });
 
-  it('has the next part under way while one is used, and no more than that', async () => {
+  it('has the next two parts under way while one is used, and no more than these', async () => {
     const begun: number[] = [];
     const read = async (some: readonly number[]) => begun.push(...some);
     let used = 0;
-    for await (const _ of readAhead(numbers(6), 2, read)) {
+    for await (const _ of readAhead(numbers(12), 2, read)) {
       used += 2;
-      assert.deepEqual(begun, numbers(Math.min(6, used + 2)));
+      assert.deepEqual(begun, numbers(Math.min(12, used + 4)));
     }
   });
 

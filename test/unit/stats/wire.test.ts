@@ -53,4 +53,18 @@ describe('the writer of messages', () => {
       assert.deepEqual(writableLayer.usedBytes, { value: 7n });
     }
   });
+
+  it('moves a list once, and has the next one in its memory', () => {
+    for (const length of [3, 100_000, 5, 5_000_000, 7]) {
+      const wire = Wire.ofList();
+      const meanwhile = Wire.ofList();
+      wire.string(1, 'x'.repeat(length));
+      meanwhile.string(1, 'y'.repeat(9));
+      const target = Buffer.alloc(wire.byteLength + 5);
+      assert.equal(wire.moveTo(target, 5), target.length - 5);
+      assert.equal(FilesystemIdentifier.decode(target.subarray(5)).mountpoint, 'x'.repeat(length));
+      assert.equal(wire.byteLength, 0);
+      assert.equal(FilesystemIdentifier.decode(meanwhile.finish()).mountpoint, 'y'.repeat(9));
+    }
+  });
 });
