@@ -11,6 +11,7 @@ import { ContainerConfig } from '../cri';
 import type { Events } from '../events/events';
 import { RunOptions } from '../cri/generated/berth/v1/run';
 import type { Images } from '../image/images';
+import type { HooksSpec } from '../oci/spec';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import type { Health } from './health';
@@ -79,6 +80,8 @@ export interface ContainerRecord {
   /** Absent: unconfined. */
   seccomp?: ContainerSeccomp | undefined;
   timings?: ContainerTimings | undefined;
+  /** Those that run once it is started, and once it has ended: absent when there are none, or they have run. */
+  hooks?: Pick<HooksSpec, 'poststart' | 'poststop'> | undefined;
   leftovers?: Leftover[];
 }
 
@@ -96,6 +99,10 @@ export interface Container {
   returning?: Promise<void>;
   /** The work after its last exit: its cgroup goes. */
   ending?: Promise<void>;
+  /** Its poststart hooks run; never rejects. */
+  starting?: Promise<void>;
+  /** Its poststop hooks run; never rejects. */
+  afterwards?: Promise<void>;
   /** What the OOM killer had ended when somebody's stop killed the container. */
   oomKillsBeforeKill?: bigint;
 }

@@ -27,7 +27,7 @@ import type { Container, ContainerRecord, Containers } from './containers';
 import { followToExit } from './exits';
 import { fillVolumes } from './fill-volumes';
 import { deviceFacts, hostFacts } from './host-facts';
-import { prepareHooks, runHostHooks } from './hooks';
+import { laterHooks, prepareHooks, runHostHooks, runPoststop } from './hooks';
 import { imageVolumes, volumeImages } from './image-volumes';
 import { provideBundle, refuseForRuntime } from './runtimes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
@@ -121,13 +121,15 @@ async function make(
   watch.lap('make the spec');
   const filter = await ctx.race(confine(spec, sandbox, config, ctx.log));
   watch.lap('look up seccomp, AppArmor and SELinux');
+  // Another runtime runs its hooks itself.
+  const later = runtime ? {} : laterHooks(spec);
   await using undo = new Rollback(ctx.log, leftovers =>
-    containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
+    containers.add({ ...record, ...later, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
 
   const container = await undo.step(
     'record',
-    () => containers.add(record, config),
+    () => containers.add({ ...record, ...later }, config),
     () => containers.forget(record.id),
   );
   watch.lap('write the record');
@@ -151,18 +153,24 @@ async function make(
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: containers.logLineBytes };
   const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
   const annotations = { ...sandbox.config.annotations, ...config.annotations };
-  const hookState = runtime
+  const hooks = runtime
     ? undefined
     : await prepareHooks(spec, { id: record.id, stateDir: paths.stateDir, rootPath: paths.stage, annotations });
   const launching = withSecretEnv(spec, request.secretEnv ?? []);
   const plan = runtime
     ? externalPlan(launching, rootfs, placement, output, stdin, runtime.commands(paths.stateDir, record.id))
-    : launchPlan(launching, rootfs, placement, output, stdin, filter, hookState);
+    : launchPlan(launching, rootfs, placement, output, stdin, filter, hooks);
   watch.lap('make the plan');
   if (runtime) {
     const forget = () => runtime.delete(record.id);
     await undo.step('container of the runtime', () => undefined, forget);
   }
+  if (hooks)
+    await undo.step(
+      'hooks',
+      () => undefined,
+      () => runPoststop(containers, container),
+    );
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
@@ -179,13 +187,13 @@ async function make(
         annotations,
       })
     : undefined;
+  if (hooks) await runHostHooks(ctx, spec, hooks.state, monitor);
   const created = await ctx.race(monitor.created).catch(async (error: unknown) => {
     throw runtime ? await runtime.explained(error, paths.stateDir) : error;
   });
   watch.lap('wait until init is ready');
   await filling.done();
   if (steps && monitor.times) tellLaunch(steps, monitor.times);
-  if (hookState) await runHostHooks(ctx, spec, hookState, created.pid);
   crashPoint('create.created');
   assertStillTarget(pid);
   container.monitor = monitor;

@@ -7,6 +7,7 @@ import { tolerantly } from '../sandbox/restore';
 import { Monitor, readMonitorRecord } from '../process/monitor';
 import type { Container, Containers } from './containers';
 import { followToExit, recordExit, recordLoss, recordStartFailure } from './exits';
+import { runPoststart, runPoststop } from './hooks';
 import { removeIfExited } from './old-cgroup';
 import { removeOnceUnheld, removePod } from './pods';
 import { removeContainer } from './remove';
@@ -45,6 +46,8 @@ async function restore(containers: Containers, ctx: Context, container: Containe
   if (owner === 'build') return removeStep(containers, ctx, container);
   if (state === 'exited') {
     if (!existsSync(containers.paths(id).dir)) return removeContainer(containers, ctx, container);
+    // Before its removal, which waits for them.
+    void runPoststop(containers, container);
     if (container.record.autoRemove) removeOnceUnheld(containers, container);
     // One that was being made ready again when the daemon ended.
     else if (container.record.owner === 'person') await (await meet(containers, container))?.abandon();
@@ -89,6 +92,7 @@ async function meet(containers: Containers, container: Container): Promise<Monit
 function noteLateStart(containers: Containers, container: Container, monitor: Monitor): void {
   monitor.started
     .then(async startedAtNs => {
+      await (container.starting = runPoststart(containers, container));
       await containers.updateFrom('created', container, { state: 'running', startedAtNs });
     })
     .catch(() => undefined);
