@@ -124,7 +124,7 @@ async function make(
   // Another runtime runs its hooks itself.
   const later = runtime ? {} : laterHooks(spec);
   await using undo = new Rollback(ctx.log, leftovers =>
-    containers.add({ ...record, ...later, state: 'exited', reason: 'CreateError', leftovers }, config),
+    containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
 
   const container = await undo.step(

@@ -114,7 +114,8 @@ async function finish(containers: Containers, container: Container, end: Partial
   containers.log.info('container has exited', { container: id, exitCode: end.exitCode, reason: end.reason });
   await removeOldCgroup(containers, container);
   crashPoint('exit.cgroup-removed');
-  await runPoststop(containers, container);
+  // Whoever removes it or makes it ready again waits for them.
+  void runPoststop(containers, container);
   if (container.record.autoRemove) removeOnceUnheld(containers, container);
   containers.onExited(container);
 }

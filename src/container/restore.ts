@@ -46,11 +46,12 @@ async function restore(containers: Containers, ctx: Context, container: Containe
   if (owner === 'build') return removeStep(containers, ctx, container);
   if (state === 'exited') {
     if (!existsSync(containers.paths(id).dir)) return removeContainer(containers, ctx, container);
+    const { autoRemove } = container.record;
+    // One that was being made ready again when the daemon ended.
+    if (owner === 'person' && !autoRemove) await (await meet(containers, container))?.abandon();
     // Before its removal, which waits for them.
     void runPoststop(containers, container);
-    if (container.record.autoRemove) removeOnceUnheld(containers, container);
-    // One that was being made ready again when the daemon ended.
-    else if (container.record.owner === 'person') await (await meet(containers, container))?.abandon();
+    if (autoRemove) removeOnceUnheld(containers, container);
     return;
   }
   const monitor = await meet(containers, container);

@@ -271,7 +271,7 @@ devices:
         },
       });
       const said = await sh(id, 'cat /hook');
-      const own = await sh(id, 'grep -E "^(CapEff|CapBnd|CapPrm|NoNewPrivs|Seccomp):" /proc/1/status');
+      const own = await sh(id, 'grep -E "^(CapEff|CapBnd|CapPrm|NoNewPrivs|Seccomp):" /proc/self/status');
       const limits = await sh(id, 'ulimit -n');
       assert.match(own, /NoNewPrivs:\t1\nSeccomp:\t2\n/);
       const identity = 'uid=0(root) gid=0(root) groups=0(root)';
