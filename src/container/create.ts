@@ -130,6 +130,8 @@ async function make(
     () => containers.add(record, config),
     () => containers.forget(record.id),
   );
+  // From the record on the layers stay. Until then a removal of the image could take them.
+  for (const one of [image, ...volumes.values()]) containers.images.lowerDirs(one);
   watch.lap('write the record');
   crashPoint('create.recorded');
   const [rootfs, placement] = await together([

@@ -124,7 +124,7 @@ interface HistoryEntry {
 
 const digest = z.string().refine(isDigest, 'is not a digest');
 const size = z.number().int().nonnegative();
-const platform = z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() });
+const platform = z.object({ os: z.string(), architecture: z.string(), variant: z.string().nullish() });
 const descriptor = z
   .object({ mediaType: z.string(), digest, size })
   .transform(({ mediaType, digest: aDigest, size: sizeBytes }): Descriptor => ({
@@ -392,7 +392,7 @@ function toIndex({ manifests }: z.output<typeof indexShape>): Index {
 }
 
 function toPlatform({ os, architecture, variant }: z.output<typeof platform>): Platform {
-  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
+  return { os, architecture, ...(variant ? { variant } : {}) }; // some write that there is none
 }
 
 /**
@@ -495,12 +495,16 @@ function isPort(text: string): boolean {
   return first !== undefined && Number(first) <= 65_535 && Number(last ?? first) <= 65_535;
 }
 
-/** Nanoseconds since 1970, or undefined for what is not a date: a wrong date is no reason to refuse an image. */
+/**
+ * Nanoseconds since 1970, or undefined for what is not a date, nor one that 64 bits can tell (1677 to 2262): a wrong date
+ * is no reason to refuse an image.
+ */
 function parseRfc3339(date: string): bigint | undefined {
   const ms = Date.parse(date.replace(/\.\d+/, ''));
   if (Number.isNaN(ms)) return undefined;
   const fraction = /\.(\d{1,9})/.exec(date)?.[1] ?? '';
-  return BigInt(ms) * 1_000_000n + BigInt(fraction.padEnd(9, '0'));
+  const ns = BigInt(ms) * 1_000_000n + BigInt(fraction.padEnd(9, '0'));
+  return BigInt.asIntN(64, ns) === ns ? ns : undefined;
 }
 
 function parseJson(bytes: Uint8Array, what: string): Record<string, unknown> {

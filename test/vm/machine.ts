@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import type { BaseImage } from './images';
 
 /** How a guest's systemd mounts cgroups. */
 export type CgroupMode = 'v2' | 'v1' | 'hybrid';
 
 export interface Machine {
-  base: BaseImage;
+  kernel: string;
+  root: string;
   cgroups: CgroupMode;
   /** Read-only, by the guest found by their labels. */
   disks: readonly string[];
@@ -61,17 +61,17 @@ const CGROUP_OPTIONS: Readonly<Record<CgroupMode, string>> = {
   hybrid: 'systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=0',
 };
 
-function options({ base, cgroups, disks, consoleLog }: Machine): string[] {
+function options({ kernel, root: image, cgroups, disks, consoleLog }: Machine): string[] {
   // Written to a file that is gone already. The only NVMe disk: in which order several get their names is not said.
-  const root = ['-drive', `if=none,id=root,file=${base.root},format=raw,snapshot=on`];
+  const root = ['-drive', `if=none,id=root,file=${image},format=raw,snapshot=on`];
   const others = disks.flatMap(file => ['-drive', `if=virtio,file=${file},format=raw,readonly=on`]);
-  const kernel =
+  const commandLine =
     'root=/dev/nvme0n1 rw console=ttyS0 panic=-1 mitigations=off no_timer_check audit=0 hugepages=16 ' +
     CGROUP_OPTIONS[cgroups];
   return [
     ...['-M', 'q35', '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none'],
     ...['-accel', accel, '-cpu', 'max', '-smp', CPUS, '-m', MEMORY],
-    ...['-kernel', base.kernel, '-append', kernel],
+    ...['-kernel', kernel, '-append', commandLine],
     ...[...root, '-device', 'nvme,drive=root,serial=root', ...others],
     ...['-serial', `file:${consoleLog}`],
     ...[

@@ -29,9 +29,12 @@ async function main(args: readonly string[]): Promise<number> {
   const cgroups = cgroupMode();
   // What has cgroup v1 is older.
   const base = baseImage(cgroups === 'v2' ? 'trixie' : 'bookworm');
+  const kernel = process.env['VM_KERNEL'] ?? base.kernel;
   const disks = [join(dir, 'checkout.ext4'), modulesImage()];
   checkoutImage(disks[0] ?? '', files);
-  const end = await runMachine({ base, cgroups, disks, consoleLog, timeLimitMs }, line => console.log(line));
+  const end = await runMachine({ kernel, root: base.root, cgroups, disks, consoleLog, timeLimitMs }, line =>
+    console.log(line),
+  );
   if ('status' in end) return end.status;
   console.log(`The guest has not told how its tests ended: ${end.silence}. The end of its console:`);
   console.log(readFileSync(consoleLog, 'utf8').split('\n').slice(-consoleLines).join('\n'));
