@@ -14,6 +14,9 @@ const layersMax = 500;
 const layerBytesMax = 128 * 1024 ** 3;
 const indexEntriesMax = 1000;
 const historyMax = 10_000;
+/** Each is a directory and a mount of every container. */
+const volumesMax = 1000;
+const portsMax = 10_000;
 const labelsMax = 2000;
 const labelBytesMax = 1024 ** 2;
 const pathBytesMax = 4095;
@@ -182,11 +185,12 @@ const labels = z
     `are more than ${labelBytesMax} characters`,
   );
 
-const keysOf = <T extends z.ZodType<string, string>>(key: T) =>
+const keysOf = <T extends z.ZodType<string, string>>(key: T, most: number) =>
   z
     .record(key, z.unknown())
     .nullish()
-    .transform(value => Object.keys(value ?? {}));
+    .transform(value => Object.keys(value ?? {}))
+    .refine(keys => keys.length <= most, `are more than ${most}`);
 
 const nanoseconds = z
   .number()
@@ -220,8 +224,8 @@ const configShape = z.object({
       Cmd: argumentsOf,
       User: orEmpty(user, ''),
       WorkingDir: orEmpty(path, ''),
-      Volumes: keysOf(path),
-      ExposedPorts: keysOf(line),
+      Volumes: keysOf(path, volumesMax),
+      ExposedPorts: keysOf(line, portsMax),
       Labels: orEmpty(labels, {}),
       StopSignal: z
         .string()

@@ -626,6 +626,12 @@ export class Images {
     throw new BerthError('not_found', `image ${image.id} was removed meanwhile`, { hint: 'pull it again' });
   }
 
+  /** As `lowerDirs`, of an image that is mounted read-only: for an overlay, which takes two at least then, also of one layer. */
+  readOnlyDirs(image: Image): string[] {
+    const dirs = this.lowerDirs(image);
+    return dirs.length === 1 ? [...new Set([...dirs, ...this.layers.lowerDirs([])])] : dirs;
+  }
+
   /**
    * Removes the image with all its names, with `only` the one for that platform; layers that containers stand on stay until
    * they are gone. No image is no error.

@@ -62,6 +62,8 @@ describe('the store of images', function () {
   /** A blob is cut off after so many bytes of an answer, so many times. */
   let cut: { after: number; times: number };
   let down: boolean;
+  /** Hosts that have nothing. */
+  let gone: string[];
   /** After so many bytes of the big blob nothing more comes. */
   let held: number | undefined;
   /** Hosts that send other bytes than those of the big blob. */
@@ -105,7 +107,7 @@ describe('the store of images', function () {
 
   beforeEach(async () => {
     [asked, cut, down, inUse, bootId, keepLayerBlobs] = [[], { after: 0, times: 0 }, false, [], 'one', false];
-    [held, wrong, refusal] = [undefined, [], undefined];
+    [held, wrong, gone, refusal] = [undefined, [], [], undefined];
     const found = new Map(
       [image, small].flatMap(built => [built.config, built.manifest, ...built.layers]).map(blob => [blob.digest, blob]),
     );
@@ -114,8 +116,8 @@ describe('the store of images', function () {
       const { bytes, mediaType } = found.get(name) ?? (request.url?.includes('/small/') ? small : image).manifest;
       const from = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
       if (request.url?.includes('/blobs/')) asked.push(`${name.slice(7, 15)}@${from}`);
-      if (down) return void response.writeHead(404).end();
       const own = request.headers.host ?? '';
+      if (down || gone.includes(own)) return void response.writeHead(404).end();
       if (name === big && refusal?.host === own) {
         refusal.asking();
         return void refusal.until.then(() => response.writeHead(403).end());
@@ -290,6 +292,16 @@ describe('the store of images', function () {
       inUse = [];
       await images.collect();
       assert.equal(layerDirs().filter(name => name.startsWith('old-')).length, 0);
+    });
+
+    it('fetches a damaged layer from wherever its image has come from', async () => {
+      const pulled = await pull();
+      await images.pull(ctx(), `${host.replace('127.0.0.1', 'localhost')}/other:1`);
+      writeFileSync(bulkOf(pulled), 'damaged');
+      gone = [host];
+      await crash();
+      await images.ready(ctx(), pulled);
+      whole(pulled);
     });
 
     it('never uses a damaged layer that it cannot fetch; a pull brings it back', async () => {

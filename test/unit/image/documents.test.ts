@@ -169,6 +169,11 @@ describe('documents', () => {
       { Labels: Object.fromEntries(Array.from({ length: 2001 }, (_, i) => [`l${i}`, ''])) },
       /more than 2000/,
     ],
+    [
+      'more volumes than a container can have',
+      { Volumes: Object.fromEntries(Array.from({ length: 1001 }, (_, i) => [`/v${i}`, {}])) },
+      /config\.Volumes: are more than 1000/,
+    ],
     ['a signal that is a sentence', { StopSignal: 'SIGTERM; reboot' }, /is not a signal/],
     ['a NUL in an argument', { Cmd: ['sh', 'a\0b'] }, /config\.Cmd/],
   ];
