@@ -91,7 +91,7 @@ async function make({ pod, isolation }: Setting, cgroups: Cgroups, cgroupPath: s
   const image = { env: [], entrypoint: ['/bin/task'], cmd: [], workingDir: '/', user: '' };
   const none = { devices: [], everyDevice: [], thermalPaths: [], imageLowers: new Map(), anonymousVolumes: [] };
   const cdi = { env: [], mounts: [], groups: [], hooks: {} };
-  const host = { ...none, cdi, cgroups: cgroups.trees, hasSelinux: false };
+  const host = { ...none, cdi, cgroups: cgroups.trees, selinux: undefined };
   const spec = containerSpec(ContainerConfig.create(), image, { ...pod, cgroupPath }, host);
   if (isolation === 'pod') return { spec, filter: undefined };
   const security = LinuxContainerSecurityContext.fromPartial({ seccomp: { profileType: 0 } });

@@ -51,7 +51,20 @@ function makeAscii(bundle) {
   writeFileSync(bundle, readFileSync(bundle, 'utf8').replace(/[^\0-\x7f]/g, escape));
 }
 
-const bundleOf = async (source, outfile) => {
+/** undici's own way of doing without HTTP/2, which is never spoken (Agent's `allowH2`). */
+const undiciHttp1 = {
+  name: 'undici-http1',
+  setup(build) {
+    build.onResolve({ filter: /^undici$/ }, () => ({ path: scripts('undici-http1.cjs') }));
+    build.onResolve({ filter: /^node:http2$/ }, () => ({ path: 'none', namespace: 'no-http2' }));
+    build.onLoad({ filter: /.*/, namespace: 'no-http2' }, () => ({
+      contents: 'exports.constants = {};',
+      loader: 'js',
+    }));
+  },
+};
+
+const bundleOf = async (source, outfile, plugins = []) => {
   await build({
     absWorkingDir: root,
     entryPoints: [source],
@@ -61,6 +74,7 @@ const bundleOf = async (source, outfile) => {
     platform: 'node',
     target: 'node20',
     external: ['lmdb', '*.node'],
+    plugins,
     sourcemap: true,
     define: { BERTH_GIT_COMMIT: JSON.stringify(gitCommit()) },
     // import() becomes require(): code that comes from a cache has lost Node's hook for import().
@@ -79,7 +93,7 @@ const bundleOf = async (source, outfile) => {
 // The daemon's HTTP thread: a program of its own, which the daemon starts at its first pull.
 if (existsSync(join(root, httpThread))) {
   const bundle = join(root, 'dist/bundle/http-thread.cjs');
-  await bundleOf(httpThread, bundle);
+  await bundleOf(httpThread, bundle, [undiciHttp1]);
   writeCodeCache(bundle, ['--version']);
   copyFileSync(scripts('http-thread-start.cjs'), join(root, 'dist/bundle/http-thread-start.cjs'));
 }

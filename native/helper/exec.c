@@ -491,7 +491,7 @@ static int take(struct launch *launch, struct cgroups *cgroups, uint32_t step, u
         return 0;
     default:
         taken = cgroups_take(cgroups, op, fields);
-        return taken == 0 ? step_host(launch, op, fields) : taken < 0 ? -1 : 0;
+        return taken == 0 ? step_run(launch, op, fields) : taken < 0 ? -1 : 0;
     }
 }
 

@@ -115,6 +115,7 @@ int step_userns(struct launch *launch, uint32_t op, struct fields *fields);
 int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
 int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_label(struct launch *launch, struct fields *fields);
+int step_keyring(struct launch *launch, struct fields *fields);
 int step_hook(struct launch *launch, uint32_t op, struct fields *fields);
 /* In the child of START_HOOK: whether it leaves this operation out, since its stdio and its parent are other ones. */
 int hook_skips(uint32_t op);
@@ -136,6 +137,7 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields);
 int fs_fail(struct launch *launch, int fs, const char *what);
 /* A detached mount of a configured file system; closes `fs`. */
 int mount_context(struct launch *launch, int fs, unsigned attrs);
+int root_label(struct launch *launch, int fs);
 /* A detached overlay; `flags` are ROOT_OVERLAY's, `lowers` is the list of its lower directories. */
 int mount_overlay(struct launch *launch, const char *upper, const char *work, unsigned flags, struct fields *lowers);
 /* Attaches a detached mount to an open directory or file and closes both. */
@@ -163,6 +165,8 @@ void give_pipes(const int fds[3], uint32_t uid, uint32_t gid);
  * are copied, not followed, and mounts below are not entered. -1 with errno and the path in `failed`, below the directory.
  */
 int tree_copy(int from, int to, char failed[PATH_MAX]);
+/* Sets security.selinux on one file, which may be open as a path only; where labels are not kept it is none the worse. */
+int file_label(int fd, const char *label);
 /* Sets security.selinux on a file or directory and all that is in it, as above. */
 int tree_label(int fd, const char *label, char failed[PATH_MAX]);
 

@@ -6,6 +6,7 @@
 #include "helper.h"
 #include "../lib/sys.h"
 
+#include <linux/keyctl.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <stdio.h>
@@ -71,9 +72,8 @@ static int open_attribute(struct launch *launch, const char *attribute)
     return fd < 0 ? step_fail(launch, "attr/%s", attribute) : fd;
 }
 
-int step_label(struct launch *launch, struct fields *fields)
+static int write_attribute(struct launch *launch, const char *attribute, const char *label)
 {
-    const char *attribute = field_str(fields), *label = field_str(fields);
     int fd = open_attribute(launch, attribute);
     if (fd < 0)
         return -1;
@@ -82,4 +82,25 @@ int step_label(struct launch *launch, struct fields *fields)
     close(fd);
     errno = failure;
     return n == (ssize_t)strlen(label) ? 0 : step_fail(launch, "write attr/%s", attribute);
+}
+
+int step_label(struct launch *launch, struct fields *fields)
+{
+    const char *attribute = field_str(fields), *label = field_str(fields);
+    return write_attribute(launch, attribute, label);
+}
+
+/*
+ * Session keyrings are inherited, and whoever has one may read its keys and add others: without its own, a container would
+ * share the daemon's, and with it that of all other containers. SELinux looks at the label of the one who made a keyring,
+ * so it is to be made with the label that the process will have.
+ */
+int step_keyring(struct launch *launch, struct fields *fields)
+{
+    const char *label = field_str(fields);
+    if (*label && write_attribute(launch, "keycreate", label))
+        return -1;
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0 || errno == ENOSYS)
+        return 0;
+    return step_fail(launch, "join a session keyring");
 }

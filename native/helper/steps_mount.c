@@ -40,6 +40,14 @@ int mount_context(struct launch *launch, int fs, unsigned attrs)
     return mount;
 }
 
+/* All files of a file system that is for the container get the label of its root's. */
+int root_label(struct launch *launch, int fs)
+{
+    if (launch->root_label && sys_fsconfig(fs, FSCONFIG_SET_STRING, "context", launch->root_label, 0))
+        return fs_fail(launch, fs, launch->root_label);
+    return 0;
+}
+
 int attach(struct launch *launch, int mount, int target, const char *path)
 {
     int failed = target < 0 || sys_move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
@@ -79,9 +87,7 @@ int mount_overlay(struct launch *launch, const char *upper, const char *work, un
         return fs_fail(launch, fs, work);
     if (flags & ROOT_VOLATILE && sys_fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0))
         return fs_fail(launch, fs, "volatile");
-    if (launch->root_label && sys_fsconfig(fs, FSCONFIG_SET_STRING, "context", launch->root_label, 0))
-        return fs_fail(launch, fs, launch->root_label);
-    return mount_context(launch, fs, flags & ROOT_NODEV ? MOUNT_ATTR_NODEV : 0);
+    return root_label(launch, fs) ? -1 : mount_context(launch, fs, flags & ROOT_NODEV ? MOUNT_ATTR_NODEV : 0);
 }
 
 static int root_overlay(struct launch *launch, struct fields *fields)
@@ -287,6 +293,8 @@ static int empty_directory(struct launch *launch)
         return step_fail(launch, "fsopen tmpfs");
     if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "0", 0) || sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0555", 0))
         return fs_fail(launch, fs, "tmpfs options");
+    if (root_label(launch, fs))
+        return -1;
     int mount = mount_context(launch, fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     if (mount >= 0)
         launch->empty = fcntl(mount, F_DUPFD_CLOEXEC, 3);
@@ -361,6 +369,18 @@ static int share(struct launch *launch, const char *target)
     return failed ? step_fail(launch, "share %s with the host", target) : 0;
 }
 
+static int label(struct launch *launch, struct fields *fields)
+{
+    const char *path = field_str(fields), *text = field_str(fields);
+    int fd = rooted_open_nolinks(launch->root, path);
+    int failed = fd < 0 || file_label(fd, text);
+    int failure = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = failure;
+    return failed ? step_fail(launch, "label %s", path) : 0;
+}
+
 static int root_readonly(struct launch *launch)
 {
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
@@ -412,6 +432,8 @@ int step_mount(struct launch *launch, uint32_t op, struct fields *fields)
     case OP_ROOT_LABEL:
         launch->root_label = field_str(fields);
         return 0;
+    case OP_LABEL:
+        return label(launch, fields);
     case OP_MOUNT_FS:
         return mount_fs(launch, fields);
     case OP_MOUNT_BIND:

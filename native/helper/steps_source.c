@@ -152,6 +152,8 @@ static int device_directory(struct launch *launch, const char *stage)
         return step_fail(launch, "fsopen tmpfs");
     if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0))
         return fs_fail(launch, fs, "mode");
+    if (root_label(launch, fs))
+        return -1;
     int mount = mount_context(launch, fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
     if (mount < 0 || attach(launch, mount, open(stage, O_PATH | O_DIRECTORY | O_CLOEXEC), stage))
         return -1;
@@ -195,7 +197,7 @@ static int image_mount(struct launch *launch, struct fields *fields)
         if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", lower, 0))
             return fs_fail(launch, fs, lower);
     }
-    return mount_context(launch, fs, MOUNT_ATTR_RDONLY);
+    return root_label(launch, fs) ? -1 : mount_context(launch, fs, MOUNT_ATTR_RDONLY);
 }
 
 /* What of an image is at `subpath`, resolved inside it: mounted on the stage for as long as that takes (Linux 6.15 needs no place). */

@@ -236,11 +236,16 @@ int tree_copy(int from, int to, char failed[PATH_MAX])
 }
 
 /* By way of /proc, the host's as yet: a descriptor that is only a path takes no fsetxattr(2), and a link no other. */
-static int set_label(int fd, const char *label)
+int file_label(int fd, const char *label)
 {
-    char path[64];
+    char path[64], before[256];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return setxattr(path, "security.selinux", label, strlen(label) + 1, 0) && errno != ENOTSUP ? -1 : 0;
+    size_t size = strlen(label) + 1;
+    /* Mostly it is there already: a volume of millions of files is not written anew at each start. */
+    ssize_t n = getxattr(path, "security.selinux", before, sizeof before);
+    if (n > 0 && (size_t)n <= size && (size_t)n >= size - 1 && memcmp(before, label, (size_t)n) == 0)
+        return 0;
+    return setxattr(path, "security.selinux", label, size, 0) && errno != ENOTSUP ? -1 : 0;
 }
 
 static int label_entry(struct walk *walk, int fd, unsigned depth)
@@ -252,7 +257,7 @@ static int label_entry(struct walk *walk, int fd, unsigned depth)
         return -1;
     if (st.st_dev != walk->device)
         return 0;
-    if (set_label(fd, walk->label))
+    if (file_label(fd, walk->label))
         return -1;
     if (!S_ISDIR(st.st_mode))
         return 0;

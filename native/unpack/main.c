@@ -2,8 +2,9 @@
  * berth-unpack: turns a layer's bytes into files; native/README.md has the contract.
  *
  *   berth-unpack layer --dir D --size S --max-bytes N --digest sha256|sha512 [--diff-id sha256|sha512]
- *                      --mode base|alone|above [--blob FD] [--manifest FD] [--lower DIR]...
- *       The manifest (manifest.h) of what was unpacked is written to FD.
+ *                      --mode base|alone|above [--blob FD [--forget-ms N]] [--manifest FD] [--lower DIR]...
+ *       The manifest (manifest.h) of what was unpacked is written to FD. The blob is kept in FD, unless N milliseconds
+ *       seem to be enough for all of it.
  *   berth-unpack verify --dir D --manifest FD
  *       compares D with its manifest. Prints at most 20 lines `damage <word> <path>`, maybe `manifest damaged`,
  *       and `checked`, `damaged` (objects) and `bytes` (read). Succeeds whenever it could look.
@@ -51,7 +52,7 @@ enum mode { MODE_NONE, MODE_BASE, MODE_ALONE, MODE_ABOVE };
 
 struct arguments {
   const char *dir;
-  uint64_t size, max_bytes;
+  uint64_t size, max_bytes, forget_ms;
   enum hash_name digest, diff_id;
   enum mode mode;
   int blob, manifest;
@@ -109,6 +110,8 @@ static int parse_flag(struct arguments *a, const char *flag, const char *value)
     return parse_mode(value, &a->mode);
   if (strcmp(flag, "--blob") == 0)
     return parse_fd(value, &a->blob);
+  if (strcmp(flag, "--forget-ms") == 0)
+    return parse_number(value, UINT32_MAX, &a->forget_ms);
   if (strcmp(flag, "--manifest") == 0)
     return parse_fd(value, &a->manifest);
   return -1;
@@ -176,7 +179,7 @@ static int check_growth(const struct tree *t, uint64_t max_bytes, struct failure
   return t->disk_bytes / 4 > max_bytes ? fail(f, "too-large", EFBIG, NULL) : 0;
 }
 
-static int apply_all(struct tree *t, struct tar *tar, uint64_t max_bytes)
+static int apply_all(struct tree *t, struct tar *tar, struct source *s, uint64_t max_bytes)
 {
   static struct tar_entry entry;
   int more;
@@ -185,6 +188,8 @@ static int apply_all(struct tree *t, struct tar *tar, uint64_t max_bytes)
       return fail(tar->failure, "too-large", EFBIG, entry.path);
     if (more < 0 || tree_apply(t, tar, &entry) < 0 || check_growth(t, max_bytes, t->failure) < 0)
       return -1;
+    if (t->implied > 0 && !t->is_base && t->lower_count == 0)
+      source_keep(s); /* should no entry describe them, the layer is unpacked again, on those below */
   }
   return t->links_below ? 0 : tree_finish(t);
 }
@@ -193,7 +198,7 @@ static int unpack_from(struct source *s, struct tree *t, uint64_t max_bytes, str
 {
   struct tar tar;
   tar_start(&tar, (struct tar_input){.from = s, .peek = peek, .consume = consume}, f);
-  const int result = apply_all(t, &tar, max_bytes);
+  const int result = apply_all(t, &tar, s, max_bytes);
   tar_end(&tar);
   if (result < 0)
     return -1;
@@ -228,6 +233,7 @@ static int unpack(const struct arguments *a, struct failure *f)
     return -1;
   struct source *source = source_start(&(struct source_options){.fd = STDIN_FILENO,
                                                                 .kept = a->blob,
+                                                                .forget_ms = (unsigned)a->forget_ms,
                                                                 .bytes = a->size,
                                                                 .max_bytes = a->max_bytes,
                                                                 .digest = a->digest,

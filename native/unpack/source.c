@@ -8,6 +8,8 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -17,29 +19,52 @@
 /* glibc takes the program's thread-local variables, content.c's buffers among them, out of each thread's stack. */
 enum { READ_BYTES = 128 * 1024, WRITE_BYTES = 256 * 1024, STACK_BYTES = 1024 * 1024, PROGRESS_MS = 100 };
 
+/* So many bytes may have come before anybody looked at the clock: into the pipe, and into a socket before it. */
+enum { HEAD_START_BYTES = 4 * 1024 * 1024 };
+
 struct source {
   struct source_options options;
   pthread_t reader, inflater;
   struct queue compressed, plain;
   struct hash digest, diff_id;
   uint64_t bytes_in, bytes_out;
-  int64_t told_ms;
+  int64_t began_ms, told_ms;
+  atomic_bool wanted; /* whatever the clock says */
   size_t taken; /* of the oldest plain chunk; the caller's side only */
 };
 
 /* ---- the first thread: reads, keeps, hashes ---- */
 
-static void tell_progress(struct source *s)
+static int64_t now_ms(void)
 {
   struct timespec now;
-  if (!s->options.progress)
-    return;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  const int64_t ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;
-  if (ms - s->told_ms < PROGRESS_MS)
+  return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void tell_progress(struct source *s, int64_t now)
+{
+  if (!s->options.progress || now - s->told_ms < PROGRESS_MS)
     return;
-  s->told_ms = ms;
+  s->told_ms = now;
   s->options.progress(s->bytes_in);
+}
+
+/*
+ * What comes so fast can as well come again: writing it down would take the processor and the disk longer than that,
+ * since a sync of the file system meanwhile puts it on disk. What is not written back yet goes with the file's length.
+ */
+static int forget_if_quick(struct source *s, int64_t now, struct failure *f)
+{
+  if (s->options.kept < 0 || s->options.forget_ms == 0 || s->bytes_in <= HEAD_START_BYTES || atomic_load(&s->wanted))
+    return 0;
+  const double so_far = (double)(now - s->began_ms), share = (double)(s->bytes_in - HEAD_START_BYTES) / (double)s->options.bytes;
+  if (so_far >= share * s->options.forget_ms)
+    return 0;
+  if (ftruncate(s->options.kept, 0) < 0)
+    return fail(f, "keep", errno, NULL);
+  s->options.kept = -1;
+  return 0;
 }
 
 static int wrong_size(struct source *s, const char *step, struct failure *f)
@@ -89,7 +114,10 @@ static int read_all(struct source *s, int fd, int is_new, struct failure *f)
     hash_update(&s->digest, c->data, (size_t)n);
     c->len = (size_t)n;
     queue_push(&s->compressed);
-    tell_progress(s);
+    const int64_t now = now_ms();
+    if (is_new && forget_if_quick(s, now, f) < 0)
+      return -1;
+    tell_progress(s, now);
   }
 }
 
@@ -98,6 +126,7 @@ static void *run_reader(void *arg)
   struct source *s = arg;
   struct failure f = {0};
   int result = 0;
+  s->began_ms = now_ms();
   if (s->options.kept >= 0)
     result = lseek(s->options.kept, 0, SEEK_SET) < 0 ? fail(&f, "keep", errno, NULL) : read_all(s, s->options.kept, 0, &f);
   if (result == 0)
@@ -229,6 +258,11 @@ void source_consume(struct source *s, size_t n)
     return;
   s->taken = 0;
   queue_pop(&s->plain);
+}
+
+void source_keep(struct source *s)
+{
+  atomic_store(&s->wanted, true);
 }
 
 void source_totals(const struct source *s, struct source_totals *totals)

@@ -17,6 +17,7 @@ struct source;
 struct source_options {
   int fd;             /* a pipe, a socket or a file */
   int kept;           /* -1, or a file with the first bytes of the stream; what `fd` brings is added to it */
+  unsigned forget_ms; /* the file is emptied and left alone once the stream looks as if all of it came in less; 0: never */
   uint64_t bytes;     /* so many must come, with those kept; others are too-short or too-long */
   uint64_t max_bytes; /* at most so many may they be decompressed */
   enum hash_name digest, diff_id;
@@ -41,6 +42,9 @@ const uint8_t *source_peek(struct source *s, size_t *len, struct failure *f);
 
 /* Takes `n` bytes that source_peek has shown. */
 void source_consume(struct source *s, size_t n);
+
+/* The bytes will be wanted again: the file is not given up from now on. */
+void source_keep(struct source *s);
 
 /* Only after source_peek has shown the end. */
 void source_totals(const struct source *s, struct source_totals *totals);

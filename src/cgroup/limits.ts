@@ -155,14 +155,18 @@ function orMax(limit: bigint | undefined): string | undefined {
   return limit < 0n ? 'max' : String(limit);
 }
 
+/** What v1 takes for cpu.shares; it makes these of what is beyond. */
+export const MIN_SHARES = 2n;
+export const MAX_SHARES = 262144n;
+
 /**
  * Shares 2…262144 to weight 1…10000, so that 1024, v1's default, is 100, v2's:
  * a parabola through these three points in logarithms, the formula of runc 1.3.2
  * and crun 1.23. The straight line before it made 1024 shares a weight of 39.
  */
 export function weightOfShares(shares: bigint): bigint {
-  if (shares <= 2n) return 1n;
-  if (shares >= 262144n) return 10000n;
+  if (shares <= MIN_SHARES) return 1n;
+  if (shares >= MAX_SHARES) return 10000n;
   const log = Math.log2(Number(shares));
   const weight = 10 ** ((log * (log + 125)) / 612 - 7 / 34);
   // Rounded up, but not for the error of the logarithm alone.

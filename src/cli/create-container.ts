@@ -14,7 +14,7 @@ import { write } from './output';
 import { collect } from './parse/collect';
 import { ownEnviron, parseEnv } from './parse/env';
 import { parseLabelFiles, parseLabels } from './parse/labels';
-import { parseMount, parseMountFlag } from './parse/mount';
+import { parseMount, parseMountFlag, sharedLabels } from './parse/mount';
 import { parsePublish } from './parse/publish';
 import { addOptionFlags, runOptions, type OptionFlags } from './run-options';
 
@@ -107,7 +107,7 @@ export function createRequest(image: string, args: string[], flags: CreateFlags,
     tty: flags.tty,
     stdin: flags.interactive,
     stdinOnce: flags.interactive && stdinOnce,
-    options: { ...options, tmpfs: [...options.tmpfs, ...tmpfs] },
+    options: { ...options, tmpfs: [...options.tmpfs, ...tmpfs], sharedLabels: sharedLabels(flags.volume) },
   };
 }
 

@@ -32,6 +32,7 @@ const TITLES: readonly (readonly [string, string])[] = [
   ['Runtimes', 'Runtimes'],
   ['Cgroup Driver', 'CgroupDriver'],
   ['Cgroup Version', 'CgroupVersion'],
+  ['Security Options', 'SecurityOptions'],
   ['Kernel Version', 'KernelVersion'],
   ['Operating System', 'OperatingSystem'],
   ['OSType', 'OSType'],

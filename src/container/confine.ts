@@ -1,10 +1,11 @@
 import type { Logger } from '../base/log';
 import type { ContainerConfig } from '../cri';
 import { apparmorProfile } from '../oci/apparmor';
-import { selinuxLabels } from '../oci/selinux';
+import { withLabels } from '../oci/labels';
+import type { SelinuxLabels } from '../oci/selinux';
 import type { Spec } from '../oci/spec';
-import type { Sandbox } from '../sandbox/sandboxes';
-import { appArmorHost, selinuxHost } from '../sandbox/security-modules';
+import { appArmorHost } from '../sandbox/security-modules';
+import type { Containers } from './containers';
 import { seccompOf, type ContainerSeccomp } from './seccomp';
 
 /**
@@ -13,37 +14,20 @@ import { seccompOf, type ContainerSeccomp } from './seccomp';
  * filter. Throws `invalid_argument` and `failed_precondition`.
  */
 export async function confine(
+  containers: Pick<Containers, 'volumes'>,
   spec: Spec,
-  sandbox: Sandbox,
   { linux }: ContainerConfig,
+  labels: SelinuxLabels | undefined,
   log: Logger,
 ): Promise<ContainerSeccomp | undefined> {
   const security = linux?.securityContext;
-  const [seccomp, apparmor, selinux] = await Promise.all([
+  const [seccomp, apparmor] = await Promise.all([
     seccompOf(security, spec.process.capabilities.bounding, log),
     appArmorHost(log),
-    selinuxHost(),
   ]);
   if (seccomp) spec.linux.seccomp = seccomp.spec;
   const profile = apparmorProfile(security, apparmor);
   if (profile !== undefined) spec.process.apparmorProfile = profile;
-  const pod = {
-    id: sandbox.record.id,
-    isPrivileged: security?.privileged ?? false,
-    options: sandbox.config.linux?.securityContext?.selinuxOptions,
-  };
-  const labels = selinuxLabels(security?.selinuxOptions, pod, selinux);
-  if (labels) {
-    spec.process.selinuxLabel = labels.process;
-    labelFiles(spec, labels.file);
-  }
+  if (labels) withLabels(spec, labels, path => containers.volumes.nameOf(path) !== undefined);
   return seccomp?.filter;
-}
-
-/** Overlays and tmpfs have no labels of their own to keep. */
-function labelFiles(spec: Spec, label: string): void {
-  spec.linux.mountLabel = label;
-  for (const mount of spec.mounts) {
-    if (mount.type === 'tmpfs') mount.options = [...mount.options, `context=${label}`];
-  }
 }

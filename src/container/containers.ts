@@ -120,7 +120,7 @@ export interface ContainerPaths {
 }
 
 /** What containers ask of the images. */
-export type ImageSource = Pick<Images, 'node' | 'find' | 'lowerDirs' | 'collect' | 'ready'>;
+export type ImageSource = Pick<Images, 'node' | 'find' | 'lowerDirs' | 'readOnlyDirs' | 'collect' | 'ready'>;
 
 /** All containers of this daemon: the records' cache, and what the verbs beside this file need. */
 export class Containers {

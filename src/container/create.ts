@@ -32,6 +32,7 @@ import { imageVolumes, volumeImages } from './image-volumes';
 import { provideBundle, refuseForRuntime } from './runtimes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
 import { confine } from './confine';
+import { containerLabels } from './selinux';
 import { launchLaps, tellLaunch } from './timings';
 
 export interface CreateContainerRequest {
@@ -111,7 +112,8 @@ async function make(
   assertPodsNamespaces(options, podNamespaces(sandbox.config.linux?.securityContext?.namespaceOptions));
   assertPodsUserNamespace(options, sandbox.record.userns);
   const pid = pidNamespace(containers, sandbox, config);
-  const host = hostFacts(containers, devices, image, volumes, paths.dir);
+  const labels = await ctx.race(containerLabels(sandbox, config, log));
+  const host = hostFacts(containers, devices, image, volumes, paths.dir, labels);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record, request.options), host);
   if (request.options) withRunOptions(spec, request.options);
   spec.mounts.push(...(request.mounts ?? []));
@@ -119,8 +121,8 @@ async function make(
   const runtime = containers.runtimes.of(sandbox.record.runtimeHandler);
   if (runtime) await refuseForRuntime(runtime, config, spec);
   watch.lap('make the spec');
-  const filter = await ctx.race(confine(spec, sandbox, config, ctx.log));
-  watch.lap('look up seccomp, AppArmor and SELinux');
+  const filter = await ctx.race(confine(containers, spec, config, labels, ctx.log));
+  watch.lap('look up seccomp and AppArmor');
   // Another runtime runs its hooks itself.
   const later = runtime ? {} : laterHooks(spec);
   await using undo = new Rollback(ctx.log, leftovers =>
@@ -132,6 +134,8 @@ async function make(
     () => containers.add({ ...record, ...later }, config),
     () => containers.forget(record.id),
   );
+  // From the record on the layers stay. Until then a removal of the image could take them.
+  for (const one of [image, ...volumes.values()]) containers.images.lowerDirs(one);
   watch.lap('write the record');
   crashPoint('create.recorded');
   const [rootfs, placement] = await together([

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { ContainerConfig } from '../cri';
 import type { Image } from '../image/images';
 import type { HostFacts } from '../oci/host-facts';
+import type { SelinuxLabels } from '../oci/selinux';
 import { anonymousVolumes } from './anonymous-volumes';
 import type { Containers } from './containers';
 import { requestedCdiChanges } from './cdi';
@@ -30,23 +31,23 @@ export function hostFacts(
   image: Image,
   volumes: ReadonlyMap<string, Image>,
   containerDir: string,
+  selinux: SelinuxLabels | undefined,
 ): HostFacts {
   return {
     ...devices,
     cgroups: containers.cgroups.trees,
     thermalPaths: thermalPaths(),
-    imageLowers: new Map([...volumes].map(([name, found]) => [name, containers.images.lowerDirs(found)])),
+    imageLowers: new Map(
+      [...volumes].map(([name, found]) => [name, lowersOf(containers, found, selinux !== undefined)]),
+    ),
     anonymousVolumes: anonymousVolumes(image.config.volumes, containerDir),
-    hasSelinux: hasSelinux(),
+    selinux,
   };
 }
 
-let selinux: boolean | undefined;
-
-/** It is on from the boot on, or not at all. */
-function hasSelinux(): boolean {
-  selinux ??= existsSync('/sys/fs/selinux/enforce');
-  return selinux;
+/** The files of one layer are bound as they are, with the labels that they have; an overlay gives them the container's. */
+function lowersOf({ images }: Containers, image: Image, isLabelled: boolean): string[] {
+  return isLabelled ? images.readOnlyDirs(image) : images.lowerDirs(image);
 }
 
 const CPUS = '/sys/devices/system/cpu';

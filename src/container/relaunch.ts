@@ -18,6 +18,7 @@ import { laterHooks, prepareHooks, runHostHooks, runPoststop } from './hooks';
 import { deviceFacts, hostFacts } from './host-facts';
 import { imageVolumes, volumeImages } from './image-volumes';
 import { pidNamespace } from './pid-namespace';
+import { containerLabels } from './selinux';
 
 /** As for a creation. */
 const RELAUNCH_WITHIN_MS = 100_000;
@@ -124,12 +125,13 @@ async function makeSpec(
   await containers.images.ready(ctx, image);
   const volumes = await volumeImages(containers, ctx, config.mounts);
   assertSameLayers(record.imageVolumes ?? [], imageVolumes(config.mounts, volumes));
-  const host = hostFacts(containers, devices, image, volumes, containers.paths(record.id).dir);
+  const labels = await containerLabels(sandbox, config, ctx.log);
+  const host = hostFacts(containers, devices, image, volumes, containers.paths(record.id).dir, labels);
   const pid = pidNamespace(containers, sandbox, config);
   const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record, options), host);
   withRunOptions(spec, options);
   keepVolumes(spec);
-  const filter = await confine(spec, sandbox, config, ctx.log);
+  const filter = await confine(containers, spec, config, labels, ctx.log);
   return { spec, filter, lowers: containers.images.lowerDirs(image) };
 }
 

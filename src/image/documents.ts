@@ -14,6 +14,9 @@ const layersMax = 500;
 const layerBytesMax = 128 * 1024 ** 3;
 const indexEntriesMax = 1000;
 const historyMax = 10_000;
+/** Each is a directory and a mount of every container. */
+const volumesMax = 1000;
+const portsMax = 10_000;
 const labelsMax = 2000;
 const labelBytesMax = 1024 ** 2;
 const pathBytesMax = 4095;
@@ -124,7 +127,7 @@ interface HistoryEntry {
 
 const digest = z.string().refine(isDigest, 'is not a digest');
 const size = z.number().int().nonnegative();
-const platform = z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() });
+const platform = z.object({ os: z.string(), architecture: z.string(), variant: z.string().nullish() });
 const descriptor = z
   .object({ mediaType: z.string(), digest, size })
   .transform(({ mediaType, digest: aDigest, size: sizeBytes }): Descriptor => ({
@@ -182,11 +185,12 @@ const labels = z
     `are more than ${labelBytesMax} characters`,
   );
 
-const keysOf = <T extends z.ZodType<string, string>>(key: T) =>
+const keysOf = <T extends z.ZodType<string, string>>(key: T, most: number) =>
   z
     .record(key, z.unknown())
     .nullish()
-    .transform(value => Object.keys(value ?? {}));
+    .transform(value => Object.keys(value ?? {}))
+    .refine(keys => keys.length <= most, `are more than ${most}`);
 
 const nanoseconds = z
   .number()
@@ -220,8 +224,8 @@ const configShape = z.object({
       Cmd: argumentsOf,
       User: orEmpty(user, ''),
       WorkingDir: orEmpty(path, ''),
-      Volumes: keysOf(path),
-      ExposedPorts: keysOf(line),
+      Volumes: keysOf(path, volumesMax),
+      ExposedPorts: keysOf(line, portsMax),
       Labels: orEmpty(labels, {}),
       StopSignal: z
         .string()
@@ -392,7 +396,7 @@ function toIndex({ manifests }: z.output<typeof indexShape>): Index {
 }
 
 function toPlatform({ os, architecture, variant }: z.output<typeof platform>): Platform {
-  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
+  return { os, architecture, ...(variant ? { variant } : {}) }; // some write that there is none
 }
 
 /**
@@ -495,12 +499,16 @@ function isPort(text: string): boolean {
   return first !== undefined && Number(first) <= 65_535 && Number(last ?? first) <= 65_535;
 }
 
-/** Nanoseconds since 1970, or undefined for what is not a date: a wrong date is no reason to refuse an image. */
+/**
+ * Nanoseconds since 1970, or undefined for what is not a date, nor one that 64 bits can tell (1677 to 2262): a wrong date
+ * is no reason to refuse an image.
+ */
 function parseRfc3339(date: string): bigint | undefined {
   const ms = Date.parse(date.replace(/\.\d+/, ''));
   if (Number.isNaN(ms)) return undefined;
   const fraction = /\.(\d{1,9})/.exec(date)?.[1] ?? '';
-  return BigInt(ms) * 1_000_000n + BigInt(fraction.padEnd(9, '0'));
+  const ns = BigInt(ms) * 1_000_000n + BigInt(fraction.padEnd(9, '0'));
+  return BigInt.asIntN(64, ns) === ns ? ns : undefined;
 }
 
 function parseJson(bytes: Uint8Array, what: string): Record<string, unknown> {

@@ -616,9 +616,20 @@ export class Images {
     return this.records.list().map(record => this.toImage(record));
   }
 
-  /** What an overlay of this image stands on: `lowerdir`s, top first. */
+  /**
+   * What an overlay of this image stands on: `lowerdir`s, top first. `not_found` when the image was removed since it was
+   * found and nothing has kept its layers: never an image with some of them.
+   */
   lowerDirs(image: Image): string[] {
-    return this.layers.lowerDirs(image.layers.flatMap(({ key }) => this.layers.get(key) ?? []));
+    const layers = image.layers.flatMap(({ key }) => this.layers.get(key) ?? []);
+    if (layers.length === image.config.diffIds.length) return this.layers.lowerDirs(layers);
+    throw new BerthError('not_found', `image ${image.id} was removed meanwhile`, { hint: 'pull it again' });
+  }
+
+  /** As `lowerDirs`, of an image that is mounted read-only: for an overlay, which takes two at least then, also of one layer. */
+  readOnlyDirs(image: Image): string[] {
+    const dirs = this.lowerDirs(image);
+    return dirs.length === 1 ? [...new Set([...dirs, ...this.layers.lowerDirs([])])] : dirs;
   }
 
   /**
@@ -701,7 +712,8 @@ export class Images {
       this.tellRemoved(record);
     }
     await this.freed();
-    return { untagged: found.flatMap(({ tags }) => tags), freedBytes: before - this.space('kept').usedBytes };
+    const freed = before - this.space('kept').usedBytes; // less than nothing where a pull has brought more meanwhile
+    return { untagged: found.flatMap(({ tags }) => tags), freedBytes: freed > 0n ? freed : 0n };
   }
 
   /** What images take on the disk, from what was counted while unpacking; what is being deleted counts until it is gone. */

@@ -1,10 +1,11 @@
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Context } from '../base/context';
 import { BerthError, isAbsent, messageOf } from '../base/errors';
 import { algorithmOf, digestOf, hexOf, parseDigest, type Digest } from './digest';
-import { documentBytesMax, tooLarge } from './documents';
+import { documentBytesMax, parseDocument, tooLarge } from './documents';
 import type { BlobBytes, ImageSource } from './source';
 
 const layoutShape = z.object({ imageLayoutVersion: z.string().startsWith('1.') });
@@ -15,9 +16,7 @@ export class LayoutSource implements ImageSource {
 
   static async open(root: string): Promise<LayoutSource> {
     const source = new LayoutSource(root);
-    const marker = await source.document('oci-layout');
-    if (!layoutShape.safeParse(JSON.parse(marker.toString() || 'null')).success)
-      throw new BerthError('failed_precondition', `${root} is not an OCI image layout of version 1`);
+    parseDocument(layoutShape, await source.document('oci-layout'), `${root}/oci-layout`);
     return source;
   }
 
@@ -59,7 +58,8 @@ export class LayoutSource implements ImageSource {
   private async opened(name: string) {
     const path = join(this.root, name);
     try {
-      const file = await open(path, 'r');
+      // A FIFO must not wait for its writer.
+      const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
       if ((await file.stat()).isFile()) return file;
       await file.close();
     } catch (error) {

@@ -27,6 +27,7 @@ import type { Slots } from './slots';
 import { chainKey, layerKey, type Begun, type Layer, type LayerRecord, type Layers } from './snapshot/layers';
 import type { BlobBytes, ImageSource } from './source';
 import { needsChain, syncFileSystem, unpackLayer, type UnpackRequest } from './unpack/unpack';
+import { WriteBehind } from './write-behind';
 
 export interface LayerProgress {
   readonly layer: Digest;
@@ -82,8 +83,9 @@ const downloadsMax = 3;
 const depthMax = 4;
 const documentsMax = 16;
 
-/** The beginning of a smaller blob is not worth a file. */
+/** The beginning of a smaller blob is not worth a file, and neither is that of one that comes faster than this. */
 const partialBytesMin = 1024 * 1024;
+const partialMsMin = 3000;
 
 /**
  * Brings an image here: its documents, then its layers side by side, each
@@ -107,11 +109,16 @@ export async function fetchImage(
   crashPoint('pull.documents-kept');
 
   ctx.stage(`fetch the layers of ${canonicalForm(reference)}`);
-  const layers = await fetchLayers(parts, ctx, wanted, documents, pin, onProgress);
+  await using behind = new WriteBehind(() => syncFileSystem(parts.root));
+  const onLayer = (event: LayerProgress) => {
+    if (event.phase === 'downloading') behind.reached(event.layer, event.doneBytes);
+    onProgress(event);
+  };
+  const layers = await fetchLayers(parts, ctx, wanted, documents, pin, onLayer);
 
   crashPoint('pull.layers-fetched');
   ctx.stage(`write ${canonicalForm(reference)} to disk`);
-  await syncFileSystem(parts.root);
+  await behind.finish();
   crashPoint('pull.synced');
   return {
     id: manifest.config.digest,
@@ -225,9 +232,13 @@ export function assertDescribed({ digest, sizeBytes }: Descriptor, bytes: Buffer
   if (found !== digest) throw new BerthError('data_loss', `${what} has digest ${found}, and ${digest} was announced`);
 }
 
+/** Side by side: each waits for the disk. */
 async function keepDocuments(parts: PullParts, reference: Reference, kept: Documents['kept']): Promise<void> {
-  for (const { digest, bytes } of kept)
-    await parts.content.ingest(digest, bytes.length, bytes, `${digest} of ${canonicalForm(reference)}`);
+  const all = kept.map(({ digest, bytes }) =>
+    parts.content.ingest(digest, bytes.length, bytes, `${digest} of ${canonicalForm(reference)}`),
+  );
+  await Promise.allSettled(all);
+  await Promise.all(all);
 }
 
 /* ---- layers ---- */
@@ -305,8 +316,9 @@ async function fetchLayer(
     return found;
   }
   onProgress(event('waiting', 0));
-  const download = (key: string, where: UnpackRequest['below']) =>
-    parts.layerFlights.join(ctx, `${key} ${descriptor.digest} ${below.length === 0}`, onProgress, async (own, emit) => {
+  const download = (key: string, where: UnpackRequest['below']) => {
+    const name = `${key} ${descriptor.digest} ${below.length === 0}`;
+    return joinOrFetch(parts.layerFlights, ctx, name, onProgress, async (own, emit) => {
       const onBytes = (bytes: number) => emit(event('downloading', bytes));
       const attempt = { key, descriptor, diffId, repository, where, onBytes };
       const layer = await parts.blobLocks.run(descriptor.digest, async () => {
@@ -319,6 +331,7 @@ async function fetchLayer(
       if (layer !== needsChain) emit(event('done', descriptor.sizeBytes));
       return layer;
     });
+  };
   const alone = await download(layerKey(diffId), below.length === 0 ? 'none' : 'unknown');
   if (alone !== needsChain) return alone;
   const lower = parts.layers.lowerDirs(await Promise.all(below));
@@ -326,6 +339,31 @@ async function fetchLayer(
   if (onTop === needsChain)
     throw new BerthError('internal', `layer ${descriptor.digest} is right neither alone nor on its chain`);
   return onTop;
+}
+
+/**
+ * Who comes while others fetch the same layer waits for theirs. They ask a registry of their own, with credentials of
+ * their own: what fails there says nothing of the source here, which is asked then. Only a full disk is everybody's.
+ */
+async function joinOrFetch(
+  flights: PullParts['layerFlights'],
+  ctx: Context,
+  name: string,
+  onProgress: OnProgress,
+  fetch: (own: Context, emit: OnProgress) => Promise<Layer | typeof needsChain>,
+): Promise<Layer | typeof needsChain> {
+  for (;;) {
+    let isOwn = false;
+    try {
+      return await flights.join(ctx, name, onProgress, (own, emit) => {
+        isOwn = true;
+        return fetch(own, emit);
+      });
+    } catch (error) {
+      ctx.throwIfEnded();
+      if (isOwn || kindOf(error) === 'resource_exhausted') throw error;
+    }
+  }
 }
 
 /** A layer that no image names. */
@@ -401,8 +439,9 @@ export interface BlobRequest {
 
 /**
  * Unpacks the blob while it arrives. When the connection breaks it goes on where
- * it was, as long as there is progress; whatever else fails is final. A layer of
- * this key that is damaged is replaced.
+ * it was, as long as there is progress. Bytes that are not the blob's are fetched
+ * anew where some were here from before, or where somebody else can be asked;
+ * whatever else fails is final. A layer of this key that is damaged is replaced.
  */
 export async function unpackBlob(
   parts: PullParts,
@@ -413,16 +452,20 @@ export async function unpackBlob(
   const { digest } = request.descriptor;
   const kept = await fromContent(parts, ctx, request);
   if (kept) return kept;
-  let failures = 0;
+  let [failures, anew] = [0, 0];
   for (let had = await parts.partials.sizeOf(digest); ;) {
     try {
-      return await unpackOnce(parts, ctx, source, request);
+      return await unpackOnce(parts, ctx, source, request, failures > 0);
     } catch (error) {
       ctx.throwIfEnded();
       if (error instanceof BerthError) {
-        // Bytes that were wrong must not be met again; those that were only too few are right so far.
-        if (error.kind === 'data_loss') await parts.partials.remove(digest);
-        throw error;
+        if (error.kind !== 'data_loss') throw error;
+        // Bytes that were wrong must not be met again. A beginning from before a power cut may be nothing but zeros.
+        await parts.partials.remove(digest);
+        if (++anew === downloadsMax || (had === 0 && !source.hasOther?.(digest))) throw error;
+        ctx.log.warn(`layer ${digest} is fetched anew: ${messageOf(error)}`);
+        had = 0;
+        continue;
       }
       const have = await parts.partials.sizeOf(digest);
       failures = have > had ? 1 : failures + 1;
@@ -461,6 +504,7 @@ async function unpackOnce(
   ctx: Context,
   source: ImageSource,
   request: BlobRequest,
+  isAgain: boolean,
 ): Promise<Layer | typeof needsChain> {
   const { digest, sizeBytes } = request.descriptor;
   if (sizeBytes < partialBytesMin && !parts.keepLayerBlobs)
@@ -470,7 +514,10 @@ async function unpackOnce(
     // A file that is as long as the blob may be all of it: then nothing is fetched.
     const bytes =
       partial.sizeBytes === sizeBytes ? nothing(sizeBytes) : await source.blob(ctx, digest, partial.sizeBytes);
-    const layer = await unpackInto(parts, ctx, request, bytes, partial.file);
+    // What has broken off once may do so again, and then goes on where it was.
+    const mayForget = !isAgain && !parts.keepLayerBlobs && partial.sizeBytes === 0;
+    const kept = { blob: partial.file, ...(mayForget && { forgetBlobMs: partialMsMin }) };
+    const layer = await unpackInto(parts, ctx, request, bytes, kept);
     if (layer === needsChain) return needsChain; // the bytes are wanted again in a moment
     crashPoint('layer.kept');
     if (parts.keepLayerBlobs) await parts.partials.moveTo(digest, parts.content.pathOf(digest));
@@ -491,7 +538,7 @@ async function unpackInto(
   ctx: Context,
   { key, descriptor, diffId, repository, where, onBytes }: BlobRequest,
   bytes: BlobBytes,
-  blob?: UnpackRequest['blob'],
+  kept: Pick<UnpackRequest, 'blob' | 'forgetBlobMs'> = {},
 ): Promise<Layer | typeof needsChain> {
   const begun = await beginOrClose(parts, bytes);
   let done = false;
@@ -499,13 +546,11 @@ async function unpackInto(
     crashPoint('layer.begun');
     const manifest = await open(begun.manifestPath, 'wx', 0o600);
     try {
-      const request = { layer: descriptor, diffId, dir: begun.dir, below: where, manifest, onBytes };
-      const result = await unpackLayer({ ...request, ...(blob ? { blob } : {}) }, bytes, ctx.signal).catch(
-        (error: unknown) => {
-          if (kindOf(error) === 'data_loss') bytes.distrust?.();
-          throw error;
-        },
-      );
+      const request = { layer: descriptor, diffId, dir: begun.dir, below: where, manifest, onBytes, ...kept };
+      const result = await unpackLayer(request, bytes, ctx.signal).catch((error: unknown) => {
+        if (kindOf(error) === 'data_loss') bytes.distrust?.();
+        throw error;
+      });
       if (result === needsChain) return needsChain;
       crashPoint('layer.unpacked');
       const { digest, sizeBytes, mediaType } = descriptor;

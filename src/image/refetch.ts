@@ -4,15 +4,16 @@ import type { Content } from './content/content';
 import type { Digest } from './digest';
 import { unpackBlob, type PullParts } from './pull';
 import type { ImageRecord } from './record';
-import { parseReference, type Reference } from './reference';
+import { parseReference, repositoryForm, type Reference } from './reference';
 import type { RegistryClient } from './registry/client';
+import type { LayerBlob } from './snapshot/layers';
 import { needsChain, type UnpackRequest } from './unpack/unpack';
 
 type OpenRegistry = (reference: Reference) => Promise<RegistryClient>;
 
 /**
- * Fetches the blob of a layer that is here, and replaces the layer. `ensureLower`
- * makes sure of those below it, which a layer that is right only on its chain needs.
+ * Fetches the blob of a layer that is here, and replaces the layer: from where it came, or from anywhere that an image
+ * came from which has it. `ensureLower` makes sure of those below it, which a layer that is right only on its chain needs.
  */
 export async function fetchLayerAgain(
   parts: PullParts,
@@ -25,13 +26,45 @@ export async function fetchLayerAgain(
   const layer = parts.layers.get(key);
   if (!layer) return;
   if (!layer.blob) throw new BerthError('failed_precondition', 'it is not known where it came from');
-  const owner = records.find(({ layerKeys }) => layerKeys.includes(key));
+  const owners = records.filter(({ layerKeys }) => layerKeys.includes(key));
+  const [owner] = owners;
   const below = owner?.layerKeys.slice(0, owner.layerKeys.indexOf(key)) ?? [];
-  const { digest, sizeBytes, mediaType, repository } = layer.blob;
-  if (repository === undefined && !(await parts.content.has(digest)))
-    throw new BerthError('failed_precondition', 'it came out of a file, which is not kept');
-  const source = await openRegistry(parseReference(`${repository ?? 'none.invalid/none'}@${digest}`));
-  const request = { key, descriptor: { digest, sizeBytes, mediaType }, diffId: layer.diffId, repository };
+  const again = { key, blob: layer.blob, diffId: layer.diffId, below };
+  let last: unknown = new BerthError('failed_precondition', 'it came out of a file, which is not kept');
+  for (const repository of await placesOf(parts, layer.blob, owners)) {
+    try {
+      return await fetchFrom(parts, ctx, again, repository, ensureLower, openRegistry);
+    } catch (error) {
+      ctx.throwIfEnded();
+      last = error;
+    }
+  }
+  throw last;
+}
+
+/** Repositories; for a blob that is kept here it may be none. */
+async function placesOf(
+  { content }: PullParts,
+  { digest, repository }: LayerBlob,
+  owners: readonly ImageRecord[],
+): Promise<string[]> {
+  const others = owners.flatMap(({ digests }) => digests).map(name => repositoryForm(parseReference(name)));
+  const places = new Set(repository === undefined ? others : [repository, ...others]);
+  return places.size === 0 && (await content.has(digest)) ? ['none.invalid/none'] : [...places];
+}
+
+async function fetchFrom(
+  parts: PullParts,
+  ctx: Context,
+  { key, blob, diffId, below }: { key: string; blob: LayerBlob; diffId: Digest; below: readonly string[] },
+  repository: string,
+  ensureLower: (keys: readonly string[]) => Promise<unknown>,
+  openRegistry: OpenRegistry,
+): Promise<void> {
+  const { digest, sizeBytes, mediaType } = blob;
+  const source = await openRegistry(parseReference(`${repository}@${digest}`));
+  const origin = blob.repository === undefined ? undefined : repository;
+  const request = { key, descriptor: { digest, sizeBytes, mediaType }, diffId, repository: origin };
   const attempt = (where: UnpackRequest['below']) =>
     parts.blobLocks.run(digest, () => unpackBlob(parts, ctx, source, { ...request, where, onBytes: () => undefined }));
 

@@ -12,6 +12,8 @@ export interface ImageSource {
    * those of a foreign layer, asked without credentials when nobody else has it.
    */
   blob(ctx: Context, digest: Digest, offset: number, urls?: readonly string[]): Promise<BlobBytes>;
+  /** Whether somebody can be asked for a blob who has not handed over anything else in its place yet. */
+  hasOther?(digest: Digest): boolean;
 }
 
 /**

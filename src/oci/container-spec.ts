@@ -3,7 +3,6 @@ import { SupplementalGroupsPolicy, type ContainerConfig, type LinuxContainerSecu
 import { capabilitySets } from './capabilities';
 import { containerDevices, deviceRules } from './devices';
 import type { HostFacts } from './host-facts';
-import { mountLabel } from './selinux';
 import { MASKED_PATHS, pathsOf, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
 import { oomScoreAdjOf, resourcesSpec } from './resources';
@@ -80,7 +79,6 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       ...pod,
       isPrivileged,
       host,
-      mountLabel: mountLabel(security?.selinuxOptions),
       isRootReadonly: security?.readonlyRootfs ?? false,
     }),
     linux: {

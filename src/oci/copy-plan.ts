@@ -46,7 +46,7 @@ function filesOps(rootfs: Rootfs, all: readonly MountSpec[]): InnerOp[] {
     ...mounts.flatMap(mount => holdOps(mount, mounts)),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
     ...mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
-    ...rootOverlay({ root: { nodev: true }, linux: {} }, rootfs),
+    rootOverlay({ root: { nodev: true } }, rootfs),
     ...mounts.flatMap(mount => mountOps(mount, mounts)),
     { op: 'PIVOT_ROOT', propagation: MS.private },
   ];

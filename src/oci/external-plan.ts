@@ -2,6 +2,7 @@ import type { LaunchPlan } from '../native/plan-ops';
 import {
   cgroupOps,
   lookupUser,
+  rootLabel,
   rootOverlay,
   stdinMode,
   type CgroupPlacement,
@@ -48,10 +49,11 @@ export function externalPlan(
     ],
     inner: [
       { op: 'UMASK', mask: 0o022 },
+      ...rootLabel(spec),
       ...spec.mounts.flatMap(mount => holdOps(mount, spec.mounts)),
       { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
       ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
-      ...rootOverlay(spec, rootfs),
+      rootOverlay(spec, rootfs),
       ...spec.mounts.flatMap(mount => beforeRuntime(mount, spec.mounts)),
       lookupUser(spec.process.user),
       { op: 'AWAIT_GO' },

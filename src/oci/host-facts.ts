@@ -1,4 +1,5 @@
 import type { CdiChanges } from './cdi/edits';
+import type { SelinuxLabels } from './selinux';
 import type { DeviceSpec } from './spec';
 
 /** A device as it is on the host, for a place in the container. */
@@ -38,6 +39,6 @@ export interface HostFacts {
   /** Layer directories, top first, of the images that the request mounts, by the name that it uses. */
   imageLowers: ReadonlyMap<string, readonly string[]>;
   anonymousVolumes: readonly AnonymousVolume[];
-  /** SELinux is on: volumes are labelled. */
-  hasSelinux: boolean;
+  /** The container's labels; undefined where SELinux is not enabled, or has none for it. */
+  selinux: SelinuxLabels | undefined;
 }

@@ -58,6 +58,8 @@ export function launchPlan(
   ];
   const inner: InnerOp[] = [
     { op: 'UMASK', mask: 0 },
+    keyring(spec.process),
+    ...rootLabel(spec),
     { op: 'OOM_SCORE_ADJ', value: spec.process.oomScoreAdj },
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
     ...spec.mounts.flatMap(mount => holdOps(mount, spec.mounts)),
@@ -68,7 +70,7 @@ export function launchPlan(
     ...(spec.linux.namespaces.some(ns => ns.type === 'cgroup')
       ? [{ op: 'UNSHARE', flags: CLONE.newcgroup } as const]
       : []),
-    ...rootOverlay(spec, rootfs),
+    rootOverlay(spec, rootfs),
     ...spec.mounts.flatMap(mount => [
       ...mountOps(mount, spec.mounts),
       ...(isOwnDev(mount) ? devOps(spec) : []),
@@ -94,22 +96,25 @@ export function launchPlan(
 }
 
 /** The root file system, mounted at its stage. */
-export function rootOverlay(
-  spec: { root: Pick<Spec['root'], 'nodev'>; linux: Pick<Spec['linux'], 'mountLabel'> },
-  rootfs: Rootfs,
-): InnerOp[] {
-  const { mountLabel } = spec.linux;
-  return [
-    ...(mountLabel === undefined ? [] : [{ op: 'ROOT_LABEL', label: mountLabel } as const]),
-    {
-      op: 'ROOT_OVERLAY',
-      stage: rootfs.stage,
-      upper: rootfs.upper,
-      work: rootfs.work,
-      flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
-      lowers: rootfs.lowers,
-    },
-  ];
+export function rootOverlay(spec: { root: Pick<Spec['root'], 'nodev'> }, rootfs: Rootfs): InnerOp {
+  return {
+    op: 'ROOT_OVERLAY',
+    stage: rootfs.stage,
+    upper: rootfs.upper,
+    work: rootfs.work,
+    flags: (rootfs.isVolatile ? ROOT_FLAGS.volatile : 0) | (spec.root.nodev ? ROOT_FLAGS.nodev : 0),
+    lowers: rootfs.lowers,
+  };
+}
+
+/** Before all that is made for the root, which has the label, too. */
+export function rootLabel({ linux: { mountLabel } }: { linux: Pick<Spec['linux'], 'mountLabel'> }): InnerOp[] {
+  return mountLabel === undefined ? [] : [{ op: 'ROOT_LABEL', label: mountLabel }];
+}
+
+/** As the host's root: what a user namespace's makes counts against a small number of keys. */
+function keyring({ selinuxLabel = '' }: ProcessSpec): InnerOp & OuterOp {
+  return { op: 'KEYRING', label: selinuxLabel };
 }
 
 /** One more process in a running container: the joined namespaces are those of the pidfd at descriptor 5. */
@@ -128,6 +133,7 @@ export function execPlan(
       ...(stateDir === undefined ? [] : [{ op: 'ORPHAN', stateDir } as const]),
       // First: what carries the output must not be in the container's namespaces.
       { op: 'STDIN', mode: stdinMode(hasInput, process) },
+      keyring(process),
       ...cgroupOps({ ...cgroup, killFile: undefined }),
       // On the host's /proc, for the child to inherit: the container's may be anything.
       { op: 'OOM_SCORE_ADJ', value: process.oomScoreAdj },

@@ -50,8 +50,16 @@ export function mountOps(mount: MountSpec, all: readonly MountSpec[]): InnerOp[]
     ...(mount.copyUp ? [{ op: 'COPY_UP', target } as const] : []),
     ...(mount.relabel === undefined ? [] : [{ op: 'RELABEL', target, label: mount.relabel } as const]),
     mountOp(mount),
+    ...(mount.context === undefined || takesContext(mount)
+      ? []
+      : [{ op: 'LABEL', path: target, label: mount.context } as const]),
     ...(isSharedLate(mount, all) ? [alone] : []),
   ];
+}
+
+/** mqueue is mounted once for its IPC namespace, whoever mounts it again: what is there has a label already. */
+function takesContext({ type, context }: MountSpec): boolean {
+  return context !== undefined && type !== 'mqueue';
 }
 
 function mountOp(mount: MountSpec): InnerOp {
@@ -62,7 +70,7 @@ function mountOp(mount: MountSpec): InnerOp {
       type: mount.type,
       target: mount.destination,
       attrs: attributes(mount),
-      options: mount.options,
+      options: [...mount.options, ...(takesContext(mount) ? [`context=${mount.context}`] : [])],
       flags: strict,
     };
   }

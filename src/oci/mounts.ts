@@ -14,9 +14,7 @@ export interface MountFacts {
   files: Readonly<Record<string, string>>;
   /** Missing sources become directories. */
   makeMountSources: boolean;
-  host: Pick<HostFacts, 'cdi' | 'cgroups' | 'imageLowers' | 'anonymousVolumes' | 'hasSelinux'>;
-  /** What volumes are labelled with where SELinux is on. */
-  mountLabel: string;
+  host: Pick<HostFacts, 'cdi' | 'cgroups' | 'imageLowers' | 'anonymousVolumes' | 'selinux'>;
   isPrivileged: boolean;
   /** Its cgroup refuses devices that are not the container's. */
   hasDeviceControl?: boolean;
@@ -79,12 +77,13 @@ function standardMounts({ shmPath, host, isPrivileged }: MountFacts): MountSpec[
 }
 
 /** The files are the pod's, shared by its containers: one that may not write to its root may not write to them. */
-function podFiles({ files, isRootReadonly }: MountFacts): MountSpec[] {
+function podFiles({ files, isRootReadonly, host }: MountFacts): MountSpec[] {
   return Object.entries(files).map(([destination, source]): MountSpec => ({
     ...PLAIN_BIND,
     destination,
     source,
     readonly: isRootReadonly,
+    ...labelled(host.selinux?.podFile),
   }));
 }
 
@@ -130,14 +129,14 @@ function isInside(path: string): boolean {
 }
 
 /** Anonymous volumes: hostile data says where, so that it is not in the kernel's file systems. */
-function imagesVolumes({ host, isPrivileged, hasDeviceControl, mountLabel }: MountFacts): MountSpec[] {
+function imagesVolumes({ host, isPrivileged, hasDeviceControl }: MountFacts): MountSpec[] {
   return host.anonymousVolumes.map(volume => ({
     ...PLAIN_BIND,
     destination: volumePath(volume),
     source: volume.source,
     nodev: !isPrivileged && !hasDeviceControl,
     copyUp: true,
-    ...(host.hasSelinux ? { relabel: mountLabel } : {}),
+    ...labelled(host.selinux?.file),
   }));
 }
 
@@ -173,8 +172,12 @@ function bindOf(mount: Mount, facts: MountFacts): MountSpec {
     nosuid: options.has('nosuid'),
     propagation: PROPAGATION[mount.propagation],
     ...mountMappings(mount),
-    ...(mount.selinuxRelabel && facts.host.hasSelinux ? { relabel: relabel(mount, facts.mountLabel) } : {}),
+    ...(mount.selinuxRelabel && facts.host.selinux ? { relabel: relabel(mount, facts.host.selinux.file) } : {}),
   };
+}
+
+function labelled(relabel: string | undefined): Pick<MountSpec, 'relabel'> {
+  return relabel === undefined ? {} : { relabel };
 }
 
 /** What the machine itself stands on keeps its labels: another one, and it boots no more. */

@@ -63,7 +63,6 @@ function ociProcess(process: ProcessSpec, user: ResolvedUser): object {
     capabilities: ociCapabilities(process.capabilities),
     ...(process.rlimits ? { rlimits: process.rlimits.map(ociRlimit) } : {}),
     noNewPrivileges: process.noNewPrivileges,
-    // Files have their label already: their file systems are mounted with it.
     ...(process.apparmorProfile === undefined ? {} : { apparmorProfile: process.apparmorProfile }),
     ...(process.selinuxLabel === undefined ? {} : { selinuxLabel: process.selinuxLabel }),
     oomScoreAdj: process.oomScoreAdj,

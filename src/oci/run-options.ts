@@ -1,5 +1,7 @@
 import { BerthError } from '../base/errors';
 import type { RunOptions, Tmpfs } from '../cri/generated/berth/v1/run';
+import { normalPath } from './mounts';
+import { sharedLabel } from './selinux';
 import type { MountSpec, Spec } from './spec';
 
 /**
@@ -18,7 +20,15 @@ export function withRunOptions(spec: Spec, options: RunOptions): void {
     linux.maskedPaths = [];
     linux.readonlyPaths = [];
   }
+  shareLabels(spec.mounts, options.sharedLabels);
   for (const tmpfs of options.tmpfs) addMount(spec.mounts, tmpfsMount(tmpfs));
+}
+
+function shareLabels(mounts: readonly MountSpec[], paths: readonly string[]): void {
+  const shared = new Set(paths.map(normalPath));
+  for (const mount of mounts) {
+    if (mount.relabel !== undefined && shared.has(mount.destination)) mount.relabel = sharedLabel(mount.relabel);
+  }
 }
 
 const FLAGS: Readonly<Record<string, Partial<MountSpec>>> = {

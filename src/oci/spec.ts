@@ -121,6 +121,8 @@ export interface MountSpec {
   copyUp?: boolean;
   /** Binds: the SELinux label that everything in it gets. */
   relabel?: string;
+  /** No binds: the SELinux label that everything in the file system has. */
+  context?: string;
   /** Binds: a source that is missing is made, a directory with mode 0755. */
   makeSource?: boolean;
   /** The destination must be reached through real directories: one of the standard mounts. */

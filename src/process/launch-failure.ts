@@ -63,7 +63,7 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
   }
   switch (step.op) {
     case 'EXEC':
-      return execError(step, errno, detail);
+      return execError(step, errno, detail, plan);
     case 'CWD':
       return new LaunchError('invalid_argument', `working directory ${text(step.path)}: ${why}`, step.op, errno);
     case 'LOOKUP_USER':
@@ -118,12 +118,7 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
         errno,
       );
     case 'EXEC_LABEL':
-      return new LaunchError(
-        'failed_precondition',
-        `security label ${JSON.stringify(text(step.label))}: ${detail}: ${why}`,
-        step.op,
-        errno,
-      );
+      return labelError(step, errno, detail);
     case 'LOG':
       return new LaunchError('invalid_argument', `open the log ${text(step.path)}: ${why}`, step.op, errno);
     case 'HELD_ATTRS':
@@ -233,10 +228,29 @@ function usernsError(step: Extract<PlanOp, { op: 'USERNS' }>, errno: string, det
   return new LaunchError('failed_precondition', `make the pod's user namespace with ${ids}: ${why}`, 'USERNS', errno);
 }
 
-function execError(step: Extract<PlanOp, { op: 'EXEC' }>, errno: string, detail: string): LaunchError {
+function execError(
+  step: Extract<PlanOp, { op: 'EXEC' }>,
+  errno: string,
+  detail: string,
+  plan: LaunchPlan,
+): LaunchError {
   const command = JSON.stringify(text(step.argv[0] ?? ''));
   const [kind, message] = execSentence(command, errno, detail, step.candidates.length > 1);
-  return new LaunchError(kind, `exec: ${message}`, 'EXEC', errno);
+  return new LaunchError(
+    kind,
+    `exec: ${message}`,
+    'EXEC',
+    errno,
+    errno === 'EACCES' ? whoElseRefuses(plan) : undefined,
+  );
+}
+
+/** A security module's refusal looks like that of the file's mode. */
+function whoElseRefuses({ inner }: LaunchPlan): string | undefined {
+  const labels = inner.flatMap(op => (op.op === 'EXEC_LABEL' ? [labelName(op)] : []));
+  return labels.length === 0
+    ? undefined
+    : `if its mode allows it, ${labels.join(' or ')} does not: the kernel's log says so`;
 }
 
 function execSentence(command: string, errno: string, path: string, searched: boolean): [ErrorKind, string] {
@@ -309,4 +323,24 @@ function lookupError(step: Extract<PlanOp, { op: 'LOOKUP_USER' }>, errno: string
 
 function text(value: string | Buffer): string {
   return typeof value === 'string' ? value : value.toString('utf8');
+}
+
+/** The kernel knows AppArmor's profiles by what is loaded, and SELinux's labels by the policy. */
+function labelError(step: Labelling, errno: string, detail: string): LaunchError {
+  const unknown = isOfAppArmor(step)
+    ? errno === 'ENOENT' && 'it is not loaded on this node any more'
+    : errno === 'EINVAL' && "this node's policy does not have it";
+  const why = unknown || `${detail}: ${MEANING[errno] ?? errno}`;
+  return new LaunchError('failed_precondition', `${labelName(step)}: ${why}`, step.op, errno);
+}
+
+type Labelling = Extract<PlanOp, { op: 'EXEC_LABEL' }>;
+
+function labelName(step: Labelling): string {
+  const label = text(step.label);
+  return isOfAppArmor(step) ? `AppArmor profile ${label.replace(/^exec /, '')}` : `SELinux label ${label}`;
+}
+
+function isOfAppArmor({ attribute }: Labelling): boolean {
+  return text(attribute).startsWith('apparmor');
 }

@@ -4,6 +4,7 @@ import type { Config } from '../config';
 import type { ContainersServer } from '../cri/generated/berth/v1/containers';
 import { nodePlatform } from '../image/platform';
 import { isPaused } from '../container/pause';
+import { appArmorHost, selinuxHost } from '../sandbox/security-modules';
 import type { BerthParts } from './berth-service';
 import { unary } from './handler';
 import { jsonText } from './json';
@@ -13,7 +14,9 @@ export type InfoConfig = Pick<Config, 'root' | 'state'>;
 
 export function infoRpc(parts: BerthParts) {
   return {
-    info: unary(parts.log, 'Info', () => ({ json: jsonText(info(parts)) })),
+    info: unary(parts.log, 'Info', async () => ({
+      json: jsonText({ ...info(parts), SecurityOptions: await securityOptions(parts) }),
+    })),
   } satisfies Partial<ContainersServer>;
 }
 
@@ -46,6 +49,17 @@ function info({ version, containers, images, sandboxes, config }: BerthParts): o
     StateDir: config.state,
     NodeVersion: process.version,
   };
+}
+
+/** What containers are confined by if they say nothing. */
+async function securityOptions({ log }: Pick<BerthParts, 'log'>): Promise<string[]> {
+  const [appArmor, selinux] = await Promise.all([appArmorHost(log), selinuxHost(log)]);
+  return [
+    ...(appArmor.isEnabled && appArmor.missingDefault === undefined ? ['name=apparmor'] : []),
+    'name=seccomp,profile=builtin',
+    ...(selinux?.isKnown ? ['name=selinux'] : []),
+    'name=cgroupns',
+  ];
 }
 
 function systemName(): string {

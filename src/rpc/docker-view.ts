@@ -14,6 +14,8 @@ export interface ProcessView {
   args: readonly string[];
   env: readonly string[];
   cwd: string;
+  apparmorProfile?: string;
+  selinuxLabel?: string;
 }
 
 export function dockerContainer(
@@ -40,6 +42,8 @@ export function dockerContainer(
     RestartCount: record.restarts ?? 0,
     Driver: 'overlay',
     Platform: 'linux',
+    AppArmorProfile: process?.apparmorProfile ?? '',
+    ProcessLabel: process?.selinuxLabel ?? '',
     HostConfig: hostConfig(containers, container, options),
     Mounts: config.mounts.map(mount => mountOf(containers, mount)),
     Config: configOf(containers, container, process),

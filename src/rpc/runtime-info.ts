@@ -1,4 +1,5 @@
 import { release } from 'node:os';
+import type { Logger } from '../base/log';
 import type { Runtimes } from '../container/runtimes';
 import type { OciRuntime } from '../process/oci-runtime';
 import {
@@ -11,6 +12,8 @@ import {
 import type { CgroupDriverName } from '../cgroup/groups';
 import type { Config } from '../config';
 import type { PodNetwork } from '../network/pod-network';
+import { APPARMOR_DEFAULT } from '../oci/apparmor';
+import { appArmorHost, selinuxHost } from '../sandbox/security-modules';
 import type { UserNamespaceSupport } from '../sandbox/user-namespaces';
 
 /** The version of the CRI that the kubelet speaks of in Version; it has never changed. */
@@ -35,6 +38,7 @@ export async function status(
   userNamespaces: UserNamespaceSupport,
   isVerbose: boolean,
   runtimes: Runtimes,
+  log: Logger,
 ): Promise<StatusResponse> {
   const network = await podNetwork.status();
   const runtime = runtimeReady();
@@ -47,7 +51,13 @@ export async function status(
         { type: 'NetworkReady', status: network.isReady, reason: network.reason, message: network.message },
       ],
     },
-    info: isVerbose ? { config: JSON.stringify(config), userNamespaces: missing ?? 'supported' } : {},
+    info: isVerbose
+      ? {
+          config: JSON.stringify(config),
+          userNamespaces: missing ?? 'supported',
+          ...(await securityModules(log)),
+        }
+      : {},
     runtimeHandlers: [
       ...['', ...runtimes.own].map(name => {
         return { name, features: { recursiveReadOnlyMounts: true, userNamespaces: hasUserNamespaces } };
@@ -59,6 +69,17 @@ export async function status(
       userNamespacesHostNetwork: hasUserNamespaces,
       mountOptions: true,
     },
+  };
+}
+
+/** What containers are confined by beside seccomp, or why not. */
+async function securityModules(log: Logger): Promise<{ appArmor: string; selinux: string }> {
+  const [appArmor, selinux] = await Promise.all([appArmorHost(log), selinuxHost(log)]);
+  return {
+    appArmor: !appArmor.isEnabled ? 'not enabled' : (appArmor.missingDefault ?? `default profile ${APPARMOR_DEFAULT}`),
+    selinux: !selinux
+      ? 'not enabled'
+      : `${selinux.isKnown ? 'default label' : 'the policy does not have'} ${selinux.process}`,
   };
 }
 

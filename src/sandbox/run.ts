@@ -12,13 +12,14 @@ import type { PodAttachment } from '../network/pod-network';
 import { podNamespaces } from '../oci/namespaces';
 import { sandboxPlan } from '../oci/sandbox-plan';
 import { profileChoice } from '../oci/security-profile';
-import { selinuxLabels } from '../oci/selinux';
+import { podFileLabel } from '../oci/selinux';
 import { podUserNamespace } from '../oci/user-namespace';
 import { makeFiles, mkdirs, removeTree, type FileCall } from '../process/files';
 import { signalProcess } from '../process/identity';
 import { pinNamespaces, unmountAll } from '../process/pin';
 import { makeCgroup, podLimits, removeCgroup } from './pod-cgroup';
 import { selinuxHost } from './security-modules';
+import { newLevel, selinuxPod } from './selinux-pod';
 import { watchInit } from './watch';
 import type { Owner, Sandbox, Sandboxes, SandboxPaths, SandboxRecord } from './sandboxes';
 
@@ -56,11 +57,17 @@ async function make(
   const { config, owner } = request;
   const watch = new Stopwatch('RunPodSandbox', steps);
   const fresh = newRecord(sandboxes, request);
+  const selinux = await selinuxHost(log);
+  podFileLabel(isPrivileged(config), selinuxPod(fresh, config), selinux); // it throws for what cannot be had
   const hasNetwork = fresh.ownNetwork && !fresh.isOffline;
   const planned = hasNetwork ? await sandboxes.network.plan(fresh.id, config, networkOwner(owner)) : undefined;
   const limits = podLimits(config, sandboxes.podPidsLimit);
-  // The record is what makes its addresses the pod's: from here to there nothing waits.
-  const record = planned ? { ...fresh, network: sandboxes.network.lease(planned) } : fresh;
+  // The record is what makes its addresses and its level the pod's: from here to there nothing waits.
+  const record = {
+    ...fresh,
+    ...(planned ? { network: sandboxes.network.lease(planned) } : {}),
+    ...newLevel(fresh.id, config, sandboxes.list(), selinux),
+  };
   const { id } = record;
   const paths = sandboxes.paths(id);
   await using undo = new Rollback(log, leftovers => sandboxes.add({ ...record, state: 'notready', leftovers }, config));
@@ -185,9 +192,8 @@ export async function makeNetwork(
   record: SandboxRecord,
   config: PodSandboxConfig,
 ) {
-  const { id, network: planned } = record;
-  const paths = sandboxes.paths(id);
-  const pinned = await watch.time('pin namespaces', () => makeNamespaces(undo, record, config, paths));
+  const { network: planned } = record;
+  const pinned = await watch.time('pin namespaces', () => makeNamespaces(undo, sandboxes, record, config));
   const attachment = planned && (await watch.time('CNI ADD', () => attach(undo, sandboxes, record, planned)));
   crashPoint('run.network-attached');
   return { pinned, attachment };
@@ -206,10 +212,11 @@ async function attach(undo: Rollback, sandboxes: Sandboxes, { id }: SandboxRecor
   return attachment;
 }
 
-async function makeNamespaces(undo: Rollback, record: SandboxRecord, config: PodSandboxConfig, paths: SandboxPaths) {
+async function makeNamespaces(undo: Rollback, sandboxes: Sandboxes, record: SandboxRecord, config: PodSandboxConfig) {
+  const paths = sandboxes.paths(record.id);
   const pinned = await undo.step(
     'namespaces',
-    () => pin(record, config, paths),
+    () => pin(sandboxes, record, config),
     () => unpin(paths),
     { alsoIfActFailed: true },
   );
@@ -226,7 +233,9 @@ async function makeNamespaces(undo: Rollback, record: SandboxRecord, config: Pod
   return pinned;
 }
 
-async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: SandboxPaths) {
+async function pin(sandboxes: Sandboxes, record: SandboxRecord, config: PodSandboxConfig) {
+  const paths = sandboxes.paths(record.id);
+  const selinux = await selinuxHost(sandboxes.log);
   const { pid } = podNamespaces(config.linux?.securityContext?.namespaceOptions);
   return pinNamespaces(
     sandboxPlan({
@@ -237,7 +246,7 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
       pidPath: pid === 'shared' ? paths.pid : undefined,
       shmPath: paths.shm,
       shmBytes: record.shmBytes ?? SHM_BYTES,
-      fileLabel: await fileLabel(record, config),
+      fileLabel: podFileLabel(isPrivileged(config), selinuxPod(record, config), selinux),
       sysctls: config.linux?.sysctls ?? {},
       userns: record.userns && { ...record.userns, path: paths.user },
     }),
@@ -245,9 +254,8 @@ async function pin(record: SandboxRecord, config: PodSandboxConfig, paths: Sandb
   );
 }
 
-async function fileLabel({ id }: SandboxRecord, { linux }: PodSandboxConfig): Promise<string | undefined> {
-  const { selinuxOptions, privileged = false } = linux?.securityContext ?? {};
-  return selinuxLabels(selinuxOptions, { id, isPrivileged: privileged, options: undefined }, await selinuxHost())?.file;
+function isPrivileged({ linux }: PodSandboxConfig): boolean {
+  return linux?.securityContext?.privileged ?? false;
 }
 
 /** In a user namespace what the host's root owns belongs to nobody: the pod's own files are its root's. */

@@ -45,6 +45,8 @@ export interface SandboxRecord {
   ownIpc: boolean;
   /** The user namespace that owns the pod's other namespaces; absent: the host's. */
   userns?: IdMappings;
+  /** Separates its files from those of other pods where SELinux is on. */
+  selinuxLevel?: string;
   /** Of its /dev/shm; absent: 64 MiB. */
   shmBytes?: bigint;
   /** Lines of /etc/hosts that a person has asked for. */

@@ -17,6 +17,7 @@ export interface Versioned {
 /** One kind of record, by key. Reads come from the memory map and are as current as the last resolved write. */
 export interface Table<Record extends Versioned> {
   get(key: string): Record | undefined;
+  /** All of them, which others may be shown, too: nobody changes what they hold. */
   list(): Record[];
   /** Resolves when a killed daemon keeps the write; a power cut may not (see `flushed`). */
   put(key: string, record: Record): Promise<void>;
@@ -65,6 +66,7 @@ export function openStore(dir: string, log: Logger, journalPath?: string): Store
   const path = join(dir, fileName);
   const root = openFile(dir, path);
   const commits = new Commits(root, path);
+  const writes = new Writes();
   const behind = journalPath === undefined ? undefined : openJournal(root, commits, path, journalPath, log);
   log.debug('store opened', { path });
   return {
@@ -72,18 +74,20 @@ export function openStore(dir: string, log: Logger, journalPath?: string): Store
       name: string,
       version: Record['version'],
       upgrade: (old: Versioned) => Record | undefined = () => undefined,
-    ) => new LmdbTable<Record>(openTable(root, path, name), commits, path, name, version, upgrade),
+    ) => new LmdbTable<Record>(openTable(root, path, name), commits, writes, path, name, version, upgrade),
     quickTable: <Record extends Versioned>(name: string, version: Record['version']) => {
       const database = openTable(root, path, name);
-      const kept = new LmdbTable<Record>(database, commits, path, name, version, () => undefined);
+      const kept = new LmdbTable<Record>(database, commits, writes, path, name, version, () => undefined);
       return behind ? new QuickTable<Record>(kept, database, behind, name) : kept;
     },
     transaction: async work => {
       let result: { value: ReturnType<typeof work> } | undefined;
-      await commits.done(
-        root.childTransaction(() => {
-          result = { value: work() };
-        }),
+      await writes.duringTransaction(() =>
+        commits.done(
+          root.childTransaction(() => {
+            result = { value: writes.within(work) };
+          }),
+        ),
       );
       if (!result) throw new BerthError('internal', `the store ${path} did not run a transaction`);
       return result.value;
@@ -221,10 +225,58 @@ async function commitError(error: unknown): Promise<unknown> {
   }
 }
 
+/** Counts, for each table, what may change what is read: when it is asked for, and when it is done or has failed. */
+class Writes {
+  private readonly counts = new Map<string, number>();
+  /** Of transactions, which may write to any. */
+  private ofAll = 0;
+  private isWithin = false;
+
+  /** The same number twice: nothing was written in between. Undefined within a transaction, which sees what is in no store yet. */
+  soFar(table: string): number | undefined {
+    return this.isWithin ? undefined : this.ofAll + (this.counts.get(table) ?? 0);
+  }
+
+  async during<T>(table: string, write: () => Promise<T>): Promise<T> {
+    const count = () => this.counts.set(table, (this.counts.get(table) ?? 0) + 1);
+    count();
+    try {
+      return await write();
+    } finally {
+      count();
+    }
+  }
+
+  async duringTransaction<T>(commit: () => Promise<T>): Promise<T> {
+    this.ofAll++;
+    try {
+      return await commit();
+    } finally {
+      this.ofAll++;
+    }
+  }
+
+  within<T>(work: () => T): T {
+    this.isWithin = true;
+    try {
+      return work();
+    } finally {
+      this.isWithin = false;
+    }
+  }
+}
+
 class LmdbTable<Record extends Versioned> implements Table<Record> {
+  /**
+   * To decode all images of a node for each question after one takes longer than all the rest of the answer. Some 15 kB a
+   * record; held weakly it would be gone at once, by the garbage of its own decoding.
+   */
+  private listed: { readonly writes: number; readonly records: readonly Record[] } | undefined;
+
   constructor(
     private readonly database: Database<unknown, string>,
     private readonly commits: Commits,
+    private readonly writes: Writes,
     private readonly path: string,
     private readonly name: string,
     private readonly version: number,
@@ -237,7 +289,11 @@ class LmdbTable<Record extends Versioned> implements Table<Record> {
   }
 
   list(): Record[] {
-    return [...this.entries().values()];
+    const writes = this.writes.soFar(this.name);
+    const known = this.listed?.writes === writes ? this.listed?.records : undefined;
+    const records = known ?? [...this.entries().values()];
+    this.listed = writes === undefined ? undefined : { writes, records };
+    return [...records];
   }
 
   entries(): Map<string, Record> {
@@ -246,12 +302,12 @@ class LmdbTable<Record extends Versioned> implements Table<Record> {
   }
 
   async put(key: string, record: Record): Promise<void> {
-    if (!(await this.commits.done(this.database.put(key, record))))
+    if (!(await this.writes.during(this.name, () => this.commits.done(this.database.put(key, record)))))
       throw this.damaged(`record ${key}`, 'the write was not done');
   }
 
   async remove(key: string): Promise<void> {
-    await this.commits.done(this.database.remove(key));
+    await this.writes.during(this.name, () => this.commits.done(this.database.remove(key)));
   }
 
   /** A value as it is stored. */

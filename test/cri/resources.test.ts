@@ -8,6 +8,7 @@ import {
   cgroupExists,
   cgroupFile,
   cgroupOf,
+  hugepageFile,
   hasV2,
   isInV2,
   type ExpectedLimits,
@@ -70,18 +71,20 @@ describe('resources of containers', function () {
     ];
     const id = await node().create(await node().pod(), { resources: { hugepageLimits } });
     const path = await cgroupOf(node(), id);
-    assert.equal(cgroupFile(node(), path, 'hugetlb.2MB.max'), String(4 * MIB));
-    assert.equal(cgroupFile(node(), path, 'hugetlb.2MB.rsvd.max'), String(4 * MIB));
-    assert.equal(cgroupFile(node(), path, 'hugetlb.1GB.max'), '0');
+    const limitOf = (size: string) => cgroupFile(node(), path, hugepageFile(node(), size));
+    const limits = { '2MB': limitOf('2MB'), '2MB.rsvd': limitOf('2MB.rsvd'), '1GB': limitOf('1GB') };
+    assert.deepEqual(limits, { '2MB': String(4 * MIB), '2MB.rsvd': String(4 * MIB), '1GB': '0' });
     await refused(
       limitsIn({ hugepageLimits: [{ pageSize: '16KB', limit: MIB }] }, 'x'),
       'FAILED_PRECONDITION',
-      'hugetlb.16KB.max=1048576',
+      `${hugepageFile(node(), '16KB')}=1048576`,
     );
   });
 
   it('take unified keys for the controllers that are in cgroup v2, and name the one that is not', async () => {
-    assert.equal(await limitsIn({ unified: { 'hugetlb.2MB.max': '2097152' } }, 'hugetlb.2MB.max'), '2097152');
+    const pages = { unified: { 'hugetlb.2MB.max': '2097152' } };
+    if (isInV2(node(), 'hugetlb')) assert.equal(await limitsIn(pages, 'hugetlb.2MB.max'), '2097152');
+    else await refused(limitsIn(pages, 'x'), 'FAILED_PRECONDITION', 'hugetlb controller');
     await refused(limitsIn({ unified: { 'cgroup.procs': '1' } }, 'x'), 'INVALID_ARGUMENT', 'cgroup.procs');
     await refused(limitsIn({ unified: { 'huge.max': '1' } }, 'x'), 'FAILED_PRECONDITION', 'no huge cgroup');
     const group = { unified: { 'memory.oom.group': '1' } };

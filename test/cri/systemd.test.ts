@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { treeOf } from '../../src/cgroup/files';
 import { berth } from '../cli/berth';
-import { cgroupExists, cgroupFile, cgroupOf } from '../support/cgroup-files';
+import { assertLimits, cgroupExists, cgroupFile, cgroupOf, hugepageFile, isInV2 } from '../support/cgroup-files';
 import { CriClient } from '../support/cri-client';
 import { TestDaemon } from '../support/daemon';
 import { snapshot } from '../support/leaks';
@@ -64,14 +64,18 @@ describe('containers whose cgroups systemd makes', function () {
     const id = await node().start(await node().pod({ linux: { cgroupParent: SLICE } }), {
       resources: { cpuShares: 512, cpuQuota: 20_000, cpuPeriod: 100_000 },
     });
-    const linux = { cpuQuota: 50_000, cpuPeriod: 100_000, unified: {} };
+    const isV2 = isInV2(node(), 'cpu');
+    const valueOf = (property: string) => unitOf(id)?.properties.get(property)?.value;
+    const linux = { cpuShares: 1024, cpuQuota: 50_000, cpuPeriod: 100_000, unified: {} };
     await node().client.call('UpdateContainerResources', { containerId: id, linux });
-    assert.equal(unitOf(id)?.properties.get('CPUQuotaPerSecUSec')?.value, 500_000n);
+    assertLimits(node(), await cgroupOf(node(), id), { cpuShares: 1024, cpuQuota: 50_000 });
+    assert.deepEqual([valueOf('CPUWeight'), valueOf('CPUShares')], isV2 ? [100n, undefined] : [undefined, 1024n]);
+    assert.equal(valueOf('CPUQuotaPerSecUSec'), isV2 ? 500_000n : undefined);
     systemd().faults.refuses = 'SetUnitProperties';
     const asked = { containerId: id, linux: { cpuShares: 100 } };
-    await refused(node().client.call('UpdateContainerResources', asked), 'INTERNAL', 'CPUWeight');
+    await refused(node().client.call('UpdateContainerResources', asked), 'INTERNAL', /change CPU(Weight|Shares) of/);
     const { status } = await node().client.call('ContainerStatus', { containerId: id });
-    assert.equal(Number(status.resources?.linux?.cpuShares), 512);
+    assert.equal(Number(status.resources?.linux?.cpuShares), 1024);
   });
 
   it('are OOMKilled also when their last process is the one that the kernel kills', async () => {
@@ -123,8 +127,9 @@ describe('containers whose cgroups systemd makes', function () {
 
   it('see their own cgroup as the root, with their limits', async () => {
     const pod = await node().pod({ linux: { cgroupParent: SLICE } });
-    const id = await node().start(pod, { resources: { unified: { 'hugetlb.2MB.max': '4194304' } } });
-    assert.equal(cgroupFile(node(), await cgroupOf(node(), id), 'hugetlb.2MB.max'), '4194304');
+    const resources = { hugepageLimits: [{ pageSize: '2MB', limit: 4 * MIB }] };
+    const id = await node().start(pod, { resources });
+    assert.equal(cgroupFile(node(), await cgroupOf(node(), id), hugepageFile(node(), '2MB')), String(4 * MIB));
     const own = (await node().exec(id, ['cat', '/proc/self/cgroup'])).trim().split('\n');
     assert.ok(
       own.every(line => line.endsWith(':/')),

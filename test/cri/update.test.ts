@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { assertLimits, cgroupFile, cgroupOf, isInV2, type ExpectedLimits } from '../support/cgroup-files';
+import { assertLimits, cgroupFile, cgroupOf, hugepageFile, isInV2, type ExpectedLimits } from '../support/cgroup-files';
 import { refused, useNode } from '../support/node';
 
 const MIB = 1 << 20;
@@ -31,8 +31,8 @@ describe('UpdateContainerResources', function () {
     });
     await update(id, { cpuQuota: 20_000, hugepageLimits: [{ pageSize: '2MB', limit: 2 * MIB }] });
     await limited(id, { cpuQuota: 20_000, cpuPeriod: 100_000 });
-    const hugetlb = `hugetlb.2MB.${isInV2(node(), 'hugetlb') ? 'max' : 'limit_in_bytes'}`;
-    assert.equal(cgroupFile(node(), await cgroupOf(node(), id), hugetlb), String(2 * MIB));
+    const path = await cgroupOf(node(), id);
+    assert.equal(cgroupFile(node(), path, hugepageFile(node(), '2MB')), String(2 * MIB));
     const resources = await resourcesOf(id);
     const { cpuShares, cpuQuota, cpuPeriod, cpusetCpus, memoryLimitInBytes, hugepageLimits } = resources;
     assert.deepEqual(

@@ -8,7 +8,7 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { processesBelow } from '../../src/cgroup/freeze';
 import { Cgroups } from '../../src/cgroup/groups';
-import { directories, readHierarchies, type Hierarchies } from '../../src/cgroup/hierarchies';
+import { directories, homeOf, readHierarchies, type Hierarchies } from '../../src/cgroup/hierarchies';
 import { scopeOf } from '../../src/cgroup/systemd/names';
 import { addresses } from '../../src/cgroup/systemd/session';
 import { Systemd } from '../../src/cgroup/systemd/systemd';
@@ -96,6 +96,8 @@ describe('cgroups made by systemd', function () {
     assert.ok(directories(hierarchies, path).every(existsSync));
     const { properties } = fake.units.get(scopeOf(path)?.scope ?? '') ?? assert.fail('no unit');
     assert.equal(properties.get('Delegate')?.value, true);
+    const isV1 = homeOf(hierarchies, 'devices') !== undefined;
+    assert.deepEqual(properties.get('DelegateControllers')?.value, isV1 ? ['devices'] : undefined);
     assert.equal(properties.get('Slice')?.value, slice);
     assert.equal(properties.get('TasksMax')?.value, 6n);
     assert.deepEqual(cgroups.processes(path), []);

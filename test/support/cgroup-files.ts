@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { weightOfShares } from '../../src/cgroup/limits';
-import { testCgroupParent } from './cgroup-parent';
 import type { TestNode } from './node';
 
 /** The cgroup of a container as the daemon names it, from its roots. */
@@ -13,8 +12,13 @@ export async function cgroupOf(node: TestNode, containerId: string): Promise<str
 
 /** Where a cgroup of the daemon's is in the hierarchy of a controller, in v1's if there is one; `unified` is v2's. */
 export function cgroupDir(node: TestNode, controller: string, path: string): string {
-  const root = v1Root(node, controller) ?? node.daemon.cgroupRoots.find(isV2);
+  const root = v1Root(node, controller) ?? v2Root(node);
   return join(root ?? assert.fail(`no hierarchy ${controller}`), path);
+}
+
+/** Where a cgroup of the daemon's is in each hierarchy, whether it is there or not. */
+export function cgroupDirs(node: TestNode, path: string): string[] {
+  return node.daemon.hierarchies.map(({ root }) => join(root, path));
 }
 
 /** What a cgroup's file says, by its name: `memory.limit_in_bytes` is in the memory hierarchy, or in `unified`. */
@@ -24,7 +28,7 @@ export function cgroupFile(node: TestNode, path: string, file: string): string {
 
 /** True when the cgroup is in some hierarchy. */
 export function cgroupExists(node: TestNode, path: string): boolean {
-  return node.daemon.cgroupRoots.some(root => existsSync(join(root, path)));
+  return cgroupDirs(node, path).some(existsSync);
 }
 
 /** True when the controller's files are those of cgroup v2 on this machine. */
@@ -34,7 +38,12 @@ export function isInV2(node: TestNode, controller: string): boolean {
 
 /** True when there is a tree of cgroup v2, whatever it carries. */
 export function hasV2(node: TestNode): boolean {
-  return node.daemon.cgroupRoots.some(isV2);
+  return v2Root(node) !== undefined;
+}
+
+/** The file that limits huge pages of a size, as in `2MB`: those in use, or those that are promised (`2MB.rsvd`). */
+export function hugepageFile(node: TestNode, size: string): string {
+  return `hugetlb.${size}.${isInV2(node, 'hugetlb') ? 'max' : 'limit_in_bytes'}`;
 }
 
 /** Limits by one name for both versions; `max` is none. Memory and swap together are the sum of v2's two. */
@@ -91,14 +100,9 @@ function numberOf(text: string | undefined): number | 'max' {
 }
 
 function v1Root(node: TestNode, controller: string): string | undefined {
-  return node.daemon.cgroupRoots.find(root => !isV2(root) && hierarchyOf(root).split(',').includes(controller));
+  return node.daemon.hierarchies.find(({ name }) => name.split(',').includes(controller))?.root;
 }
 
-function isV2(root: string): boolean {
-  return existsSync(join(root, 'cgroup.controllers'));
-}
-
-/** A hierarchy's name is its mount point's: `memory`, `cpu,cpuacct`. */
-function hierarchyOf(root: string): string {
-  return basename(root.slice(0, -join(testCgroupParent, '/', basename(root)).length));
+function v2Root(node: TestNode): string | undefined {
+  return v1Root(node, 'unified');
 }

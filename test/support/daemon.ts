@@ -16,7 +16,7 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readHierarchies } from '../../src/cgroup/hierarchies';
 import { removeCgroup } from '../../src/cgroup/remove';
-import { testCgroupParent } from './cgroup-parent';
+import { isInGuest, testCgroupParent } from './cgroup-parent';
 import { FakeSystemd } from './fake-systemd';
 import { guard } from './guard';
 import { patience } from './patience';
@@ -51,10 +51,15 @@ export interface DaemonOptions {
 const CONFIG_FILE = 'config.toml';
 
 /** Where a daemon's cgroups are that are made by the host's systemd. */
-const HOST_SLICES = {
-  cgroups: ['/berth.slice', '/kubepods.slice'],
-  cgroupRoots: ['/sys/fs/cgroup/berth.slice', '/sys/fs/cgroup/kubepods.slice'],
-};
+const HOST_SLICES = ['/berth.slice', '/kubepods.slice'];
+
+/** A hierarchy of cgroups as a daemon sees it. */
+export interface ShownHierarchy {
+  /** Its mount point's: `memory`, `cpu,cpuacct`; `unified` is v2's. */
+  name: string;
+  /** The directory that the daemon takes for its root. */
+  root: string;
+}
 
 /**
  * A berthd of its own: fresh directories, a mount namespace whose `/` is shared as on a node, and a cgroup subtree that
@@ -131,7 +136,11 @@ export class TestDaemon implements AsyncDisposable {
     return this.world.holderPid;
   }
 
-  /** This daemon's whole cgroup tree: a directory in each hierarchy. */
+  get hierarchies(): readonly ShownHierarchy[] {
+    return this.world.hierarchies;
+  }
+
+  /** Below which all cgroups of this daemon's are, in each hierarchy. */
   get cgroupRoots(): readonly string[] {
     return this.world.cgroupRoots;
   }
@@ -250,6 +259,7 @@ class World {
     private readonly holder: ChildProcess,
     readonly holderPid: number,
     readonly remains: Remains,
+    readonly hierarchies: readonly ShownHierarchy[],
   ) {
     this.namespaceFd = openSync(`/proc/${holderPid}/ns/mnt`, 'r');
   }
@@ -261,13 +271,15 @@ class World {
   /** @param dir the daemon's directory, which goes with it */
   static async make(dir: string, { cgroups, ownNetwork = false, systemd }: DaemonOptions): Promise<World> {
     const name = basename(dir);
-    if (systemd === 'host' && testCgroupParent === '') throw new Error('not in the tree of a node: run make test-vm');
-    const mounts = systemd === 'host' ? [] : cgroupMounts();
+    const isOwn = systemd !== 'host';
+    if (!isOwn && !isInGuest) throw new Error('not in the tree of a node: run make test-vm');
+    const mounts = cgroupMounts();
     const shown = mounts.filter(({ type }) => cgroups !== 'v2' || type === 'cgroup2');
     const hidden = mounts.filter(mount => !shown.includes(mount)).map(({ mountpoint }) => `umount ${mountpoint}`);
     const mountpoints = shown.map(({ mountpoint }) => mountpoint);
-    const roots = mountpoints.map(mountpoint => join(mountpoint, testCgroupParent, name));
-    const binds = mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`);
+    const paths = isOwn ? [join('/', testCgroupParent, name)] : HOST_SLICES;
+    const roots = mountpoints.flatMap(mountpoint => paths.map(path => join(mountpoint, path)));
+    const binds = isOwn ? mountpoints.map((mountpoint, i) => `mount --bind ${roots[i]} ${mountpoint}`) : [];
     const isBare = cgroups === 'v1 and bare v2' && shown.some(({ type }) => type === 'cgroup');
     const bare = shown.filter(({ type }) => isBare && type === 'cgroup2').map(({ mountpoint }) => mountpoint);
     const bares = bare.map(at => `mount --bind /dev/null ${join(at, 'cgroup.controllers')}`);
@@ -275,17 +287,20 @@ class World {
     const shared = typeof ownNetwork === 'boolean' ? [] : ['nsenter', `--net=/proc/${ownNetwork.holderPid}/ns/net`];
     // Private so far, as unshare(1) makes it: nothing of this is seen outside.
     // Its cgroups are a part of the tree, where systemd makes none: `auto` is cgroupfs there.
-    const noSystemd = existsSync('/run/systemd') && systemd !== 'host' ? ['mount -t tmpfs none /run/systemd'] : [];
+    const noSystemd = existsSync('/run/systemd') && isOwn ? ['mount -t tmpfs none /run/systemd'] : [];
     const setUp = [...hidden, 'mount --make-rshared /', ...binds, ...bares, ...noSystemd, ...loopback];
     const script = ['set -e', ...setUp, 'echo ready', 'exec cat'].join('\n');
-    const isOwn = systemd !== 'host';
-    const own = { cgroups: [join('/', testCgroupParent, name)], cgroupRoots: roots };
+    const hierarchies = shown.map(({ type, mountpoint }, i) => ({
+      name: type === 'cgroup2' ? 'unified' : basename(mountpoint),
+      root: isOwn ? (roots[i] ?? '') : mountpoint,
+    }));
     try {
-      for (const root of roots) makeCgroup(root);
+      if (isOwn) for (const root of roots) makeCgroup(root);
       const holder = await hold([...shared, 'unshare', ownNetwork === true ? '-mn' : '-m', 'sh', '-c', script]);
-      return new World(holder, holder.pid ?? 0, { dir, isOwn, ...(isOwn ? own : HOST_SLICES) });
+      const remains = { dir, isOwn, cgroups: paths, cgroupRoots: roots };
+      return new World(holder, holder.pid ?? 0, remains, hierarchies);
     } catch (error) {
-      for (const path of own.cgroups) await removeCgroup(readHierarchies(), path);
+      if (isOwn) for (const path of paths) await removeCgroup(readHierarchies(), path);
       rmSync(dir, { recursive: true });
       throw error;
     }

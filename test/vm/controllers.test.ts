@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from '
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { spawn } from 'node:child_process';
-import { assertLimits, cgroupDir, cgroupExists, cgroupFile, cgroupOf } from '../support/cgroup-files';
+import { assertLimits, cgroupDir, cgroupExists, cgroupFile, cgroupOf, isInV2 } from '../support/cgroup-files';
 import { refused, useNode } from '../support/node';
 
 const MIB = 1 << 20;
@@ -15,6 +15,9 @@ const EAT = 'x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done';
 describe('with all controllers of cgroup v2, a container', function () {
   this.timeout(60_000);
   const node = useNode();
+  before(function () {
+    if (!isInV2(node(), 'memory')) this.skip();
+  });
   const dirOf = (path: string) => cgroupDir(node(), 'unified', path);
   const start = async (resources: Record<string, unknown>, more: Record<string, unknown> = {}) =>
     node().start(await node().pod(), { resources, ...more });

@@ -14,6 +14,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { repoRoot } from '../support/repo';
+import type { SecurityModule } from './machine';
 import { scratchDirectory } from './scratch';
 
 const vmDir = join(repoRoot, 'test/vm');
@@ -31,14 +32,14 @@ export interface BaseImage {
 export type Release = 'trixie' | 'bookworm';
 
 /** Made once for what it is made of; takes about two minutes and 2 GB below the cache. */
-export function baseImage(release: Release): BaseImage {
+export function baseImage(release: Release, module: SecurityModule): BaseImage {
   const services = readdirSync(join(vmDir, 'guest')).filter(name => name.endsWith('.service'));
   const recipe = [join(vmDir, 'make-base'), ...services.map(name => join(vmDir, 'guest', name))];
-  const key = keyOf([process.version, release, ...recipe.map(file => readFileSync(file, 'utf8'))]);
+  const key = keyOf([process.version, release, module, ...recipe.map(file => readFileSync(file, 'utf8'))]);
   const dir = cached(`base-${key}`, at => {
     mkdirSync(at);
     // In a mount namespace of its own: what debootstrap mounts is met by nobody who walks the checkout, and ends with it.
-    run('unshare', ['--mount', join(vmDir, 'make-base'), at, process.execPath, release]);
+    run('unshare', ['--mount', join(vmDir, 'make-base'), at, process.execPath, release, module]);
   });
   return { kernel: join(dir, 'vmlinuz'), root: join(dir, 'root.ext4') };
 }

@@ -1,14 +1,18 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import type { BaseImage } from './images';
 
 /** How a guest's systemd mounts cgroups. */
 export type CgroupMode = 'v2' | 'v1' | 'hybrid';
 
+/** The security module that has labels for processes. */
+export type SecurityModule = 'apparmor' | 'selinux';
+
 export interface Machine {
-  base: BaseImage;
+  kernel: string;
+  root: string;
   cgroups: CgroupMode;
+  module: SecurityModule;
   /** Read-only, by the guest found by their labels. */
   disks: readonly string[];
   /** Where the kernel's and systemd's console goes. */
@@ -61,17 +65,23 @@ const CGROUP_OPTIONS: Readonly<Record<CgroupMode, string>> = {
   hybrid: 'systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=0',
 };
 
-function options({ base, cgroups, disks, consoleLog }: Machine): string[] {
+/** Debian's kernel has both, and takes the first. What SELinux would refuse is told on the console, which takes audit. */
+const MODULE_OPTIONS: Readonly<Record<SecurityModule, string>> = {
+  apparmor: 'audit=0',
+  selinux: 'security=selinux enforcing=0 audit=1',
+};
+
+function options({ kernel, root: image, cgroups, module, disks, consoleLog }: Machine): string[] {
   // Written to a file that is gone already. The only NVMe disk: in which order several get their names is not said.
-  const root = ['-drive', `if=none,id=root,file=${base.root},format=raw,snapshot=on`];
+  const root = ['-drive', `if=none,id=root,file=${image},format=raw,snapshot=on`];
   const others = disks.flatMap(file => ['-drive', `if=virtio,file=${file},format=raw,readonly=on`]);
-  const kernel =
-    'root=/dev/nvme0n1 rw console=ttyS0 panic=-1 mitigations=off no_timer_check audit=0 hugepages=16 ' +
-    CGROUP_OPTIONS[cgroups];
+  const commandLine =
+    'root=/dev/nvme0n1 rw console=ttyS0 panic=-1 mitigations=off no_timer_check hugepages=16 ' +
+    `${CGROUP_OPTIONS[cgroups]} ${MODULE_OPTIONS[module]}`;
   return [
     ...['-M', 'q35', '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none'],
     ...['-accel', accel, '-cpu', 'max', '-smp', CPUS, '-m', MEMORY],
-    ...['-kernel', base.kernel, '-append', kernel],
+    ...['-kernel', kernel, '-append', commandLine],
     ...[...root, '-device', 'nvme,drive=root,serial=root', ...others],
     ...['-serial', `file:${consoleLog}`],
     ...[

@@ -9,9 +9,9 @@ import { join } from 'node:path';
 import { repoRoot } from '../support/repo';
 import { formatTally } from '../support/tally';
 import { baseImage, checkoutImage, modulesImage } from './images';
-import { runMachine, type CgroupMode } from './machine';
+import { runMachine, type CgroupMode, type SecurityModule } from './machine';
 import { scratchDirectory } from './scratch';
-import { defaultFiles } from './suites';
+import { defaultFiles, selinuxFiles } from './suites';
 
 const consoleLines = 60;
 const timeLimitMs = Number(process.env['VM_TIMEOUT_MINUTES'] ?? 45) * 60_000;
@@ -22,16 +22,20 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(`${why}\n${formatTally({ passed: 0, failed: 0, skipped: 1 })}`);
     return 0;
   }
-  const files = (args.length > 0 ? args : defaultFiles).map(compiled);
+  const module = securityModule();
+  const chosen = module === 'selinux' ? selinuxFiles : defaultFiles;
+  const files = (args.length > 0 ? args : chosen).map(compiled);
   const dir = scratchDirectory(join(repoRoot, 'build/vm'), 'run-');
   process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
   const consoleLog = join(dir, 'console.log');
   const cgroups = cgroupMode();
   // What has cgroup v1 is older.
-  const base = baseImage(cgroups === 'v2' ? 'trixie' : 'bookworm');
+  const base = baseImage(cgroups === 'v2' ? 'trixie' : 'bookworm', module);
+  const kernel = process.env['VM_KERNEL'] ?? base.kernel;
   const disks = [join(dir, 'checkout.ext4'), modulesImage()];
   checkoutImage(disks[0] ?? '', files);
-  const end = await runMachine({ base, cgroups, disks, consoleLog, timeLimitMs }, line => console.log(line));
+  const machine = { kernel, root: base.root, cgroups, module, disks, consoleLog, timeLimitMs };
+  const end = await runMachine(machine, line => console.log(line));
   if ('status' in end) return end.status;
   console.log(`The guest has not told how its tests ended: ${end.silence}. The end of its console:`);
   console.log(readFileSync(consoleLog, 'utf8').split('\n').slice(-consoleLines).join('\n'));
@@ -48,6 +52,13 @@ function cgroupMode(): CgroupMode {
   if (mode !== 'v2' && mode !== 'v1' && mode !== 'hybrid')
     throw new Error(`VM_CGROUP=${mode} is none of v2, v1 and hybrid`);
   return mode;
+}
+
+function securityModule(): SecurityModule {
+  const module = process.env['VM_LSM'] ?? 'apparmor';
+  if (module !== 'apparmor' && module !== 'selinux')
+    throw new Error(`VM_LSM=${module} is neither apparmor nor selinux`);
+  return module;
 }
 
 /** Why there can be no guest here; it is no failure then, and the tally says that something was left out. */

@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { directories, homeOf, readHierarchies } from '../../src/cgroup/hierarchies';
 import { ociArchive } from '../support/archives';
 import { CriClient } from '../support/cri-client';
 import { busyboxImage } from '../support/image-builder';
@@ -35,7 +36,12 @@ describe('berthd as a service of systemd', function () {
     const { stdout } = await client.call('ExecSync', { containerId: container, cmd: ['echo', 'here'] });
     return stdout.toString();
   };
-  const memoryMax = () => readFileSync(join('/sys/fs/cgroup', cgroup, 'memory.max'), 'utf8').trim();
+  const hierarchies = readHierarchies();
+  const memoryMax = () => {
+    const { mountpoint, version } = homeOf(hierarchies, 'memory') ?? assert.fail('no memory controller');
+    const file = version === 2 ? 'memory.max' : 'memory.limit_in_bytes';
+    return readFileSync(join(mountpoint, cgroup, file), 'utf8').trim();
+  };
   const helpers = () => {
     const all = execFileSync('ps', ['-eo', 'pid,args'], { encoding: 'utf8' }).split('\n');
     return all.filter(line => /^ *\d+ berth-helper /.test(line));
@@ -129,8 +135,8 @@ describe('berthd as a service of systemd', function () {
     assert.deepEqual(helpers(), []);
     systemctl('stop', 'berthd');
     assert.deepEqual([show('ActiveState'), show('Result')], ['inactive', 'success']);
-    const unit = '/sys/fs/cgroup/system.slice/berthd.service';
-    const left = existsSync(unit) ? readFileSync(join(unit, 'cgroup.procs'), 'utf8') : '';
-    assert.equal(left, '');
+    for (const unit of directories(hierarchies, '/system.slice/berthd.service')) {
+      assert.equal(existsSync(unit) ? readFileSync(join(unit, 'cgroup.procs'), 'utf8') : '', '', unit);
+    }
   });
 });

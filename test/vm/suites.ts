@@ -13,3 +13,6 @@ export const defaultFiles: readonly string[] = [
   'test/cri/oom.test.ts',
   'test/cri/devices.test.ts',
 ];
+
+/** What SELinux makes different; by hand, with VM_LSM=selinux. */
+export const selinuxFiles: readonly string[] = ['test/vm/selinux.test.ts'];

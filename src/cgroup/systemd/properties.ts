@@ -1,6 +1,6 @@
 import type { Variant } from '../../dbus/values';
 import type { DeviceRule } from '../devices';
-import { weightOfShares, type Limits } from '../limits';
+import { MAX_SHARES, MIN_SHARES, weightOfShares, type Limits, type VersionOf } from '../limits';
 
 /** A unit's property, as systemd's methods take it. */
 export type Property = readonly [name: string, value: Variant];
@@ -12,25 +12,64 @@ const INFINITY = 2n ** 64n - 1n;
 const CPU_PERCENT_MICROS = 10_000n;
 const DEFAULT_PERIOD_MICROS = 100_000n;
 
+/** The unit that limits are for. */
+export interface UnitKind {
+  versionOf: VersionOf;
+  /**
+   * A scope has the holder in it, which a limit of processes does not count, and a cgroup of berth's own below, which has the
+   * limits as well; a slice is the cgroup that they hold in.
+   */
+  isScope: boolean;
+}
+
 /**
  * The properties that say what limits say. They are systemd's copy: it writes them again when it is reloaded, and
- * `systemctl` shows them. What it has no property for (huge pages, some `unified` keys) is in the container's own cgroup alone.
- *
- * @param processesBeside how many processes there are in the unit that the limit does not count
+ * `systemctl` shows them. What it has no property for (huge pages, some `unified` keys, cpusets of v1) is in the container's own
+ * cgroup alone.
  */
-export function limitProperties(limits: Limits, processesBeside = 0n): Property[] {
+export function limitProperties(limits: Limits, { versionOf, isScope }: UnitKind): Property[] {
   const { cpu = {}, memory = {}, pids } = limits;
-  const swap = swapAlone(memory);
+  const beside = isScope ? 1n : 0n;
+  const swap = versionOf('memory') === 1 ? undefined : swapAlone(memory);
   return [
-    ...(cpu.shares === undefined ? [] : [u64('CPUWeight', weightOfShares(cpu.shares))]),
-    ...quotaProperties(cpu.quota, cpu.period),
-    ...(cpu.cpus ? [set('AllowedCPUs', cpu.cpus)] : []),
-    ...(cpu.mems ? [set('AllowedMemoryNodes', cpu.mems)] : []),
+    ...(versionOf('cpu') === 1 ? cpuV1(cpu, isScope) : cpuV2(cpu)),
+    ...(versionOf('cpuset') === 1 ? [] : cpusetProperties(cpu)),
     ...(memory.limit === undefined ? [] : [u64('MemoryMax', orInfinity(memory.limit))]),
     ...(swap === undefined ? [] : [u64('MemorySwapMax', swap)]),
-    ...(pids === undefined ? [] : [u64('TasksMax', more(orInfinity(pids.limit), processesBeside))]),
-    ...Object.entries(limits.unified ?? {}).flatMap(([key, value]) => unifiedProperties(key, value, processesBeside)),
+    ...(pids === undefined ? [] : [u64('TasksMax', more(orInfinity(pids.limit), beside))]),
+    ...Object.entries(limits.unified ?? {}).flatMap(([key, value]) => unifiedProperties(key, value, beside)),
   ];
+}
+
+type CpuLimits = NonNullable<Limits['cpu']>;
+
+/**
+ * The shares themselves: systemd would make others of a weight. A scope has no quota, since v1 takes none that is a larger share of its
+ * period than the one above: systemd's is rounded, so the pod's could not be made the container's own, and the container's could
+ * only be raised after systemd had raised the scope's.
+ */
+function cpuV1({ shares, quota, period }: CpuLimits, isScope: boolean): Property[] {
+  return [
+    ...(shares === undefined ? [] : [u64('CPUShares', withinShares(shares))]),
+    ...(isScope ? [] : quotaProperties(quota, period)),
+  ];
+}
+
+/** What the kernel makes of others. */
+function withinShares(shares: bigint): bigint {
+  if (shares < MIN_SHARES) return MIN_SHARES;
+  return shares > MAX_SHARES ? MAX_SHARES : shares;
+}
+
+function cpuV2({ shares, quota, period }: CpuLimits): Property[] {
+  return [
+    ...(shares === undefined ? [] : [u64('CPUWeight', weightOfShares(shares))]),
+    ...quotaProperties(quota, period),
+  ];
+}
+
+function cpusetProperties({ cpus, mems }: CpuLimits): Property[] {
+  return [...(cpus ? [set('AllowedCPUs', cpus)] : []), ...(mems ? [set('AllowedMemoryNodes', mems)] : [])];
 }
 
 function quotaProperties(quota: bigint | undefined, period: bigint | undefined): Property[] {

@@ -10,9 +10,6 @@ import { scopeOf, sliceOf, type ScopeParts } from './names';
 import { deviceProperties, limitProperties, type Property } from './properties';
 import { isOutOfReach, type Systemd } from './systemd';
 
-/** The holder, which a container's limit of processes does not count. */
-const BESIDE = 1n;
-
 /** What is in a unit has been killed by then: there is little left to wait for. */
 const STOP_WITHIN_MS = 5_000;
 
@@ -37,8 +34,8 @@ export class Units {
     try {
       await this.systemd.start(parts.scope, [
         ...scopeProperties(parts, holder.pid),
-        ...limitProperties({ pids: { limit: -1n }, ...limits }, BESIDE),
-        ...(this.hasDeviceLists ? [] : deviceProperties(devices)),
+        ...(this.hasDeviceLists ? [DELEGATED_DEVICES] : deviceProperties(devices)),
+        ...this.limitProperties(parts.scope, { pids: { limit: -1n }, ...limits }),
       ]);
       await this.moveAside(holder.pid, parts);
       holder.keep();
@@ -50,7 +47,8 @@ export class Units {
 
   /** Makes a pod's slice. */
   async startSlice(slice: string, limits: Limits): Promise<void> {
-    await this.systemd.start(slice, [text('Description', 'a pod of berth'), ...common(), ...limitProperties(limits)]);
+    const limited = this.limitProperties(slice, limits);
+    await this.systemd.start(slice, [text('Description', 'a pod of berth'), ...common(), ...limited]);
   }
 
   /**
@@ -65,37 +63,22 @@ export class Units {
   ): Promise<() => Promise<void>> {
     const unit = unitOf(path);
     if (unit === undefined) return changeFiles();
-    const properties = limitProperties(limits, scopeOf(path) ? BESIDE : 0n);
+    const properties = this.limitProperties(unit, limits);
     const before = await this.systemd.properties(
       unit,
       properties.map(([name]) => name),
     );
-    const isLoosened = await this.loosen(unit, limits);
-    const undone: (() => Promise<void>)[] = isLoosened ? [() => this.systemd.setProperties(unit, before)] : [];
+    const undoFiles = await changeFiles();
     try {
-      undone.unshift(await changeFiles());
       await this.systemd.setProperties(unit, properties);
     } catch (error) {
-      for (const undo of undone) await undo().catch(() => undefined);
+      await undoFiles().catch(() => undefined);
       throw error;
     }
-    const [undoFiles = () => Promise.resolve()] = undone;
     return async () => {
-      await this.loosen(unit, limits);
       await undoFiles();
       await this.systemd.setProperties(unit, before);
     };
-  }
-
-  /**
-   * Lets a v1 quota below be changed to any value, where it may never be a larger share of its period than the one above. The
-   * cgroup's own holds meanwhile.
-   */
-  private async loosen(unit: string, { cpu = {} }: Limits): Promise<boolean> {
-    const isBound = homeOf(this.hierarchies, 'cpu')?.version === 1 && (cpu.quota ?? cpu.period) !== undefined;
-    if (!isBound || !unit.endsWith('.scope')) return false;
-    await this.systemd.setProperties(unit, limitProperties({ cpu: { quota: -1n } }));
-    return true;
   }
 
   /** Ends the unit of a cgroup whose processes have been killed. Without systemd the cgroup goes all the same, and the unit with it. */
@@ -107,6 +90,11 @@ export class Units {
     } catch (error) {
       if (!isOutOfReach(error)) throw error;
     }
+  }
+
+  private limitProperties(unit: string, limits: Limits): Property[] {
+    const versionOf = (controller: string) => homeOf(this.hierarchies, controller)?.version;
+    return limitProperties(limits, { versionOf, isScope: unit.endsWith('.scope') });
   }
 
   /** v1 has no programs but a list, of which the container's own cgroup may have a part only; systemd keeps out of it. */
@@ -126,6 +114,13 @@ export class Units {
     }
   }
 }
+
+/**
+ * Delegation means all that v2 has, and v1's devices only since it is named (since systemd 252; before, all was meant). Without it
+ * systemd takes the container's cgroup for a left-over there: it removes it at a reload when it finds it empty, and may
+ * move the processes above, where they are held to nothing.
+ */
+const DELEGATED_DEVICES: Property = ['DelegateControllers', { signature: 'as', value: ['devices'] }];
 
 function unitOf(path: string): string | undefined {
   return scopeOf(path)?.scope ?? sliceOf(path);

@@ -14,13 +14,20 @@ export function parseMount(text: string): Mount {
   for (const option of options === '' ? [] : options.split(',')) {
     if (option === 'ro' || option === 'readonly') mount.readonly = true;
     else if (PROPAGATION.test(option)) mount.propagation = option;
-    // Shared or private: that is a matter of levels, which containers of people have none of.
     else if (option === 'z' || option === 'Z') mount.relabel = true;
     else if (option === 'nocopy' && mount.volume !== '') mount.noCopy = true;
     // Docker's words for how late a virtual machine may see a file: here it sees it at once.
     else if (!['rw', 'cached', 'delegated', 'consistent'].includes(option)) throw wrong(text, ...whyNot(option));
   }
   return mount;
+}
+
+/** The places of the mounts whose files are for all containers, by `:z`, and not for this one alone, by `:Z`. */
+export function sharedLabels(texts: readonly string[]): string[] {
+  return texts
+    .map(text => text.split(':'))
+    .filter(([, , options = '']) => options.split(',').includes('z'))
+    .map(([, target = '']) => target);
 }
 
 function whyNot(option: string): [string, string] {

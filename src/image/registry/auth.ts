@@ -185,7 +185,7 @@ export function parseChallenges(headers: readonly string[]): Challenge[] {
     const starts = [...header.matchAll(/(?:^|,)\s*(basic|bearer)(?=\s|$|,)/gi)];
     return starts.map((start, i) => {
       const text = header.slice(start.index + start[0].length, starts[i + 1]?.index);
-      const parameters = [...text.matchAll(/([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/g)].map(
+      const parameters = [...text.matchAll(/(?<![\w-])([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/g)].map(
         ([, name = '', quoted, plain = '']): [string, string] => [
           name.toLowerCase(),
           quoted?.replace(/\\(.)/g, '$1') ?? plain,

@@ -8,7 +8,7 @@ import { canonicalForm, type Reference } from '../reference';
 import type { BlobBytes } from '../source';
 import { Authorizer, parseChallenges, type RegistryAuth, type StoredAuth, type Token, type TokenRequest } from './auth';
 import { endpointsFor, type Endpoint, type HostsOptions } from './hosts';
-import type { HttpAnswer, TlsMaterial } from './http-messages';
+import { withoutSecrets, type HttpAnswer } from './http-messages';
 import { isBusy, networkReason, pause, times } from './retry';
 import type { Sendable, StreamedAnswer, Transport } from './transport';
 import { parseUrl } from './url';
@@ -167,7 +167,12 @@ export class RegistryClient {
     }
   }
 
-  /** A small blob in memory, its digest not checked yet. */
+  /** See `ImageSource`. */
+  hasOther(digest: Digest): boolean {
+    return this.endpoints.some(endpoint => endpoint.canPull && !this.isFailing(endpoint, digest));
+  }
+
+  /** A small blob in memory. */
   async smallBlob(ctx: Context, digest: Digest): Promise<Buffer> {
     const what = `blobs/${digest}`;
     return this.fromEndpoints(ctx, 'canPull', '', async (endpoint, attempts) => {
@@ -176,7 +181,10 @@ export class RegistryClient {
       );
       if (answer.status !== 200) throw this.refusal(endpoint, this.urlOf(endpoint, what), answer);
       if (answer.tooLong) throw tooLarge(this.label(`the blob ${digest}`), documentBytesMax + 1);
-      return Buffer.from(answer.body);
+      const bytes = Buffer.from(answer.body);
+      const found = digestOf(bytes, algorithmOf(digest));
+      if (found === digest) return bytes;
+      throw new BerthError('data_loss', this.label(`the config ${digest} of ${endpoint.origin} has digest ${found}`));
     });
   }
 
@@ -239,9 +247,7 @@ export class RegistryClient {
     ask: (endpoint: Endpoint, attempts: number) => Promise<T>,
   ): Promise<T> {
     const able = this.endpoints.filter(endpoint => endpoint[need]);
-    const failing = (endpoint: Endpoint) =>
-      this.failing.get('')?.has(endpoint) || this.failing.get(blob)?.has(endpoint) ? 1 : 0;
-    const inTurn = able.slice().sort((a, b) => failing(a) - failing(b));
+    const inTurn = able.slice().sort((a, b) => Number(this.isFailing(a, blob)) - Number(this.isFailing(b, blob)));
     const errors = new Map<Endpoint, unknown>();
     for (const endpoint of inTurn) {
       try {
@@ -264,6 +270,10 @@ export class RegistryClient {
     throw new BerthError(kindOf(decisive), `${messageOf(decisive)}; the mirrors failed, too: ${others.join('; ')}`, {
       cause: decisive,
     });
+  }
+
+  private isFailing(endpoint: Endpoint, blob: string): boolean {
+    return ['', blob].some(what => this.failing.get(what)?.has(endpoint));
   }
 
   private markFailing(blob: string, endpoint: Endpoint): void {
@@ -316,7 +326,8 @@ export class RegistryClient {
     let challenged = !isOwn;
     return this.persist(ctx, parts.method, url, attempts, async () => {
       const { answer, authorization } = await once();
-      if (answer.status !== 401 || challenged) return answer;
+      // Who was reached by a redirect may not ask for credentials: they would go where it says (CVE-2020-15157).
+      if (answer.status !== 401 || challenged || answer.origin !== url.origin) return answer;
       challenged = true;
       const challenges = parseChallenges([answer.headers['www-authenticate'] ?? []].flat());
       const scope = actions === 'login' ? '' : `repository:${this.reference.repository}:${actions}`;
@@ -422,8 +433,9 @@ export class RegistryClient {
       404: 'not_found',
     };
     const where = new URL(endpoint.origin).host === this.reference.host ? url.pathname : url.href;
-    const message = this.label(`${method} ${where} answered ${answer.status}${reasonIn(answer)}`);
-    const isLogin = answer.status === 401 || answer.status === 403;
+    const by = answer.origin === url.origin ? '' : ` was redirected to ${answer.origin}, which`;
+    const message = this.label(`${method} ${where}${by} answered ${answer.status}${reasonIn(answer)}`);
+    const isLogin = (answer.status === 401 || answer.status === 403) && by === '';
     const sent = this.authorizer.headerFor(endpoint) !== undefined;
     const hint =
       answer.status === 404 ? 'check the name and tag' : isLogin ? this.loginHint(endpoint, sent) : otherwise.hint;
@@ -446,11 +458,6 @@ export class RegistryClient {
   private unlabelled(text: string): string {
     return text.replace(this.label(''), '');
   }
-}
-
-/** Another host may have the same authority, but it gets neither our certificate nor blind trust. */
-function withoutSecrets({ authorities }: TlsMaterial): TlsMaterial {
-  return { authorities, clients: [], skipVerify: false };
 }
 
 function toBlob(answer: StreamedAnswer, asked: number, from: string, failed: () => void): BlobBytes {

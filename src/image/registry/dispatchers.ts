@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { createSecureContext, rootCertificates, type SecureContext, type SecureContextOptions } from 'node:tls';
 import { Agent, ProxyAgent, type Dispatcher } from 'undici';
-import type { HttpRequest, TlsMaterial } from './http-messages';
+import { withoutSecrets, type HttpRequest, type TlsMaterial } from './http-messages';
 import { proxyFor } from './proxies';
 
 const connectTimeoutMs = 15_000;
@@ -24,7 +24,7 @@ export class Dispatchers {
   /** `isOwn`: the origin is the one that was asked for, and so may see what is for it alone. */
   for(url: URL, asked: HttpRequest, isOwn: boolean): Dispatcher {
     const proxy = proxyFor(url, asked.proxies);
-    const tls = isOwn ? asked.tls : asked.tls && { ...asked.tls, clients: [] };
+    const tls = isOwn ? asked.tls : asked.tls && withoutSecrets(asked.tls);
     const timeout = asked.connectTimeoutMs ?? connectTimeoutMs;
     const secure = url.protocol === 'https:' || proxy?.protocol === 'https:';
     const bundle = secure ? systemBundle() : undefined;

@@ -15,6 +15,11 @@ export interface TlsMaterial {
   readonly skipVerify: boolean;
 }
 
+/** Another host may have the same authority, but it gets neither our certificate nor blind trust. */
+export function withoutSecrets({ authorities }: TlsMaterial): TlsMaterial {
+  return { authorities, clients: [], skipVerify: false };
+}
+
 export interface HttpRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH';
   readonly url: string;
@@ -38,6 +43,8 @@ export interface HttpRequest {
 }
 
 export interface HttpAnswer {
+  /** Of whoever answered in the end: it is another one where a redirect has led away. */
+  readonly origin: string;
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[]>>;
   /** Of an answer that is no success the first few kB; empty for one to be streamed. */

@@ -10,7 +10,7 @@ import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { parentPort, type MessagePort } from 'node:worker_threads';
-import { request as ask, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import type { Ask, HttpAnswer, HttpRequest, SentError, Tell } from './http-messages';
 import { Dispatchers } from './dispatchers';
 import { StallWatch } from './stall-watch';
@@ -56,7 +56,7 @@ function serve(port: MessagePort): void {
     open.set(id, own);
     try {
       using upload = uploadOf(request.upload, bytes => open.has(id) && tell({ tell: 'uploaded', id, bytes }));
-      const response = await followed(dispatchers, request, own.abort.signal, upload?.body);
+      const { response, origin } = await followed(dispatchers, request, own.abort.signal, upload?.body);
       const streamed = request.stream && (response.statusCode === 200 || response.statusCode === 206);
       refuseEncoded(response, streamed);
       if (streamed) own.body = response.body;
@@ -65,7 +65,7 @@ function serve(port: MessagePort): void {
         : await wholeBody(response, request, own.abort.signal);
       if (!open.has(id)) return;
       if (!streamed) open.delete(id);
-      tell({ tell: 'answer', id, answer: toAnswer(response, body, streamed) });
+      tell({ tell: 'answer', id, answer: { ...toAnswer(response, body, streamed), origin } });
     } catch (error) {
       own.abort.abort();
       if (open.delete(id)) tell({ tell: 'failed', id, error: toSent(error) });
@@ -99,12 +99,14 @@ async function followed(
   asked: HttpRequest,
   signal: AbortSignal,
   upload: Readable | undefined,
-): Promise<Dispatcher.ResponseData> {
+): Promise<{ response: Dispatcher.ResponseData; origin: string }> {
   const first = new URL(asked.url);
   let url = first;
   for (let redirects = 0; ; redirects++) {
     const isOwn = url.origin === first.origin;
-    const response = await ask(url, {
+    const response = await dispatchers.for(url, asked, isOwn).request({
+      origin: url.origin,
+      path: url.pathname + url.search,
       method: asked.method,
       headers: {
         'user-agent': userAgent,
@@ -118,10 +120,9 @@ async function followed(
       signal,
       headersTimeout: asked.progressTimeoutMs,
       bodyTimeout: 0, // StallWatch sees to it
-      dispatcher: dispatchers.for(url, asked, isOwn),
     });
     const next = redirectOf(response, url);
-    if (!next) return response;
+    if (!next) return { response, origin: url.origin };
     response.body.on('error', () => undefined).destroy();
     if (asked.body !== undefined || asked.upload) throw redirectError('what is posted follows no redirect');
     if (redirects === redirectsMax) throw redirectError(`more than ${redirectsMax} redirects`);
@@ -207,7 +208,7 @@ function toAnswer(
   { statusCode, headers }: Dispatcher.ResponseData,
   { bytes, tooLong }: { bytes: Uint8Array; tooLong: boolean },
   streamed: boolean,
-): HttpAnswer {
+): Omit<HttpAnswer, 'origin'> {
   const given = Object.entries(headers).flatMap(([name, value]) =>
     value === undefined ? [] : [[name, value] as const],
   );

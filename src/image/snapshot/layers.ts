@@ -11,7 +11,7 @@ import type { Table, Versioned } from '../../store/store';
 import { algorithmOf, hexOf, type Digest } from '../digest';
 
 /** Where a layer came from: enough to fetch it again. */
-interface LayerBlob {
+export interface LayerBlob {
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly mediaType: string;

@@ -14,6 +14,8 @@ export interface UnpackRequest {
   readonly below: readonly string[] | 'none' | 'unknown';
   /** Open for reading and writing: holds the first bytes of the layer, maybe none, and gets all that come. */
   readonly blob?: FileHandle;
+  /** The blob is not kept, and the file left empty, once it seems that less than this is enough for all of it to come. */
+  readonly forgetBlobMs?: number;
   /** An empty file, open for writing: gets the manifest of the layer's files (native/unpack/manifest.h). */
   readonly manifest?: FileHandle;
   /** The compressed bytes that have come so far. */
@@ -93,7 +95,7 @@ function filesOf({ blob, manifest }: UnpackRequest): { flag: string; file: FileH
 }
 
 function layerArguments(request: UnpackRequest): string[] {
-  const { layer, diffId, dir, below } = request;
+  const { layer, diffId, dir, below, forgetBlobMs } = request;
   const max = Math.max(plainBytesMax, layer.sizeBytes * ratioMax);
   const mode = below === 'none' ? 'base' : below === 'unknown' ? 'alone' : 'above';
   return [
@@ -102,6 +104,7 @@ function layerArguments(request: UnpackRequest): string[] {
     ...['--size', String(layer.sizeBytes), '--max-bytes', String(max)],
     ...['--digest', algorithmOf(layer.digest), '--diff-id', algorithmOf(diffId)],
     ...filesOf(request).flatMap(({ flag }, i) => [flag, String(3 + i)]),
+    ...(forgetBlobMs === undefined ? [] : ['--forget-ms', String(forgetBlobMs)]),
     ...(typeof below === 'string' ? [] : below.flatMap(lower => ['--lower', lower])),
   ];
 }

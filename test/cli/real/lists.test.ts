@@ -180,6 +180,7 @@ describe('lists, views and prunes, with a real daemon', function () {
     assert.equal(await daemon.ok('info', '-f', '{{.ContainersRunning}}/{{.Containers}}'), '1/1\n');
     // The one that is at work, whatever the configuration leaves open.
     assert.match(await daemon.ok('info', '-f', '{{.CgroupDriver}}'), /^(cgroupfs|systemd)\n$/);
+    assert.match(await daemon.ok('info', '-f', '{{.SecurityOptions}}'), /name=seccomp,profile=builtin/);
     assert.equal(await daemon.ok('pods', '-q'), '');
     assert.match(await daemon.ok('pods', '-a'), /^POD ID +CREATED +STATE [^]* Ready +podded +berth /);
     assert.equal(await daemon.ok('inspectp', '-f', '{{.state}} {{len .containers}}', 'berth/podded'), 'ready 1\n');

@@ -92,6 +92,23 @@ describe('layers', function () {
     }
   };
 
+  it('of a layout that is none are not waited for', async () => {
+    const some = buildImage({ layers: [] });
+    const marker = (write: (path: string) => void) =>
+      importImage(some, layout => {
+        rmSync(join(layout, 'oci-layout'));
+        write(join(layout, 'oci-layout'));
+      });
+    await assert.rejects(
+      marker(path => execFileSync('mkfifo', [path])),
+      { kind: 'failed_precondition', message: /oci-layout is not a regular file/ },
+    );
+    await assert.rejects(
+      marker(path => writeFileSync(path, 'nonsense')),
+      { kind: 'failed_precondition', message: /oci-layout is malformed: it is not JSON/ },
+    );
+  });
+
   it('keep types, modes, owners, times, long names, xattrs and binary names of values', async () => {
     const long = `deep/${'n'.repeat(120)}/${'m'.repeat(120)}`;
     const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex'); // cap_net_bind_service=ep

@@ -192,6 +192,11 @@ describe('pull', function () {
       inUse,
     );
     assert.deepEqual(blobs(), []);
+    // A container that was about to be made of it gets all of it, or nothing.
+    assert.throws(() => images.lowerDirs(image), {
+      kind: 'not_found',
+      message: /was removed meanwhile; pull it again/,
+    });
     inUse = [];
     await images.collect();
     assert.deepEqual(

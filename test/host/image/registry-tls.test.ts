@@ -58,6 +58,7 @@ describe('a registry with TLS', function () {
       const { subject } = (request.socket as TLSSocket).getPeerCertificate() as { subject?: { CN?: string } };
       shown.push(subject?.CN ?? '');
       headers.push(request.headers['x-token']);
+      if (request.url?.startsWith('/away/')) response.writeHead(302, { location: 'https://storage.example/' });
       response.end('{"schemaVersion":2}');
     }).listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -110,6 +111,10 @@ describe('a registry with TLS', function () {
   it('is trusted blindly where that is asked for, and a name that is not in the certificate is not', async () => {
     await fetchTag('skip_verify = true');
     await assert.rejects(fetchTag(`${ca()}server = "https://other.example"`), /ALTNAME|altnames/);
+  });
+
+  it('that is trusted blindly does not make others trusted to which it redirects', async () => {
+    await assert.rejects(fetchTag(`${ca()}skip_verify = true\nserver = "https://${host}/away"`), /ALTNAME|altnames/);
   });
 
   for (const [form, client] of [

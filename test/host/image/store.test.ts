@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -53,8 +62,14 @@ describe('the store of images', function () {
   /** A blob is cut off after so many bytes of an answer, so many times. */
   let cut: { after: number; times: number };
   let down: boolean;
+  /** Hosts that have nothing. */
+  let gone: string[];
   /** After so many bytes of the big blob nothing more comes. */
   let held: number | undefined;
+  /** Hosts that send other bytes than those of the big blob. */
+  let wrong: string[];
+  /** A host that says no to who asks for the big blob, some time after it was asked. */
+  let refusal: { host: string; asking: () => void; until: Promise<void> } | undefined;
   let inUse: string[];
   let bootId: string;
   let keepLayerBlobs: boolean;
@@ -70,7 +85,7 @@ describe('the store of images', function () {
     store = openStore(join(root, 'store'), silentLogger);
     images = await openImages({
       ...{ root: join(root, 'images'), store, log: silentLogger, layersInUse: () => inUse },
-      ...{ retryDelayMs: 1, bootId, keepLayerBlobs },
+      ...{ retryDelayMs: 1, bootId, keepLayerBlobs, hostsDir: join(root, 'hosts') },
     });
   };
   const close = async () => {
@@ -92,19 +107,26 @@ describe('the store of images', function () {
 
   beforeEach(async () => {
     [asked, cut, down, inUse, bootId, keepLayerBlobs] = [[], { after: 0, times: 0 }, false, [], 'one', false];
-    held = undefined;
+    [held, wrong, gone, refusal] = [undefined, [], [], undefined];
     const found = new Map(
       [image, small].flatMap(built => [built.config, built.manifest, ...built.layers]).map(blob => [blob.digest, blob]),
     );
     server = createServer((request, response) => {
-      const name = request.url?.split('/').pop() ?? '';
+      const name = request.url?.split('/').pop()?.replace(/\?.*/, '') ?? '';
       const { bytes, mediaType } = found.get(name) ?? (request.url?.includes('/small/') ? small : image).manifest;
       const from = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
       if (request.url?.includes('/blobs/')) asked.push(`${name.slice(7, 15)}@${from}`);
-      if (down) return void response.writeHead(404).end();
+      const own = request.headers.host ?? '';
+      if (down || gone.includes(own)) return void response.writeHead(404).end();
+      if (name === big && refusal?.host === own) {
+        refusal.asking();
+        return void refusal.until.then(() => response.writeHead(403).end());
+      }
       const headers = { 'content-type': mediaType, 'content-length': bytes.length - from };
       const range = { 'content-range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` };
       response.writeHead(from > 0 ? 206 : 200, from > 0 ? { ...headers, ...range } : headers);
+      const isMeant = name === big || name === image.config.digest;
+      if (isMeant && wrong.includes(own)) return void response.end(Buffer.alloc(bytes.length - from, 'wrong'));
       if (name === big && held !== undefined) return void response.write(bytes.subarray(from, held));
       if (name !== big || cut.times === 0) return void response.end(bytes.subarray(from));
       cut.times--;
@@ -179,9 +201,39 @@ describe('the store of images', function () {
 
   it('begins anew when what it had of a blob was wrong', async () => {
     writeFileSync(join(root, 'images/content/partial', big.replace(':', '-')), randomBytes(1024 * 1024));
-    await assert.rejects(pull(), { kind: 'data_loss' });
-    assert.deepEqual(partials(), []);
     whole(await pull());
+    assert.deepEqual(partials(), []);
+    const from = asked.filter(line => line.startsWith(big.slice(7, 15)));
+    assert.equal(from.at(-1), `${big.slice(7, 15)}@0`);
+  });
+
+  it('asks somebody else for a blob that came wrong, and says so when nobody has the right one', async () => {
+    const mirror = host.replace('127.0.0.1', 'localhost');
+    mkdirSync(join(root, 'hosts', host), { recursive: true });
+    writeFileSync(join(root, 'hosts', host, 'hosts.toml'), `[host."http://${mirror}"]\n`);
+    wrong = [mirror];
+    whole(await pull());
+    for (const digest of [big, image.config.digest])
+      assert.equal(asked.filter(line => line.startsWith(digest.slice(7, 15))).length, 2);
+    await images.remove(`${host}/app:1`);
+    wrong = [mirror, host];
+    await assert.rejects(pull(), { kind: 'data_loss', message: /the config .* has digest/ });
+    assert.deepEqual(partials(), []);
+  });
+
+  it('brings a layer from the registry that has it, while another one refuses it to who asked first', async () => {
+    const other = host.replace('127.0.0.1', 'localhost');
+    let refuse = () => {};
+    const until = new Promise<void>(resolve => (refuse = resolve));
+    const isAsked = new Promise<void>(asking => (refusal = { host: other, asking, until }));
+    const first = images.pull(ctx(), `${other}/other:1`);
+    first.catch(() => undefined);
+    await isAsked;
+    const second = images.pull(ctx(), `${host}/app:1`, {
+      onProgress: ({ layer, phase }) => layer === big && phase === 'waiting' && setImmediate(refuse),
+    });
+    await assert.rejects(first, { kind: 'permission_denied', message: new RegExp(`^pull ${other}/other:1: `) });
+    whole(await second);
   });
 
   it('knows layers without an image after a restart, and sweeps them with a removal', async () => {
@@ -240,6 +292,16 @@ describe('the store of images', function () {
       inUse = [];
       await images.collect();
       assert.equal(layerDirs().filter(name => name.startsWith('old-')).length, 0);
+    });
+
+    it('fetches a damaged layer from wherever its image has come from', async () => {
+      const pulled = await pull();
+      await images.pull(ctx(), `${host.replace('127.0.0.1', 'localhost')}/other:1`);
+      writeFileSync(bulkOf(pulled), 'damaged');
+      gone = [host];
+      await crash();
+      await images.ready(ctx(), pulled);
+      whole(pulled);
     });
 
     it('never uses a damaged layer that it cannot fetch; a pull brings it back', async () => {

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -534,6 +535,49 @@ static void test_leaving(const struct bytes *b)
   close(o.fd);
 }
 
+enum { QUICK = 6 << 20 }; /* more than may have come before there was a clock */
+
+/* What comes by a pipe, of which all is wanted again or not. Bytes that the file has in the end. */
+static off_t kept_of_quick(unsigned forget_ms, int wanted)
+{
+  uint8_t *all = calloc(1, QUICK);
+  int ends[2], blob = file_with("", 0);
+  if (pipe2(ends, O_CLOEXEC) < 0)
+    abort();
+  const struct source_options o = {
+      .fd = ends[0], .kept = blob, .forget_ms = forget_ms, .bytes = QUICK, .max_bytes = QUICK};
+  struct source *s = source_start(&o);
+  if (!s)
+    abort();
+  if (wanted)
+    source_keep(s);
+  const pid_t writer = fork();
+  if (writer == 0) {
+    for (size_t at = 0; at < QUICK; at += 1 << 20)
+      if (write(ends[1], all + at, 1 << 20) < 0)
+        _exit(1);
+    _exit(0);
+  }
+  close(ends[1]);
+  size_t len, done = 0;
+  for (; source_peek(s, &len, &failure) && len > 0; done += len)
+    source_consume(s, len);
+  source_totals(s, &totals);
+  check(done == QUICK && totals.compressed_bytes == QUICK, "a quick stream", "comes whole, kept or not");
+  source_free(s);
+  waitpid(writer, NULL, 0);
+  const off_t kept = lseek(blob, 0, SEEK_END);
+  close(ends[0]), close(blob), free(all);
+  return kept;
+}
+
+static void test_quick(void)
+{
+  check(kept_of_quick(3600 * 1000, 0) == 0, "a quick stream", "is forgotten");
+  check(kept_of_quick(3600 * 1000, 1) == QUICK, "a quick stream", "is kept where it is wanted again");
+  check(kept_of_quick(0, 0) == QUICK, "a quick stream", "is kept where nothing is to be forgotten");
+}
+
 static void test_sources(void)
 {
   struct bytes *kinds[] = {new_bytes(), new_bytes(), new_bytes()};
@@ -552,6 +596,7 @@ static void test_sources(void)
   uint8_t *nothing = calloc(1, 64 << 20);
   append_member(zeros, nothing, 64 << 20);
   test_leaving(zeros);
+  test_quick();
   free(nothing), free(zeros), free(kinds[0]), free(kinds[1]), free(kinds[2]);
 }
 

@@ -1,9 +1,16 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { deviceProperties, limitProperties, type Property } from '../../../src/cgroup/systemd/properties';
+import {
+  deviceProperties,
+  limitProperties,
+  type Property,
+  type UnitKind,
+} from '../../../src/cgroup/systemd/properties';
 import { Writer } from '../../../src/dbus/writer';
 
 const INFINITY = 2n ** 64n - 1n;
+const scope: UnitKind = { versionOf: () => 2, isScope: true };
+const slice: UnitKind = { ...scope, isScope: false };
 const values = (properties: readonly Property[]) =>
   Object.fromEntries(properties.map(([name, { value }]) => [name, value instanceof Uint8Array ? [...value] : value]));
 
@@ -14,7 +21,7 @@ describe("systemd's properties", () => {
       memory: { limit: 4096n, swap: 6144n },
       pids: { limit: 10n },
     };
-    assert.deepEqual(values(limitProperties(limits, 1n)), {
+    assert.deepEqual(values(limitProperties(limits, scope)), {
       CPUWeight: 100n,
       CPUQuotaPerSecUSec: 500_000n,
       CPUQuotaPeriodUSec: 50_000n,
@@ -24,12 +31,34 @@ describe("systemd's properties", () => {
       MemorySwapMax: 2048n,
       TasksMax: 11n,
     });
-    assert.deepEqual(limitProperties({}), []);
+    assert.deepEqual(limitProperties({}, scope), []);
+  });
+
+  it('are those that systemd has on v1, where a quota is the container’s alone and shares are no weight', () => {
+    const limits = {
+      cpu: { shares: 512n, quota: 25_000n, period: 50_000n, cpus: '0', mems: '0' },
+      memory: { limit: 4096n, swap: 6144n },
+    };
+    const onV1 = { versionOf: () => 1 as const };
+    assert.deepEqual(values(limitProperties(limits, { ...scope, ...onV1 })), { CPUShares: 512n, MemoryMax: 4096n });
+    assert.deepEqual(values(limitProperties(limits, { ...slice, ...onV1 })), {
+      CPUShares: 512n,
+      CPUQuotaPerSecUSec: 500_000n,
+      CPUQuotaPeriodUSec: 50_000n,
+      MemoryMax: 4096n,
+    });
+    for (const [asked, given] of [
+      [1n, 2n],
+      [300_000n, 262_144n],
+    ] as const) {
+      const properties = limitProperties({ cpu: { shares: asked } }, { ...scope, ...onV1 });
+      assert.deepEqual(values(properties), { CPUShares: given });
+    }
   });
 
   it('have no limit where none was asked for', () => {
     const limits = { cpu: { quota: -1n }, memory: { limit: -1n, swap: -1n }, pids: { limit: -1n } };
-    assert.deepEqual(values(limitProperties(limits, 1n)), {
+    assert.deepEqual(values(limitProperties(limits, scope)), {
       CPUQuotaPerSecUSec: INFINITY,
       MemoryMax: INFINITY,
       MemorySwapMax: INFINITY,
@@ -41,7 +70,7 @@ describe("systemd's properties", () => {
     const quotas = fc.bigInt({ min: 1000n, max: 10n ** 9n });
     fc.assert(
       fc.property(quotas, fc.bigInt({ min: 1000n, max: 1_000_000n }), (quota, period) => {
-        const { CPUQuotaPerSecUSec } = values(limitProperties({ cpu: { quota, period } }));
+        const { CPUQuotaPerSecUSec } = values(limitProperties({ cpu: { quota, period } }, scope));
         assert.ok((CPUQuotaPerSecUSec as bigint) * period >= quota * 1_000_000n);
         assert.equal((CPUQuotaPerSecUSec as bigint) % 10_000n, 0n);
       }),
@@ -64,7 +93,7 @@ describe("systemd's properties", () => {
       'memory.oom.group': '1',
       'hugetlb.2MB.max': '0',
     };
-    assert.deepEqual(values(limitProperties({ unified })), {
+    assert.deepEqual(values(limitProperties({ unified }, slice)), {
       MemoryHigh: 1048576n,
       MemoryLow: INFINITY,
       MemoryMin: 4096n,
@@ -83,11 +112,13 @@ describe("systemd's properties", () => {
 
   it('leave values that are none to the kernel', () => {
     const unified = { 'memory.high': 'much', 'cpu.max': '', 'io.max': 'sda', 'cpuset.cpus': 'all', 'pids.max': '-1' };
-    assert.deepEqual(limitProperties({ unified }), []);
+    assert.deepEqual(limitProperties({ unified }, slice), []);
   });
 
   it('have groups of CPUs as cpuset(7) counts them', () => {
-    assert.deepEqual(values(limitProperties({ cpu: { cpus: '0-7:2/4,16' } })), { AllowedCPUs: [0b0011_0011, 0, 1] });
+    assert.deepEqual(values(limitProperties({ cpu: { cpus: '0-7:2/4,16' } }, scope)), {
+      AllowedCPUs: [0b0011_0011, 0, 1],
+    });
   });
 
   it('allow the devices of a list, and nothing where the rules are no list', () => {
@@ -118,6 +149,6 @@ describe("systemd's properties", () => {
       { allow: false, type: 'a', access: 'rwm' },
       { allow: true, type: 'c', access: 'm' },
     ] as const;
-    new Writer().values('a(sv)', [[...limitProperties(limits), ...deviceProperties(rules)]]);
+    new Writer().values('a(sv)', [[...limitProperties(limits, scope), ...deviceProperties(rules)]]);
   });
 });

@@ -8,7 +8,7 @@ import { parseEnv, parseEnvFile } from '../../../src/cli/parse/env';
 import { parseCacheFrom, parseCacheTo } from '../../../src/cli/parse/build-cache';
 import { parseContexts } from '../../../src/cli/parse/build-flags';
 import { parseLabels } from '../../../src/cli/parse/labels';
-import { parseMount } from '../../../src/cli/parse/mount';
+import { parseMount, sharedLabels } from '../../../src/cli/parse/mount';
 import { parsePublish } from '../../../src/cli/parse/publish';
 import { parseSeconds, parseTail } from '../../../src/cli/parse/numbers';
 import { parseSince } from '../../../src/cli/parse/since';
@@ -88,6 +88,7 @@ describe('-v', () => {
     assert.deepEqual(parseMount('/a:/b:ro,rslave').propagation, 'rslave');
     assert.deepEqual(parseMount('/a:/b:ro,Z'), { ...plain, source: '/a', target: '/b', readonly: true, relabel: true });
     assert.deepEqual(parseMount('a/b:/b').source, resolve('a/b'));
+    assert.deepEqual(sharedLabels(['/a:/b:ro,z', '/a:/c:Z', 'z:/d', '/a:/e:z']), ['/b', '/e']);
   });
 
   it('says what is wrong, of what', () => {

@@ -169,6 +169,11 @@ describe('documents', () => {
       { Labels: Object.fromEntries(Array.from({ length: 2001 }, (_, i) => [`l${i}`, ''])) },
       /more than 2000/,
     ],
+    [
+      'more volumes than a container can have',
+      { Volumes: Object.fromEntries(Array.from({ length: 1001 }, (_, i) => [`/v${i}`, {}])) },
+      /config\.Volumes: are more than 1000/,
+    ],
     ['a signal that is a sentence', { StopSignal: 'SIGTERM; reboot' }, /is not a signal/],
     ['a NUL in an argument', { Cmd: ['sh', 'a\0b'] }, /config\.Cmd/],
   ];
@@ -201,6 +206,10 @@ describe('documents', () => {
       /it offers linux\/amd64\/v3, and this node is linux\/amd64/,
     );
     assert.throws(() => choose(index(), node, 'app'), /it offers nothing/);
+    for (const variant of ['', null]) {
+      const unsaid = { ...entry('amd64'), platform: { os: 'linux', architecture: 'amd64', variant } };
+      assert.equal(choose(index(unsaid, entry('arm64')), node, 'app').digest, unsaid.digest);
+    }
   });
 
   it('leave out attestations', () => {
@@ -257,6 +266,15 @@ describe('documents', () => {
       [set.env, set.volumes, set.exposedPorts, set.entrypoint, set.stopSignal],
       [['A=b'], ['/data'], ['80/tcp'], ['sh'], 'SIGQUIT'],
     );
+  });
+
+  it('of a config may have dates that no message of ours can tell: they are no dates', () => {
+    for (const created of ['2300-01-01T00:00:00Z', '+275760-09-13T00:00:00Z', '1500-01-01T00:00:00Z', 'yesterday']) {
+      const { createdNs, history } = parseConfig({ ...config, created, history: [{ created }] });
+      assert.deepEqual([createdNs, history], [undefined, [{ emptyLayer: false }]]);
+    }
+    const { createdNs } = parseConfig({ ...config, created: '2262-04-11T23:47:16.854775807Z' });
+    assert.equal(createdNs, 2n ** 63n - 1n);
   });
 
   it('of a config must fit the manifest and the node', () => {

@@ -146,6 +146,22 @@ describe('a hostile registry', function () {
     assert.deepEqual(thief.asked, []);
   });
 
+  it('gets no secret for whoever it redirects to, who asks for it in its place', async () => {
+    const thief = await serve((socket, _asked, own) =>
+      socket.write(status(401, `WWW-Authenticate: Bearer realm="http://${own}/token", Basic realm=x`)),
+    );
+    const { host } = await serve(socket => socket.write(status(307, `Location: http://${thief.host}/blob`)));
+    const client = await open(host, { username: 'user', password: canary, identityToken: canary });
+    await assert.rejects(client.manifest(ctx(), '1'), {
+      message: new RegExp(`was redirected to http://${thief.host}, which answered 401$`),
+    });
+    assert.deepEqual(
+      thief.asked.map(({ line }) => line),
+      ['GET /blob HTTP/1.1'],
+    );
+    assert.ok(!JSON.stringify(thief.asked).includes('uthorization'));
+  });
+
   it('whose token expires is asked with a new one', async () => {
     let tokens = 0;
     const { host, asked } = await serve((socket, { line, headers }, own) => {

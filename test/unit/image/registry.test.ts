@@ -157,6 +157,12 @@ describe('registry', () => {
     assert.deepEqual(parseChallenges(['', 'Nonsense "', 'Basicx']), []);
   });
 
+  it('reads a challenge that is one long word in no time, too', () => {
+    const before = process.cpuUsage();
+    parseChallenges([`Bearer ${'a'.repeat(200_000)}`]); // 20 s, should each of its ends be tried as a beginning
+    assert.ok(process.cpuUsage(before).user < 2_000_000);
+  });
+
   it('gets an anonymous token where it is told to, and one with a password', async () => {
     const tokens = await serve((_, response) => response.end('{"token":"tttt"}'));
     const registry = await serve(challenge(`Bearer realm="http://${tokens.host}/token",service="reg"`));

@@ -17,9 +17,8 @@ const facts: MountFacts = {
     cgroups: { isUnified: true, v1: [] },
     imageLowers: new Map(),
     anonymousVolumes: [],
-    hasSelinux: false,
+    selinux: undefined,
   },
-  mountLabel: 'system_u:object_r:container_file_t:s0:c1,c2',
   isPrivileged: false,
   isRootReadonly: false,
 };
@@ -112,9 +111,16 @@ describe('the mounts of a spec', () => {
   });
 
   it('are labelled where SELinux is on and it is asked for, but for what the system stands on', () => {
-    const on = { host: { ...facts.host, hasSelinux: true } };
+    const file = 'system_u:object_r:container_file_t:s0:c1,c2';
+    const podFile = 'system_u:object_r:container_file_t:s0:c3,c4';
+    const on = {
+      host: { ...facts.host, selinux: { file, podFile }, anonymousVolumes: [{ path: '/v', source: '/s' }] },
+    };
     const asked = { containerPath: '/m', hostPath: '/data/x', selinuxRelabel: true };
-    assert.equal(at('/m', mounts([asked], on))[0]?.relabel, facts.mountLabel);
+    assert.equal(at('/m', mounts([asked], on))[0]?.relabel, file);
+    assert.equal(at('/v', mounts([], on))[0]?.relabel, file);
+    assert.equal(at('/etc/hosts', mounts([], on))[0]?.relabel, podFile);
+    assert.equal(at('/etc/hosts', mounts([]))[0]?.relabel, undefined);
     assert.equal(at('/m', mounts([asked]))[0]?.relabel, undefined);
     assert.equal(at('/m', mounts([{ ...asked, selinuxRelabel: false }], on))[0]?.relabel, undefined);
     for (const hostPath of ['/', '/etc', '/usr/', '/var/lib', '//home', '/x/../etc']) {

@@ -25,7 +25,7 @@ const host: HostFacts = {
   thermalPaths: [],
   imageLowers: new Map([['volume', ['/layer']]]),
   anonymousVolumes: [],
-  hasSelinux: false,
+  selinux: undefined,
 };
 const image = { env: [], entrypoint: ['/bin/true'], cmd: [], workingDir: '', user: '' };
 const user = { uid: 1000, gid: 2000, groups: [2000, 3000], home: '/home/me' };

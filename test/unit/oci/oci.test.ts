@@ -9,6 +9,10 @@ import { containerSpec, type ImageDefaults, type PodFacts } from '../../../src/o
 import { NO_CDI } from '../../../src/oci/cdi/edits';
 import type { HostFacts } from '../../../src/oci/host-facts';
 import { execPlan, launchPlan } from '../../../src/oci/launch-plan';
+import { withLabels } from '../../../src/oci/labels';
+import { withRunOptions } from '../../../src/oci/run-options';
+import { RunOptions } from '../../../src/cri/generated/berth/v1/run';
+import { bundleJson } from '../../../src/oci/oci-json';
 import { MASKED_PATHS } from '../../../src/oci/masked-paths';
 import { criSignalOf, numberOfCriSignal, signalName, signalNumber } from '../../../src/oci/signals';
 import { parseUser } from '../../../src/oci/user';
@@ -186,7 +190,7 @@ const host: HostFacts = {
   thermalPaths: [],
   imageLowers: new Map(),
   anonymousVolumes: [],
-  hasSelinux: false,
+  selinux: undefined,
 };
 /** A request with these fields; what is not named has its default. */
 const spec = (partial: object, defaults = image) =>
@@ -326,6 +330,49 @@ describe('the launch plan', () => {
     assert.deepEqual(last(false), [privileged, privileged]);
     const plain = ['IDENTITY', 'CAPABILITIES', 'NO_NEW_PRIVS', 'SECCOMP', 'EXEC'];
     assert.deepEqual(last(true), [plain, plain]);
+  });
+
+  it('labels all that is made for a container before the container can see it', () => {
+    const of = spec({ mounts: [{ containerPath: '/data', hostPath: '/volumes/data' }] });
+    const label = 'u:object_r:f_t:s0:c1,c2';
+    const labels = { process: 'u:r:p_t:s0:c1,c2', file: label, podFile: 'u:object_r:f_t:s0:c3' };
+    withLabels(of, labels, path => path.startsWith('/volumes/'));
+    const { inner } = launchPlan(of, rootfs, placement, undefined, false);
+    const ops = inner.map(({ op }) => op);
+    assert.ok(ops.indexOf('ROOT_LABEL') < ops.findIndex(op => op.startsWith('HOLD_')), ops.join(' '));
+    const contexts = inner.flatMap(op => {
+      if (op.op === 'MOUNT_FS') return op.options.filter(option => option.includes('=u:')).map(o => [op.target, o]);
+      return op.op === 'LABEL' || op.op === 'RELABEL' ? [['path' in op ? op.path : op.target, op.label]] : [];
+    });
+    assert.deepEqual(contexts, [
+      ['/dev', `context=${label}`],
+      ['/dev/pts', `context=${label}`],
+      ['/dev/mqueue', labels.podFile],
+      ['/data', 'u:object_r:f_t:s0'],
+    ]);
+    const keyring = [inner, execPlan(of.process, placement, false).outer].map(
+      list => list.find(({ op }) => op === 'KEYRING') as { label: string } | undefined,
+    );
+    assert.deepEqual(
+      keyring.map(op => op?.label),
+      [labels.process, labels.process],
+    );
+    // An OCI runtime labels the file systems itself.
+    const json = JSON.parse(bundleJson(of, '/r', { uid: 0, gid: 0, groups: [], home: '/' }, {})) as {
+      linux: { mountLabel: string };
+    };
+    assert.equal(json.linux.mountLabel, label);
+    assert.ok(!JSON.stringify(json).includes('context='));
+  });
+
+  it('labels a mount that a person shares for all, and others for its container alone', () => {
+    const mount = (containerPath: string) => ({ containerPath, hostPath: '/x', selinuxRelabel: true });
+    const file = 'u:object_r:f_t:s0:c1,c2';
+    const config = ContainerConfig.fromPartial({ command: ['x'], mounts: [mount('/all'), mount('/own')] } as never);
+    const of = containerSpec(config, image, pod, { ...host, selinux: { file, podFile: file } });
+    withRunOptions(of, RunOptions.fromPartial({ sharedLabels: ['/all/', '/none'] }));
+    const labels = new Map(of.mounts.map(({ destination, relabel }) => [destination, relabel]));
+    assert.deepEqual([labels.get('/all'), labels.get('/own')], ['u:object_r:f_t:s0', file]);
   });
 
   it('makes the new mount namespace a slave of the host’s before anything is mounted', () => {

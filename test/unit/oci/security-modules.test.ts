@@ -3,16 +3,25 @@ import { spawnSync } from 'node:child_process';
 import { LinuxContainerSecurityContext, SELinuxOption } from '../../../src/cri';
 import {
   APPARMOR_DEFAULT,
-  APPARMOR_DEFAULT_TEXT,
   apparmorProfile,
+  defaultProfileText,
   profilesIn,
   type AppArmorHost,
 } from '../../../src/oci/apparmor';
-import { selinuxHostOf, selinuxLabels, type SelinuxHost } from '../../../src/oci/selinux';
+import {
+  contextsIn,
+  freeLevel,
+  podFileLabel,
+  selinuxLabels,
+  sharedLabel,
+  unconfinedLabel,
+  type SelinuxHost,
+  type SelinuxPod,
+} from '../../../src/oci/selinux';
 
 describe('AppArmor', () => {
-  const on: AppArmorHost = { isEnabled: true, hasDefault: true, loaded: new Set(['mine', 'a b']) };
-  const off: AppArmorHost = { isEnabled: false, hasDefault: false, loaded: undefined };
+  const on: AppArmorHost = { isEnabled: true, loaded: new Set(['mine', 'a b']) };
+  const off: AppArmorHost = { isEnabled: false, loaded: undefined };
   const profile = (security: object, host = on) =>
     apparmorProfile(LinuxContainerSecurityContext.fromPartial(security), host);
   const localhost = (localhostRef: string) => ({ apparmor: { profileType: 2, localhostRef } });
@@ -21,7 +30,6 @@ describe('AppArmor', () => {
     for (const security of [{}, { apparmor: { profileType: 0 } }, { apparmorProfile: 'runtime/default' }]) {
       assert.equal(profile(security), APPARMOR_DEFAULT, JSON.stringify(security));
       assert.equal(profile(security, off), undefined, 'a host without AppArmor is fine');
-      assert.equal(profile(security, { ...on, hasDefault: false }), undefined);
       assert.equal(profile({ ...security, privileged: true }), undefined);
     }
     for (const security of [{ apparmor: { profileType: 1 } }, { apparmorProfile: 'unconfined' }]) {
@@ -29,6 +37,18 @@ describe('AppArmor', () => {
       assert.equal(profile(security, off), undefined);
     }
     assert.equal(profile({ apparmorProfile: 'localhost/mine', apparmor: { profileType: 1 } }), undefined);
+  });
+
+  it('is without the default profile where that cannot be loaded only if nobody has asked for it', () => {
+    const without = { ...on, missingDefault: 'this node has no apparmor_parser' };
+    assert.equal(profile({}, without), undefined);
+    for (const security of [{ apparmor: { profileType: 0 } }, { apparmorProfile: 'runtime/default' }]) {
+      assert.throws(
+        () => profile(security, without),
+        /RuntimeDefault: berth-default cannot be loaded: this node has no apparmor_parser; install the package apparmor/,
+      );
+      assert.equal(profile({ ...security, privileged: true }, without), undefined);
+    }
   });
 
   it('confines by a profile of the node, privileged or not, and refuses one that is not there', () => {
@@ -49,12 +69,26 @@ describe('AppArmor', () => {
   });
 
   it('has a default profile that the parser takes', () => {
-    const parser = spawnSync('/usr/sbin/apparmor_parser', ['--skip-kernel-load', '--skip-cache', '--names'], {
-      input: APPARMOR_DEFAULT_TEXT,
-      encoding: 'utf8',
-    });
-    assert.equal(parser.status, 0, parser.stderr);
-    assert.equal(parser.stdout.trim(), APPARMOR_DEFAULT);
+    for (const daemon of [undefined, 'unconfined\n', 'berthd (unconfined)\n', '/usr/bin/x//y (enforce)\n']) {
+      const parser = spawnSync('/usr/sbin/apparmor_parser', ['--skip-kernel-load', '--skip-cache', '--names'], {
+        input: defaultProfileText({ hasAbi: true, daemon }),
+        encoding: 'utf8',
+      });
+      assert.equal(parser.status, 0, parser.stderr);
+      assert.equal(parser.stdout.trim(), APPARMOR_DEFAULT);
+    }
+  });
+
+  it('lets the daemon signal what it confines, whatever profile that has itself', () => {
+    const peersWith = (daemon: string | undefined) =>
+      [...defaultProfileText({ hasAbi: true, daemon }).matchAll(/signal \(receive\) peer=(.*),/g)].map(
+        ([, peer]) => peer,
+      );
+    const always = ['unconfined', 'runc', 'crun'];
+    assert.deepEqual(peersWith('unconfined\n'), always);
+    assert.deepEqual(peersWith(undefined), always);
+    assert.deepEqual(peersWith('berthd (enforce)\n'), [...always, '"berthd"']);
+    assert.deepEqual(peersWith('a", capability, (enforce)\n'), always);
   });
 });
 
@@ -62,60 +96,102 @@ describe('SELinux', () => {
   const host: SelinuxHost = {
     process: 'system_u:system_r:container_t:s0',
     file: 'system_u:object_r:container_file_t:s0',
+    unconfined: 'system_u:system_r:spc_t:s0',
+    hasLevels: true,
+    isKnown: true,
   };
   const options = (partial: Partial<SELinuxOption>) => SELinuxOption.fromPartial(partial);
-  const pod = { id: 'a', isPrivileged: false, options: undefined };
+  const pod: SelinuxPod = { id: 'pod', options: undefined, level: 's0:c1,c2', sharesHost: false };
+  const labels = (asked?: Partial<SELinuxOption>, more: Partial<SelinuxPod> = {}, isPrivileged = false, on = host) =>
+    selinuxLabels(asked && options(asked), isPrivileged, { ...pod, ...more }, on);
+  const without = (asked?: Partial<SELinuxOption>, more: Partial<SelinuxPod> = {}, isPrivileged = false) =>
+    selinuxLabels(asked && options(asked), isPrivileged, { ...pod, ...more }, undefined);
+  const FILE = 'system_u:object_r:container_file_t:s0:c1,c2';
 
-  it('labels processes and files, with a level of the pod’s own', () => {
-    const labels = selinuxLabels(undefined, pod, host);
-    const level = /^system_u:system_r:container_t:(s0:c\d+,c\d+)$/.exec(labels?.process ?? '')?.[1];
-    assert.ok(level, labels?.process);
-    assert.equal(labels?.file, `system_u:object_r:container_file_t:${level}`);
-    assert.deepEqual(selinuxLabels(undefined, pod, host), labels, 'all containers of a pod have the same');
-    assert.notDeepEqual(selinuxLabels(undefined, { ...pod, id: 'b' }, host), labels);
-    for (let i = 0; i < 2000; i++) {
-      const [, low, high] =
-        /c(\d+),c(\d+)$/.exec(selinuxLabels(undefined, { ...pod, id: String(i) }, host)?.file ?? '') ?? [];
-      assert.ok(Number(low) < Number(high) && Number(high) < 1024);
-    }
+  it('labels processes and files by the policy’s word for containers, and the pod’s level', () => {
+    for (const asked of [undefined, {}])
+      assert.deepEqual(labels(asked), {
+        process: 'system_u:system_r:container_t:s0:c1,c2',
+        file: FILE,
+        podFile: FILE,
+      });
+    assert.equal(podFileLabel(false, pod, host), FILE);
+    const ofOlder = freeLevel('pod', new Set());
+    assert.equal(labels(undefined, { level: undefined })?.podFile, `system_u:object_r:container_file_t:${ofOlder}`);
   });
 
   it('takes the parts that are asked for, the container’s before the pod’s', () => {
-    const own = selinuxLabels(options({ type: 'my_t', level: 's0:c1' }), pod, host);
-    assert.deepEqual(own, {
-      process: 'system_u:system_r:my_t:s0:c1',
-      file: 'system_u:object_r:container_file_t:s0:c1',
+    assert.deepEqual(labels({ type: 'my_t', level: 's0:c9' }), {
+      process: 'system_u:system_r:my_t:s0:c9',
+      file: 'system_u:object_r:container_file_t:s0:c9',
+      podFile: FILE,
     });
-    const ofPod = { ...pod, options: options({ user: 'u', level: 's0:c7,c8' }) };
-    assert.equal(selinuxLabels(undefined, ofPod, host)?.process, 'u:system_r:container_t:s0:c7,c8');
-    assert.equal(selinuxLabels(options({ type: 'x_t' }), ofPod, host)?.process, 'system_u:system_r:x_t:s0:c7,c8');
-    assert.equal(selinuxLabels(undefined, { ...pod, isPrivileged: true }, host), undefined);
-    const privileged = selinuxLabels(options({ type: 'spc_t' }), { ...pod, isPrivileged: true }, host);
-    assert.match(privileged?.process ?? '', /^system_u:system_r:spc_t:/);
-    assert.throws(() => selinuxLabels(options({ type: 'a_t:s0' }), pod, host), /selinux_options\.type "a_t:s0"/);
-    assert.throws(() => selinuxLabels(options({ level: 's0\n' }), pod, host), /selinux_options\.level/);
+    const ofPod = { options: options({ user: 'u', level: 's0:c7,c8' }), level: 's0:c7,c8' };
+    assert.deepEqual(labels(undefined, ofPod), {
+      process: 'u:system_r:container_t:s0:c7,c8',
+      file: 'u:object_r:container_file_t:s0:c7,c8',
+      podFile: 'u:object_r:container_file_t:s0:c7,c8',
+    });
+    assert.equal(labels({ type: 'x_t' }, ofPod)?.process, 'system_u:system_r:x_t:s0:c7,c8');
+    assert.throws(() => labels({ type: 'a_t:s0' }), /selinux_options\.type "a_t:s0"/);
+    assert.throws(() => labels({ level: 's0\n' }), /selinux_options\.level/);
+  });
+
+  it('does not confine what is privileged or sees the host’s processes, unless it asks for a label', () => {
+    const unconfined = { process: 'system_u:system_r:spc_t:s0', file: FILE, podFile: FILE };
+    assert.deepEqual(labels(undefined, {}, true), unconfined);
+    assert.deepEqual(labels({}, { sharesHost: true }), unconfined);
+    assert.equal(labels({ type: 'x_t' }, { sharesHost: true }, true)?.process, 'system_u:system_r:x_t:s0:c1,c2');
+    const { unconfined: _, ...policy } = host;
+    assert.deepEqual(labels(undefined, {}, true, policy), { file: FILE, podFile: FILE });
+  });
+
+  it('goes by what the policy has: no levels, or nothing for containers', () => {
+    const flat = { process: 'system_u:system_r:container_t', file: 'system_u:object_r:container_file_t' };
+    const on = { ...flat, unconfined: unconfinedLabel(flat.process, false), hasLevels: false, isKnown: true };
+    assert.equal(on.unconfined, 'system_u:system_r:spc_t');
+    assert.deepEqual(labels(undefined, { level: undefined }, false, on), { ...flat, podFile: flat.file });
+    assert.throws(() => labels({ level: 's0' }, {}, false, on), /this node's policy has no levels/);
+    const unknown = { ...host, isKnown: false };
+    assert.equal(labels(undefined, {}, false, unknown), undefined);
+    assert.equal(labels({ type: 'x_t' }, {}, false, unknown)?.process, 'system_u:system_r:x_t:s0:c1,c2');
   });
 
   it('is an error where the host has none and a label is asked for', () => {
-    assert.equal(selinuxLabels(undefined, pod, undefined), undefined);
-    assert.equal(selinuxLabels(options({}), pod, undefined), undefined);
-    assert.throws(
-      () => selinuxLabels(options({ type: 'my_t' }), pod, undefined),
-      /SELinux label \*:\*:my_t:\*: SELinux is not enabled/,
-    );
-    assert.throws(
-      () => selinuxLabels(undefined, { ...pod, options: options({ level: 's0' }) }, undefined),
-      /not enabled/,
-    );
+    assert.equal(without(), undefined);
+    assert.equal(without({}), undefined);
+    assert.throws(() => without({ type: 'my_t' }), /SELinux label \*:\*:my_t:\*: SELinux is not enabled/);
+    assert.throws(() => without(undefined, { options: options({ level: 's0' }) }), /not enabled/);
+    assert.throws(() => podFileLabel(false, { ...pod, options: options({ level: 's0' }) }, undefined), /not enabled/);
     // spc_t is no confinement, which is what there is.
-    assert.equal(selinuxLabels(options({ type: 'spc_t', level: 's0' }), pod, undefined), undefined);
-    assert.equal(selinuxLabels(options({ type: 'my_t' }), { ...pod, isPrivileged: true }, undefined), undefined);
+    assert.equal(without({ type: 'spc_t', level: 's0' }), undefined);
+    assert.equal(without({ type: 'my_t' }, {}, true), undefined);
+  });
+
+  it('gives each pod a level of its own, of two categories', () => {
+    const taken = new Set<string>();
+    for (let i = 0; i < 2000; i++) {
+      const level = freeLevel(String(i), taken);
+      const [, low, high] = /^s0:c(\d+),c(\d+)$/.exec(level) ?? [];
+      assert.ok(Number(low) < Number(high) && Number(high) < 1024, level);
+      assert.ok(!taken.has(level), level);
+      taken.add(level);
+    }
+    const first = freeLevel('pod', new Set());
+    assert.equal(freeLevel('pod', new Set()), first, 'the same again');
+    assert.notEqual(freeLevel('pod', new Set([first])), first);
+  });
+
+  it('has a label for files that all pods share', () => {
+    assert.equal(sharedLabel(FILE), 'system_u:object_r:container_file_t:s0');
+    assert.equal(sharedLabel('system_u:object_r:container_file_t'), 'system_u:object_r:container_file_t');
   });
 
   it('reads the policy’s labels for containers', () => {
-    const text =
-      'process = "system_u:system_r:container_t:s0"\ncontent = "x"\nfile = "system_u:object_r:container_file_t:s0"\n';
-    assert.deepEqual(selinuxHostOf(text), host);
-    assert.equal(selinuxHostOf('process = "nonsense"'), undefined);
+    const { process, file } = host;
+    assert.deepEqual(contextsIn(`process = "${process}"\ncontent = "x"\nfile = "${file}"\n`), { process, file });
+    assert.deepEqual(contextsIn('process = "a:b:c"\n file= "d:e:f"\n'), { process: 'a:b:c', file: 'd:e:f' });
+    assert.equal(contextsIn('process = "nonsense"'), undefined);
+    assert.equal(contextsIn(`process = "${process}"`), undefined);
   });
 });

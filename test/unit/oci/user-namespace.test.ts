@@ -161,7 +161,7 @@ describe('the plan of a container in a user namespace', () => {
     thermalPaths: [],
     imageLowers: new Map([['img', ['/layers/c/fs', '/layers/d/fs']]]),
     anonymousVolumes: [{ path: '/vol', source: '/containers/x/0' }],
-    hasSelinux: false,
+    selinux: undefined,
     cdi: NO_CDI,
   };
   const image = { env: [], entrypoint: ['/x'], cmd: [], workingDir: '', user: '' };

@@ -70,6 +70,26 @@ describe('what a failed launch says', () => {
     });
   }
 
+  it('names the security module that may have refused the program, and the label that it does not know', () => {
+    const said = (number: number, step: InnerOp, before: InnerOp[] = []) =>
+      launchError(
+        { type: 'FAILED', section: 1, step: before.length, errno: number, detail: '/x/foo' },
+        { outer: [], inner: [...before, step] },
+      ).message;
+    const profile: InnerOp = { op: 'EXEC_LABEL', attribute: 'apparmor/exec', label: 'exec mine' };
+    const label: InnerOp = { op: 'EXEC_LABEL', attribute: 'exec', label: 'u:r:t:s0' };
+    const refused = 'exec: "/x/foo": /x/foo is not executable for this user';
+    assert.equal(said(errno.EACCES, direct), refused);
+    const others = 'AppArmor profile mine or SELinux label u:r:t:s0';
+    assert.equal(
+      said(errno.EACCES, direct, [profile, label]),
+      `${refused}; if its mode allows it, ${others} does not: the kernel's log says so`,
+    );
+    assert.equal(said(errno.ENOENT, profile), 'AppArmor profile mine: it is not loaded on this node any more');
+    assert.equal(said(errno.EINVAL, label), "SELinux label u:r:t:s0: this node's policy does not have it");
+    assert.equal(said(errno.EPERM, label), 'SELinux label u:r:t:s0: /x/foo: not permitted');
+  });
+
   it('is a sentence also for a step that the plan does not have', () => {
     const error = launchError(
       { type: 'FAILED', section: 0, step: 7, errno: errno.EPERM, detail: '' },

@@ -53,6 +53,34 @@ describe('store', () => {
     assert.deepEqual(things.list(), [thing('b')]);
   });
 
+  it('decodes its records once between two writes, whatever comes of them, and shows a transaction its own', async () => {
+    const store = reopen();
+    const things = store.table<Thing>('things', 1);
+    await things.put('a', thing('a'));
+    const [first, second] = [things.list(), things.list()];
+    assert.equal(first[0], second[0]);
+    first.pop();
+    assert.deepEqual(things.list(), [thing('a')]);
+    const put = things.put('b', thing('b'));
+    things.list();
+    await put;
+    assert.deepEqual(things.list(), [thing('a'), thing('b')]);
+    const removed = things.remove('a');
+    things.list();
+    await removed;
+    assert.deepEqual(things.list(), [thing('b')]);
+    for (const fails of [true, false]) {
+      const moving = store.transaction(() => {
+        void things.put('c', thing('c'));
+        assert.deepEqual(things.list(), [thing('b'), thing('c')]);
+        if (fails) throw new BerthError('aborted', 'changed my mind');
+      });
+      things.list();
+      await moving.catch(() => undefined);
+      assert.deepEqual(things.list(), fails ? [thing('b')] : [thing('b'), thing('c')]);
+    }
+  });
+
   it('keeps tables apart and its directory to itself', async () => {
     const store = reopen();
     await store.table<Thing>('things', 1).put('a', thing('a'));
