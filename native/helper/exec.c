@@ -506,6 +506,8 @@ int role_exec(void)
     int sync[2];
 
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (own_keyring())
+        return failed(SECTION_OUTER, NO_STEP, errno, "a session keyring");
     if (load_plan(&plan))
         return failed(SECTION_OUTER, NO_STEP, errno, "");
     for (; plan_next(&plan, SECTION_OUTER, &offset, &op, &fields); step++) {

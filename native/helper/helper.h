@@ -170,6 +170,12 @@ int file_label(int fd, const char *label);
 /* Sets security.selinux on a file or directory and all that is in it, as above. */
 int tree_label(int fd, const char *label, char failed[PATH_MAX]);
 
+/*
+ * An empty session keyring for this process and all that it starts: keys are found by whoever has the keyring, and the one
+ * that the daemon has would be all containers'. It has no name, by which others could join it, or be there before.
+ */
+int own_keyring(void);
+
 /* Loads the plan from FD_PLAN and closes it; 0 or -1 with errno. */
 int load_plan(struct plan *plan);
 

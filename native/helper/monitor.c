@@ -474,6 +474,8 @@ static int begin(void)
     if (daemon_is_gone())
         return 1;
     record_self();
+    if (own_keyring())
+        return fail(SECTION_OUTER, NO_STEP, errno, "a session keyring");
     if (load_plan(&plan))
         return fail(SECTION_OUTER, NO_STEP, errno, "load the plan");
     steps_begin(&m.times);
@@ -779,10 +781,10 @@ static int hear_init(void)
 /* Output that was on its way when the container ended, for at most DRAIN_MS. */
 static void drain(void)
 {
-    uint64_t until = realtime_ns() + DRAIN_MS * 1000000ull;
+    uint64_t until = monotonic_ns() + DRAIN_MS * 1000000ull;
     while (m.output[0] >= 0 || m.output[1] >= 0) {
         struct pollfd watched[2] = {{.fd = m.output[0], .events = POLLIN}, {.fd = m.output[1], .events = POLLIN}};
-        uint64_t now = realtime_ns();
+        uint64_t now = monotonic_ns();
         if (now >= until || poll(watched, 2, (int)((until - now) / 1000000) + 1) < 0)
             return;
         for (int i = 0; i < 2; i++) {

@@ -57,6 +57,7 @@ static int take_stdio(int state, int complaints)
 _Noreturn static void become_hook(const char *path, char **argv, char **envp, int state, int complaints)
 {
     setsid(); /* what it starts ends with it */
+    umask(022); /* not init's, with which all that it makes would be anybody's to write */
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (take_stdio(state, complaints) == 0) {
         sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);

@@ -82,9 +82,13 @@ export async function recordLoss(containers: Containers, container: Container, m
 /** The monitor told of no exit: the command never ran, or the word was lost and its record has it, or nobody knows. */
 async function recordEndWithoutExit(containers: Containers, container: Container, error: unknown): Promise<void> {
   const left = await readMonitorRecord(containers.paths(container.record.id).stateDir);
-  if (left.kind === 'exited') {
-    await recordExit(containers, container, left.exit, left.startedAtNs);
-  } else if (error instanceof LaunchError && error.errno !== KILLED_BEFORE_START) {
+  if (left.kind === 'exited') await recordExit(containers, container, left.exit, left.startedAtNs);
+  else await recordFailure(containers, container, left.kind === 'failed' ? left.error : error);
+}
+
+/** There was no run to tell the end of: the command could not be started, or it was stopped before, or nobody knows. */
+export async function recordFailure(containers: Containers, container: Container, error: unknown): Promise<void> {
+  if (isStartFailure(error)) {
     await recordStartFailure(containers, container, messageOf(error));
   } else if (container.record.state === 'created') {
     await finish(containers, container, {
@@ -102,6 +106,11 @@ const SIGKILL = 9;
 
 /** What the monitor says of an init that ended before it was told to go on. */
 const KILLED_BEFORE_START = 'ECHILD';
+
+/** True when a step of the launch failed, and so the command; false when the container ended, or its monitor. */
+export function isStartFailure(error: unknown): error is LaunchError {
+  return error instanceof LaunchError && error.errno !== KILLED_BEFORE_START;
+}
 
 async function finish(containers: Containers, container: Container, end: Partial<ContainerRecord>): Promise<void> {
   const { id, state } = container.record;
