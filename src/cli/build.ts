@@ -19,7 +19,9 @@ import { print } from './output';
 import { knownHosts, SshAgents } from './ssh-agents';
 import { parseCacheFrom, parseCacheTo } from './parse/build-cache';
 import { collect } from './parse/collect';
+import { defaultPlatform } from './parse/default-platform';
 import { parseLabels } from './parse/labels';
+import { parseUlimit } from './parse/ulimit';
 import { parseBuildArgs, parseContexts, parseSecrets, parseSsh } from './parse/build-flags';
 
 interface Flags {
@@ -38,6 +40,7 @@ interface Flags {
   pull: boolean;
   platform: string[];
   network: string;
+  ulimit: string[];
   progress: string;
   quiet: boolean;
   iidfile?: string;
@@ -82,6 +85,7 @@ export function define(command: Command, daemon: () => Daemon): void {
     .option('--pull', 'ask the registry for base images that are here', false)
     .option('--platform <os/arch,…>', "for which platforms (default: the node's); several make an index", collect, [])
     .option('--network <mode>', 'network of the steps: default, none or host', '')
+    .option('--ulimit <name=soft[:hard]>', 'a limit of each process of RUN: nofile=1024:4096', collect, [])
     .option('-o, --output <type=…,dest=…>', 'image, oci, docker, tar, local or none; a path: local; -: a tar to stdout')
     .option('--progress <kind>', 'auto, plain or tty', 'auto')
     .option('-q, --quiet', 'print nothing but the id of the image', false)
@@ -128,6 +132,7 @@ function kindOf(progress: string): 'auto' | 'plain' | 'tty' {
 
 function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput, ssh: Record<string, string>): BuildStart {
   const epoch = process.env['SOURCE_DATE_EPOCH'] ?? '';
+  const byDefault = defaultPlatform() === '' ? [] : [defaultPlatform()];
   const args = parseBuildArgs(flags.buildArg);
   const given = args['SOURCE_DATE_EPOCH'] ?? epoch;
   if (given !== '' && !/^\d+$/.test(given))
@@ -142,11 +147,12 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput, ssh: 
     noCache: !flags.cache,
     noCacheStages: flags.cacheFilter,
     pull: flags.pull,
-    platforms: flags.platform.flatMap(text => text.split(',')),
+    platforms: (flags.platform.length > 0 ? flags.platform : byDefault).flatMap(text => text.split(',')),
     secrets: parseSecrets(flags.secret),
     ssh,
     knownHosts: flags.ssh.length > 0 ? knownHosts() : Buffer.alloc(0),
     network: flags.network,
+    ulimits: flags.ulimit.map(parseUlimit),
     ...(given === '' ? {} : { sourceDateEpoch: BigInt(given) }),
     contexts: parseContexts(flags.buildContext),
     output: undefined,
