@@ -119,7 +119,7 @@ void attach_feed(int output, const char *data, size_t length)
         chunks[output].data[i] = (char)(length >> (8 * i));
     memcpy(chunks[output].data + CHUNK_HEADER, data, length);
     chunks[output].length = CHUNK_HEADER + length;
-    chunks[output].since = realtime_ns();
+    chunks[output].since = monotonic_ns();
     for (int i = 0; i < ATTACH_CLIENTS; i++) {
         if (!is_client_of(&clients[i], output))
             continue;
@@ -188,7 +188,7 @@ static void take_input(struct client *client)
 int attach_watch(struct pollfd *watched)
 {
     int wait = -1, wants_input = 0;
-    uint64_t now = realtime_ns();
+    uint64_t now = monotonic_ns();
     for (int i = 0; i < ATTACH_CLIENTS; i++) {
         const struct client *client = &clients[i];
         /* One whose stdin waits is not looked at: its hanging up would be told again and again. */
@@ -215,7 +215,7 @@ static void serve_output(struct client *client, short events)
     }
     if (client->is_behind && events & POLLOUT)
         push(client, output);
-    if (client->fd && client->is_behind && realtime_ns() >= chunks[output].since + ATTACH_STALL_MS * 1000000ull)
+    if (client->fd && client->is_behind && monotonic_ns() >= chunks[output].since + ATTACH_STALL_MS * 1000000ull)
         drop(client);
 }
 

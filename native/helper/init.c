@@ -55,12 +55,25 @@ static int run(struct launch *launch, uint32_t op, struct fields *fields)
     }
 }
 
-_Noreturn void role_init(const struct plan *plan, int sync, int ends_with_launcher)
+/*
+ * The daemon's may be those that its node keeps for the system (CPUAffinity= of systemd), and since Linux 6.2 a process takes
+ * such a wish along into every cpuset. The kernel leaves of all processors those of the cgroup.
+ */
+static void want_all_processors(void)
+{
+    unsigned char all[1024];
+    memset(all, 0xff, sizeof all);
+    (void)!syscall(SYS_sched_setaffinity, 0, sizeof all, all);
+}
+
+_Noreturn void role_init(const struct plan *plan, int sync, enum launcher launcher)
 {
     static struct launch launch;
     launch = (struct launch){.plan = plan, .root = -1, .stage = -1, .sync = sync, .devnull = -1, .empty = -1, .nodes = -1};
-    launch.ends_with_launcher = ends_with_launcher;
+    launch.ends_with_launcher = launcher == LAUNCHER_EXEC;
+    launch.gets_root = launcher == LAUNCHER_MONITOR;
     bind_to_launcher(&launch);
+    want_all_processors();
     struct fields fields;
     size_t offset = 0;
     uint32_t op, step = 0;

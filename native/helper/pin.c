@@ -109,6 +109,8 @@ int role_pin(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (poll(&control, 1, 0) > 0 && control.revents & POLLHUP)
         return 1; /* it had ended before */
+    if (own_keyring()) /* the pod's init keeps it */
+        return failed(&launch, SECTION_OUTER, NO_STEP, errno);
     if (load_plan(&plan))
         return failed(&launch, SECTION_OUTER, NO_STEP, errno);
     for (; plan_next(&plan, SECTION_OUTER, &offset, &op, &fields); step++) {

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 /* Our pid as the host counts it: /proc is the host's still. */
@@ -42,6 +43,7 @@ _Noreturn static void become_hook(const char *path, char **argv, char **envp, in
 {
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
     setsid(); /* what it starts ends with it */
+    umask(022); /* not init's, with which all that it makes would be anybody's to write */
     if (nothing >= 0 && dup2(state, 0) == 0 && dup2(nothing, 1) == 1 && dup2(complaints, 2) == 2) {
         sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
         execve(path, argv, envp);

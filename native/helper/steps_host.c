@@ -128,7 +128,7 @@ static int sysctl_write(const char *path, const char *value)
     if (fd < 0)
         return -1;
     ssize_t n = write(fd, value, strlen(value));
-    failure = errno;
+    failure = n < 0 ? errno : EINVAL; /* it has taken the beginning alone */
     close(fd);
     errno = failure;
     return n == (ssize_t)strlen(value) ? 0 : -1;

@@ -1,12 +1,13 @@
 import { existsSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Context } from '../base/context';
+import { Context } from '../base/context';
 import { isAbsent, messageOf } from '../base/errors';
 import { tolerantly } from '../sandbox/restore';
 import { Monitor, readMonitorRecord } from '../process/monitor';
 import type { Container, Containers } from './containers';
-import { followToExit, recordExit, recordLoss, recordStartFailure } from './exits';
+import { deleteLater, GONE } from './delete-later';
+import { followToExit, recordExit, recordFailure, recordLoss } from './exits';
 import { removeIfExited } from './old-cgroup';
 import { removeOnceUnheld, removePod } from './pods';
 import { removeContainer } from './remove';
@@ -44,7 +45,7 @@ async function restore(containers: Containers, ctx: Context, container: Containe
   // The build that it was a step of has ended with the daemon.
   if (owner === 'build') return removeStep(containers, ctx, container);
   if (state === 'exited') {
-    if (!existsSync(containers.paths(id).dir)) return removeContainer(containers, ctx, container);
+    if (!existsSync(containers.paths(id).dir)) return removeContainer(containers, limited(ctx), container);
     if (container.record.autoRemove) removeOnceUnheld(containers, container);
     // One that was being made ready again when the daemon ended.
     else if (container.record.owner === 'person') await (await meet(containers, container))?.abandon();
@@ -55,7 +56,7 @@ async function restore(containers: Containers, ctx: Context, container: Containe
     ctx.log.warn('undoing a container that was being created when the daemon ended', { container: id });
     await monitor?.abandon();
     await containers.update(container, { state: 'exited', reason: 'CreateError', exitCode: 128 });
-    return removeContainer(containers, ctx, container);
+    return removeContainer(containers, limited(ctx), container);
   }
   if (!monitor) return recordEnd(containers, container);
   container.monitor = monitor;
@@ -72,13 +73,24 @@ async function removeStep(containers: Containers, ctx: Context, container: Conta
     await containers.update(container, { state: 'exited', reason: 'Error', exitCode: 137 });
   }
   const sandbox = containers.sandboxes.find(record.sandboxId);
-  if (sandbox) await removePod(containers, ctx, sandbox);
-  else await removeContainer(containers, ctx, container);
+  if (sandbox) await removePod(containers, limited(ctx), sandbox);
+  else await removeContainer(containers, limited(ctx), container);
+}
+
+/** Who starts has to be ready: what a process in state D keeps is left to the next removal. */
+const REMOVE_WITHIN_MS = 30_000;
+
+function limited({ log }: Context): Context {
+  return Context.of(log, { timeoutMs: REMOVE_WITHIN_MS });
 }
 
 async function meet(containers: Containers, container: Container): Promise<Monitor | undefined> {
+  return meetAt(containers.paths(container.record.id).stateDir);
+}
+
+async function meetAt(stateDir: string): Promise<Monitor | undefined> {
   try {
-    return await Monitor.attach(containers.paths(container.record.id).stateDir);
+    return await Monitor.attach(stateDir);
   } catch (error) {
     if (isAbsent(error)) return undefined;
     throw error;
@@ -98,7 +110,7 @@ async function recordEnd(containers: Containers, container: Container): Promise<
   const { stateDir } = containers.paths(container.record.id);
   const left = await readMonitorRecord(stateDir);
   if (left.kind === 'failed') {
-    return recordStartFailure(containers, container, left.error.message);
+    return recordFailure(containers, container, left.error);
   }
   if (left.kind === 'none') {
     await containers.cgroups.kill(container.record.cgroupPath);
@@ -116,10 +128,20 @@ async function removeOrphans(containers: Containers, ctx: Context): Promise<void
   for (const base of Object.values(containers.baseDirs)) {
     for (const name of await readdir(base)) {
       if (known.has(name)) continue;
+      if (name.endsWith(GONE)) {
+        deleteLater(containers, join(base, name));
+        continue;
+      }
       ctx.log.warn('removing what is left of an unknown container', { container: name });
-      await tolerantly(ctx, `remove ${join(base, name)}`, () => rm(join(base, name), { recursive: true, force: true }));
+      await tolerantly(ctx, `remove ${join(base, name)}`, () => removeOrphan(join(base, name)));
     }
   }
+}
+
+/** One that still runs, since its record was lost, nobody could ever stop. */
+async function removeOrphan(dir: string): Promise<void> {
+  await (await meetAt(dir))?.abandon();
+  await rm(dir, { recursive: true, force: true });
 }
 
 /** A person's pod is there for its one container: the daemon ended between the two. */
@@ -128,6 +150,6 @@ async function removeEmptyPods(containers: Containers, ctx: Context): Promise<vo
     const { id, owner } = sandbox.record;
     if (owner === 'cri' || containers.ofSandbox(id).length > 0) continue;
     ctx.log.warn('removing what is left of a container that was being created or removed', { container: id });
-    await removePod(containers, ctx, sandbox);
+    await removePod(containers, limited(ctx), sandbox);
   }
 }

@@ -4,7 +4,7 @@ import { BerthError, messageOf } from '../base/errors';
 import { Stopwatch } from '../base/stopwatch';
 import type { Monitor } from '../process/monitor';
 import type { Container, Containers } from './containers';
-import { recordStartFailure } from './exits';
+import { isStartFailure, recordStartFailure } from './exits';
 
 /** Its working directory may lie on a file system that does not answer; below the two minutes of a kubelet's patience. */
 const START_WITHIN_MS = 100_000;
@@ -21,7 +21,7 @@ export async function startContainer(containers: Containers, ctx: Context, conta
     }
     ctx.stage('start the command');
     const watch = new Stopwatch('StartContainer', ctx.steps);
-    const startedAtNs = await started(containers, container, container.monitor, watch);
+    const startedAtNs = await started(containers, ctx, container, container.monitor, watch);
     const timings = { create: [], ...container.record.timings, start: watch.laps };
     // It may have exited meanwhile: that record stands.
     await containers.updateFrom('created', container, { state: 'running', startedAtNs, timings });
@@ -34,6 +34,7 @@ export async function startContainer(containers: Containers, ctx: Context, conta
 
 async function started(
   containers: Containers,
+  ctx: Context,
   container: Container,
   monitor: Monitor,
   watch: Stopwatch,
@@ -50,10 +51,23 @@ async function started(
     return startedAtNs;
   } catch (error) {
     if (limit.signal.aborted) await monitor.abandon();
+    else if (!isStartFailure(error)) throw await endedBefore(ctx, container);
     const runtime = containers.runtimes.of(containers.handlerOf(container));
     const { stateDir } = containers.paths(container.record.id);
     const explained = runtime ? await runtime.explained(error, stateDir) : error;
     await recordStartFailure(containers, container, messageOf(explained));
     throw explained;
   }
+}
+
+/** What it has ended with, as `ending` records it: a stop, or a run that nobody has heard the beginning of. */
+async function endedBefore(ctx: Context, container: Container): Promise<BerthError> {
+  ctx.stage('wait until the end of the container is recorded');
+  await ctx.race(container.ending ?? Promise.resolve());
+  const { id, exitCode, message } = container.record;
+  return new BerthError(
+    'failed_precondition',
+    `container ${id} ended before it could be started, with ${exitCode}${message === '' ? '' : `: ${message}`}`,
+    { hint: 'create a new one' },
+  );
 }

@@ -29,13 +29,15 @@ export async function stopContainer(
 ): Promise<void> {
   await onceMade(containers, ctx, container);
   const { id, state, stopSignal } = container.record;
-  if (state === 'exited' || containers.find(id) !== container) return;
+  if (containers.find(id) !== container) return;
   const endsWithin = async (ms: number) => {
     const signal = anySignal([AbortSignal.timeout(ms), ctx.signal]);
     return (
       (await containers.exitOf(container, signal)) && containers.cgroups.emptied(container.record.cgroupPath, signal)
     );
   };
+  // What it has left in a PID namespace that is not its own may be ending yet.
+  if (state === 'exited' && (await endsWithin(0))) return;
   if (timeoutSeconds > 0 && state === 'running') {
     ctx.stage(`wait ${timeoutSeconds} s for the container to end on ${signalName(stopSignal)}`);
     ctx.allow(timeoutSeconds * 1000);

@@ -1,3 +1,4 @@
+import { BerthError } from '../base/errors';
 import type { InnerOp, LaunchPlan, OuterOp } from '../native/plan-ops';
 import { CLONE } from './linux';
 import type { IdMappings } from './spec';
@@ -21,8 +22,16 @@ export interface SandboxNamespaces {
   sysctls: Readonly<Record<string, string>>;
 }
 
-/** What the pin helper does for a sandbox. Pure; throws `invalid_argument` for a sysctl that is not the pod's own. */
+/** The kernel's limit; utsname(2). */
+const HOSTNAME_BYTES_MAX = 64;
+
+/**
+ * What the pin helper does for a sandbox. Pure; throws `invalid_argument` for a sysctl that is not the pod's own, and for a
+ * hostname that is none.
+ */
 export function sandboxPlan(pod: SandboxNamespaces): LaunchPlan {
+  if (Buffer.byteLength(pod.hostname) > HOSTNAME_BYTES_MAX)
+    throw new BerthError('invalid_argument', `hostname ${pod.hostname}: it has more than ${HOSTNAME_BYTES_MAX} bytes`);
   const flags =
     (pod.networkPath === undefined ? 0 : CLONE.newnet) |
     (pod.ipcPath === undefined ? 0 : CLONE.newipc) |

@@ -35,6 +35,17 @@ export function openProcess(pid: number, pidStartTime: bigint): number | undefin
   return isSame ? pidfd : undefined;
 }
 
+/** Whether the helper with this pid was started for `name`: a pod, a container. */
+export function isHelperFor(pid: number, name: string): boolean {
+  try {
+    const [program, , subject] = addon().readText(`/proc/${pid}/cmdline`).split('\0');
+    return program === 'berth-helper' && subject === name;
+  } catch (error) {
+    if (isAbsent(error) || errnoOf(error) === 'ESRCH') return false;
+    throw error;
+  }
+}
+
 /** Calls back once when the very process that had this pid and start time has ended; at once when it already has. */
 export function whenProcessEnds(pid: number, pidStartTime: bigint, onEnd: () => void): void {
   const pidfd = openProcess(pid, pidStartTime);

@@ -105,7 +105,7 @@ function sandboxRpcs({ log, sandboxes, containers }: RuntimeServiceParts) {
       return {
         status: podSandboxStatus(sandbox),
         info: verbose ? { info: sandboxInfo(sandbox) } : {},
-        containersStatuses: containers.ofSandbox(sandbox.record.id).map(containerStatus),
+        containersStatuses: listedContainers(containers.ofSandbox(sandbox.record.id)).map(containerStatus),
         timestamp: BigInt(Date.now()) * 1_000_000n,
       };
     }),

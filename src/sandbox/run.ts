@@ -37,6 +37,9 @@ export interface RunSandboxRequest {
 
 const SHM_BYTES = 64n * 1024n * 1024n;
 
+/** That ping(8) can be allowed to. */
+const MOST_GROUPS = 2 ** 31;
+
 /**
  * RunPodSandbox: a ready sandbox on return. Asking again with the same metadata
  * joins the call under way, or returns the ready sandbox that it made.
@@ -246,11 +249,21 @@ async function pin(sandboxes: Sandboxes, record: SandboxRecord, config: PodSandb
       shmPath: paths.shm,
       shmBytes: record.shmBytes ?? SHM_BYTES,
       fileLabel: podFileLabel(isPrivileged(config), selinuxPod(record, config), selinux),
-      sysctls: config.linux?.sysctls ?? {},
+      sysctls: { ...usualSysctls(record), ...config.linux?.sysctls },
       userns: record.userns && { ...record.userns, path: paths.user },
     }),
     record.id,
   );
+}
+
+/**
+ * What containerd and Docker set, too, so that images rely on it: in a network of its own, a port below 1024 or a ping takes
+ * nothing from anybody, and asks for no privilege.
+ */
+function usualSysctls({ ownNetwork, userns }: SandboxRecord): Record<string, string> {
+  if (!ownNetwork) return {};
+  const groups = Math.min(userns?.gid.count ?? MOST_GROUPS, MOST_GROUPS);
+  return { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': `0 ${groups - 1}` };
 }
 
 function isPrivileged({ linux }: PodSandboxConfig): boolean {

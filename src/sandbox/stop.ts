@@ -1,7 +1,7 @@
 import type { Context } from '../base/context';
 import { crashPoint } from '../base/crash-points';
 import { BerthError } from '../base/errors';
-import { signalProcess } from '../process/identity';
+import { isHelperFor, signalProcess } from '../process/identity';
 import { detachNetwork } from './network';
 import { unpin } from './run';
 import type { Sandbox, Sandboxes } from './sandboxes';
@@ -25,7 +25,8 @@ export async function stopSandbox(sandboxes: Sandboxes, ctx: Context, sandbox: S
     ctx.stage("take the pod's network and namespaces down");
     // Written first: the end of the pod's init is no surprise then.
     if (state !== 'notready') await sandboxes.update(sandbox, { state: 'notready' });
-    if (pause) signalProcess(pause.pid, pause.pidStartTime, 9);
+    // After a reboot, whose clock begins anew, its number and start time may be those of another process.
+    if (pause && isHelperFor(pause.pid, id)) signalProcess(pause.pid, pause.pidStartTime, 9);
     crashPoint('stop-pod.init-ended');
     await detachNetwork(sandboxes, ctx.log, sandbox);
     crashPoint('stop-pod.network-detached');

@@ -117,6 +117,7 @@ devices:
         `cat > ${dir}/state
          root=$(sed -n 's/.*"path": "\\(.*rootfs\\)".*/\\1/p' "$(sed 's/.*"bundle":"\\([^"]*\\)".*/\\1/' ${dir}/state)/config.json")
          echo "$0 $* $MARK" > "$root/etc/from-hook"
+         umask > ${dir}/umask
          mkdir "$root/mnt" && mount -t tmpfs none "$root/mnt" && echo mounted > "$root/mnt/file"`,
       );
       const asked = withHooks('change', [
@@ -135,6 +136,8 @@ devices:
       // The container's process as the host counts it, which is the one that runs now.
       assert.equal(state['pid'], await node().pidOf(id));
       assert.doesNotMatch(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(id));
+      // What it makes in the container is not for every user there to write.
+      assert.equal(readFileSync(join(dir, 'umask'), 'utf8').trim(), '0022');
     });
 
     it('run those of createRuntime on the host, beside the container’s process', async () => {

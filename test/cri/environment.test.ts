@@ -270,6 +270,9 @@ describe('what a container’s process sees', function () {
     const out = await sh('ip -o link; ip -o -4 addr');
     assert.match(out, /lo: <LOOPBACK,UP/);
     assert.equal(out.match(/^\d+: \w+.*link\//gm)?.length, 1);
+    // In it nobody needs to be privileged for a low port or a ping, as elsewhere.
+    const settings = await sh('cd /proc/sys/net/ipv4; cat ip_unprivileged_port_start ping_group_range');
+    assert.match(settings, /^0\n0\s2147483647\n$/);
   });
 
   it('has the host’s network and name when that is asked for', async () => {

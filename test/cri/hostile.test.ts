@@ -137,6 +137,28 @@ describe('containers that mean no good, and disks that are full', function () {
     assert.match(await node().exec(id, ['grep', 'CapBnd', '/proc/1/status']), /0{16}/);
   });
 
+  it('have a session keyring each, and none of the daemon’s', async () => {
+    const dir = shared('keys');
+    const source = `#include <stdio.h>
+      #include <sys/syscall.h>
+      #include <unistd.h>
+      int main() { printf("%ld\\n", syscall(SYS_keyctl, 0, -3, 0)); return 0; }`;
+    const program = join(dir, 'keyring');
+    execFileSync('gcc', ['-static', '-w', '-x', 'c', '-', '-o', program], { input: source });
+    const pod = await node().pod();
+    const mounts = [{ containerPath: '/keys', hostPath: dir }];
+    const command = ['/keys/keyring'];
+    const id = await node().start(pod, { mounts });
+    const rings = [
+      execFileSync(program, { encoding: 'utf8' }), // the daemon's, which has it from here
+      (await node().run(command, { pod, mounts })).stdout,
+      (await node().run(command, { pod, mounts })).stdout,
+      await node().exec(id, command),
+    ];
+    for (const ring of rings) assert.match(ring, /^[1-9]\d*\n$/);
+    assert.equal(new Set(rings).size, rings.length, rings.join());
+  });
+
   it('cannot make the starts of others fail by renaming files all the time', async () => {
     const pod = await node().pod();
     await node().start(pod, { command: ['sh', '-c', 'cd /tmp; touch a; while :; do mv a b; mv b a; done'] });

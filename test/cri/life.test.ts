@@ -1,18 +1,31 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { status as codes, type ServiceError } from '@grpc/grpc-js';
 import type { TimingRow } from '../../src/container/timings';
-import { snapshot } from '../support/leaks';
+import { parentOf, snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
+import { commandLine, processesIn } from '../support/processes';
 
 const failureOf = (call: Promise<unknown>) =>
   call.then(
     answer => assert.fail(`was not refused: ${JSON.stringify(answer)}`),
     (error: unknown) => error as ServiceError,
   );
+
+/** The kernel calls it busy until its last process is taken apart. */
+async function removeCgroupDirectory(dir: string): Promise<void> {
+  for (;;) {
+    try {
+      return rmdirSync(dir);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
+      await sleep(5);
+    }
+  }
+}
 
 describe('calls that are repeated, or cut short', function () {
   this.timeout(60_000);
@@ -38,9 +51,11 @@ describe('calls that are repeated, or cut short', function () {
   };
 
   it('give a second caller the container although the first one’s time ran out', async () => {
-    const { create, letGo } = await hanging();
+    const { podSandboxId, create, letGo } = await hanging();
     const impatient = failureOf(create(500));
     await isBeingMade();
+    const { containersStatuses } = await node().client.call('PodSandboxStatus', { podSandboxId });
+    assert.deepEqual(containersStatuses, [], 'one that is being made is nobody’s to look at');
     const patient = create();
     assert.equal(codes[(await impatient).code], 'DEADLINE_EXCEEDED');
     const reader = letGo();
@@ -138,6 +153,33 @@ describe('the end of a container', function () {
     assert.match(status.message, /stopped before it was started/);
   });
 
+  it('is not called a failed start when it meets one', async () => {
+    const id = await node().create(await node().pod());
+    const pid = await node().pidOf(id);
+    const monitor = parentOf(pid);
+    process.kill(monitor, 'SIGSTOP');
+    process.kill(pid, 'SIGKILL');
+    const started = failureOf(node().client.call('StartContainer', { containerId: id }));
+    await node().client.call('Version'); // the call before it is under way
+    process.kill(monitor, 'SIGCONT');
+    const { code, details } = await started;
+    assert.equal(codes[code], 'FAILED_PRECONDITION', details);
+    assert.match(details, /ended before it could be started, with 137: it was stopped before it was started/);
+    const { exitCode, reason } = await node().exit(id);
+    assert.deepEqual([exitCode, reason], [137, 'Error']);
+  });
+
+  it('is not called a failed start by a daemon that was not there, either', async () => {
+    const id = await node().create(await node().pod());
+    const pid = await node().pidOf(id);
+    await node().daemon.kill();
+    process.kill(pid, 'SIGKILL');
+    while (existsSync(`/proc/${pid}`)) await sleep(5);
+    await node().restart();
+    const { exitCode, reason, message } = await node().exit(id);
+    assert.deepEqual([exitCode, reason, message], [137, 'Error', 'it was stopped before it was started']);
+  });
+
   it('is StartError, with the reason in words, of one whose command cannot be run', async () => {
     const id = await node().create(await node().pod(), { command: ['/no/such/program'] });
     await refused(node().client.call('StartContainer', { containerId: id }), 'NOT_FOUND', '/no/such/program');
@@ -173,6 +215,37 @@ describe('the end of a container', function () {
     await node().client.call('RemovePodSandbox', { podSandboxId: pod });
     for (const dir of node().daemon.cgroupRoots)
       execFileSync('rmdir', ['--ignore-fail-on-non-empty', join(dir, 'held')]);
+  });
+
+  it('is not all that a stop waits for: what it has left is gone, too, then', async function () {
+    const [freezer] = node().daemon.cgroupRoots.filter(dir => dir.includes('/freezer/'));
+    if (freezer === undefined || !node().daemon.cgroupRoots.some(dir => existsSync(join(dir, 'cgroup.events'))))
+      this.skip(); // with v1 alone the daemon thaws it, and with v2 alone nobody can hold it
+    const apart = join(freezer, 'apart');
+    const id = await node().start(await node().pod(), { command: ['sh', '-c', 'sleep 1000 & exec sleep 1001'] });
+    const left = () => processesIn(node().daemon.cgroupRoots).filter(pid => commandLine(pid).includes('1000'));
+    while (left().length === 0) await sleep(5);
+    const [held = 0] = left();
+    mkdirSync(apart);
+    writeFileSync(join(apart, 'cgroup.procs'), String(held));
+    // Not the container's freezer, so that thawing that one does not help.
+    writeFileSync(join(apart, 'freezer.state'), 'FROZEN');
+    try {
+      process.kill(await node().pidOf(id), 'SIGKILL');
+      await node().exit(id);
+      const said = node().daemon.log.length;
+      let whenStopped: number[] | undefined;
+      const stop = node()
+        .client.call('StopContainer', { containerId: id, timeout: 5 }, 50_000)
+        .then(() => (whenStopped = left()));
+      const isTold = () => node().daemon.log.slice(said).includes(`the kernel holds process ${held}`);
+      while (whenStopped === undefined && !isTold()) await sleep(20);
+      writeFileSync(join(apart, 'freezer.state'), 'THAWED');
+      assert.deepEqual(await stop, []);
+    } finally {
+      writeFileSync(join(apart, 'freezer.state'), 'THAWED');
+      await removeCgroupDirectory(apart);
+    }
   });
 });
 

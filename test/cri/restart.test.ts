@@ -1,11 +1,19 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
+import { silentLogger } from '../../src/base/log';
+import type { ContainerRecord } from '../../src/container/containers';
+import { startTimeOf } from '../../src/process/identity';
+import type { SandboxRecord } from '../../src/sandbox/sandboxes';
+import { openStore } from '../../src/store/store';
 import { CriClient } from '../support/cri-client';
 import { snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
+import { podInits } from '../support/processes';
 
 /** Prints 1, 2, 3 … until its file `stop` is there, then ends with 5. */
 const counter = 'i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; sleep 0.003; done; echo last; exit 5';
@@ -193,6 +201,44 @@ describe('containers and a daemon that goes away', function () {
       'SANDBOX_NOTREADY',
     );
     await refused(node().create(pod), 'FAILED_PRECONDITION');
+  });
+
+  it('end when their records are lost, since nobody could stop them any more', async () => {
+    const id = await node().start(await node().pod(), { command: ['sh', '-c', 'sleep 1000 & exec sleep 1001'] });
+    const pid = await node().pidOf(id);
+    await node().daemon.stop();
+    const store = openStore(join(node().daemon.root, 'db'), silentLogger);
+    await store.table<ContainerRecord>('containers', 1).remove(id);
+    await store.close();
+    await node().daemon.run();
+    await node().reconnect();
+    assert.equal(running(pid), false);
+    assert.equal(existsSync(join(node().daemon.state, 'containers', id)), false);
+    await refused(node().status(id), 'NOT_FOUND');
+  });
+
+  it('leave alone who has the number of a pod’s init after a reboot', async () => {
+    const pod = await node().pod();
+    await node().daemon.stop();
+    const other = spawn('sleep', ['1000'], { stdio: 'ignore' });
+    const ended = once(other, 'exit');
+    try {
+      const pid = other.pid ?? 0;
+      const store = openStore(join(node().daemon.root, 'db'), silentLogger);
+      const pods = store.table<SandboxRecord>('sandboxes', 1);
+      const record = pods.get(pod) ?? assert.fail('no record');
+      await pods.put(pod, { ...record, pause: { pid, pidStartTime: startTimeOf(pid) ?? 0n } });
+      await store.close();
+      for (const init of podInits({ ids: [pod] })) process.kill(init, 'SIGKILL');
+      await node().daemon.run();
+      await node().reconnect();
+      await node().client.call('RemovePodSandbox', { podSandboxId: pod });
+      assert.equal(running(pid), true);
+      other.kill('SIGTERM');
+      assert.deepEqual(await ended, [null, 'SIGTERM']);
+    } finally {
+      other.kill('SIGKILL');
+    }
   });
 
   it('leave nothing half done, whenever it is killed between RunPodSandbox and StartContainer', async function () {

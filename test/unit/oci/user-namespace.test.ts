@@ -102,7 +102,7 @@ describe('the user namespace of a pod', () => {
 });
 
 describe('the plan of a pod with a user namespace', () => {
-  const plan = sandboxPlan({
+  const pod = {
     hostname: 'h',
     networkPath: '/ns/net',
     ipcPath: '/ns/ipc',
@@ -112,6 +112,12 @@ describe('the plan of a pod with a user namespace', () => {
     shmBytes: 1n,
     sysctls: { 'net.core.somaxconn': '1' },
     userns: { path: '/ns/user', uid: { first: 1, count: 2 }, gid: { first: 3, count: 4 } },
+  };
+  const plan = sandboxPlan(pod);
+
+  it('is not made for a hostname that the kernel would not take', () => {
+    sandboxPlan({ ...pod, hostname: 'h'.repeat(64) });
+    assert.throws(() => sandboxPlan({ ...pod, hostname: 'ö'.repeat(33) }), /hostname ö+: it has more than 64 bytes/);
   });
 
   it('sets everything up inside, and mounts everything outside', () => {
