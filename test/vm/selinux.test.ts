@@ -136,7 +136,15 @@ describe('on a node with SELinux, a container', function () {
     const before = labelOf(plain);
     const volumes = [`${all}:/all:z`, `${own}:/own:Z`, `${plain}:/plain`, 'kept:/kept'].flatMap(text => ['-v', text]);
     const socket = join(node().daemon.state, 'berth.sock');
-    const { stdout, stderr, code } = await berth(socket, ['run', '--rm', ...volumes, node().box, ...LABEL]);
+    const { stdout, stderr, code } = await berth(socket, [
+      'run',
+      '--rm',
+      '--network',
+      'none',
+      ...volumes,
+      node().box,
+      ...LABEL,
+    ]);
     assert.equal(code, 0, stderr);
     const { type, level } = context(trimmed(stdout));
     assert.equal(type, 'container_t');
@@ -145,7 +153,16 @@ describe('on a node with SELinux, a container', function () {
     assert.equal(labelOf(join(own, 'sub/file')), `${file}:${level}`);
     assert.equal(labelOf(plain), before);
     assert.equal(labelOf(join(node().daemon.root, 'volumes/kept/data')), `${file}:s0`);
-    const disabled = await berth(socket, ['run', '--rm', '--security-opt', 'label=disable', node().box, ...LABEL]);
+    const disabled = await berth(socket, [
+      'run',
+      '--rm',
+      '--network',
+      'none',
+      '--security-opt',
+      'label=disable',
+      node().box,
+      ...LABEL,
+    ]);
     assert.equal(context(trimmed(disabled.stdout)).type, 'spc_t', disabled.stderr);
     assert.equal((await berth(socket, ['volume', 'rm', 'kept'])).code, 0);
   });
