@@ -723,6 +723,39 @@ static napi_value receive(napi_env env, napi_callback_info info)
     return result;
 }
 
+/* sendFds(socket, bytes, fds): one message with descriptors on a unix socket; it is short, and the socket takes it or has ended */
+static napi_value send_fds(napi_env env, napi_callback_info info)
+{
+    napi_value args[3];
+    char control[CMSG_SPACE(sizeof(int) * MAX_FDS)] = {0};
+    struct iovec part;
+    int socket;
+    uint32_t count;
+    if (!arguments(env, info, args, 3) || get_int(env, args[0], &socket) || read_list(env, args[2], MAX_FDS, &count))
+        return NULL;
+    if (napi_get_buffer_info(env, args[1], &part.iov_base, &part.iov_len) != napi_ok) {
+        napi_throw_type_error(env, NULL, "bytes are expected");
+        return NULL;
+    }
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control};
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+    for (uint32_t i = 0; i < count; i++) {
+        napi_value item;
+        int fd;
+        napi_get_element(env, args[2], i, &item);
+        if (get_int(env, item, &fd))
+            return NULL;
+        memcpy(CMSG_DATA(header) + sizeof fd * i, &fd, sizeof fd);
+    }
+    if (sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        return throw_errno(env, "sendmsg");
+    return NULL;
+}
+
 /* lock(fd) -> true when this process now holds the file's lock, false when another does */
 static napi_value lock(napi_env env, napi_callback_info info)
 {
@@ -747,7 +780,7 @@ NAPI_MODULE_INIT()
         {"readText", read_text},
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
         {"pipe", pipe_},    {"lock", lock},    {"attachDeviceProgram", attach_device_program},
-        {"receive", receive}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
+        {"receive", receive}, {"sendFds", send_fds}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
         {"stopCounting", stop_counting}, {"descriptorCounts", descriptor_counts},
         {"netlink", netlink},
         {"releasePages", release_pages},

@@ -66,11 +66,12 @@ static void want_all_processors(void)
     (void)!syscall(SYS_sched_setaffinity, 0, sizeof all, all);
 }
 
-_Noreturn void role_init(const struct plan *plan, int sync, int ends_with_launcher)
+_Noreturn void role_init(const struct plan *plan, int sync, enum launcher launcher)
 {
     static struct launch launch;
     launch = (struct launch){.plan = plan, .root = -1, .stage = -1, .sync = sync, .devnull = -1, .empty = -1, .nodes = -1};
-    launch.ends_with_launcher = ends_with_launcher;
+    launch.ends_with_launcher = launcher == LAUNCHER_EXEC;
+    launch.gets_root = launcher == LAUNCHER_MONITOR;
     bind_to_launcher(&launch);
     want_all_processors();
     struct fields fields;

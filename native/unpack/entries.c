@@ -287,16 +287,16 @@ static int apply_directory(struct tree *t, int parent, const char *name, const c
   return result;
 }
 
-enum { WRITE_BACK_BYTES = 4 * 1024 * 1024, WRITE_BACK_MIN = 128 * 1024 };
+enum { WRITE_BACK_BYTES = 4 * 1024 * 1024 };
 
 /*
- * Lets the disk begin with what is written so far, while the rest is still being unpacked: the sync at the end then has
- * little left to wait for, and a layer of many gigabytes never has more dirty pages than this. What fails here, the sync
- * tells.
+ * Lets the disk begin with a large file while the rest of it still comes, so that no layer fills the memory with dirty
+ * pages. Smaller ones are left to the kernel's own thread, which writes many with one command; one by one they cost
+ * more than they would hold up. What fails here, the sync at the end tells.
  */
-static void write_back(int fd, uint64_t *waiting, uint64_t min)
+static void write_back(int fd, uint64_t *waiting)
 {
-  if (*waiting < min)
+  if (*waiting < WRITE_BACK_BYTES)
     return;
   sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
   *waiting = 0;
@@ -323,9 +323,8 @@ static int write_bytes(struct tree *t, struct tar *tar, int fd, const char *path
     tar_consume(tar, (size_t)n);
     left -= (uint64_t)n;
     waiting += (uint64_t)n;
-    write_back(fd, &waiting, WRITE_BACK_BYTES);
+    write_back(fd, &waiting);
   }
-  write_back(fd, &waiting, WRITE_BACK_MIN);
   return 0;
 }
 

@@ -108,6 +108,11 @@ export class Cgroups {
     return isUnified(this.hierarchies);
   }
 
+  /** True when the kernel ends all of a cgroup by one write, whoever makes it: v2's alone. */
+  get hasKillFile(): boolean {
+    return this.hierarchies.v2 !== undefined;
+  }
+
   /** What containers are shown: see oci/host-facts.ts. */
   get trees(): { isUnified: boolean; v1: readonly (readonly string[])[]; v2?: string } {
     const { v1, v2 } = this.hierarchies;

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { BerthError, messageOf } from '../base/errors';
 import type { Logger } from '../base/log';
 import { Cgroups, type CgroupDriverName } from './groups';
-import { readHierarchies } from './hierarchies';
+import { homeOf, readHierarchies, type Hierarchies } from './hierarchies';
 import { addresses } from './systemd/session';
 import { isOutOfReach, Systemd } from './systemd/systemd';
 import { Units } from './systemd/units';
@@ -18,7 +18,10 @@ export function hasSystemd(): boolean {
  */
 export async function openCgroups(driver: CgroupDriverName, log: Logger): Promise<Cgroups> {
   const hierarchies = readHierarchies();
-  if (driver === 'cgroupfs') return new Cgroups(hierarchies);
+  if (driver === 'cgroupfs') {
+    if (hasSystemd() && isMovedBySystemd(hierarchies)) log.warn(MOVED);
+    return new Cgroups(hierarchies);
+  }
   const systemd = new Systemd(addresses(process.env));
   try {
     log.info(`cgroups are made by systemd ${await systemd.version()}`);
@@ -29,6 +32,21 @@ export async function openCgroups(driver: CgroupDriverName, log: Logger): Promis
   }
   return new Cgroups(hierarchies, new Units(systemd, hierarchies));
 }
+
+/**
+ * On v1 systemd has a controller at its root as long as some unit needs it. When that changes, it moves the processes of the whole
+ * tree, those of no unit of its own as well (seen with systemd 252).
+ */
+function isMovedBySystemd(hierarchies: Hierarchies): boolean {
+  return OF_SYSTEMD.some(controller => homeOf(hierarchies, controller)?.version === 1);
+}
+
+const OF_SYSTEMD = ['cpu', 'memory', 'devices', 'blkio', 'pids'];
+
+const MOVED =
+  'berth makes cgroups itself on a host with systemd and cgroup v1: systemd may move processes of containers out of them ' +
+  'when units with other controllers start (DeviceAllow=, IOWeight=), and they are held to nothing then; once the node is drained, ' +
+  'set runtime.cgroup_driver = "systemd", here and in the kubelet, or change the host to cgroup v2';
 
 function notTheInit(cause: unknown): BerthError {
   return new BerthError(

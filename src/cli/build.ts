@@ -19,6 +19,7 @@ import { print } from './output';
 import { knownHosts, SshAgents } from './ssh-agents';
 import { parseCacheFrom, parseCacheTo } from './parse/build-cache';
 import { collect } from './parse/collect';
+import { defaultPlatform } from './parse/default-platform';
 import { parseLabels } from './parse/labels';
 import { parseBuildArgs, parseContexts, parseSecrets, parseSsh } from './parse/build-flags';
 
@@ -128,6 +129,7 @@ function kindOf(progress: string): 'auto' | 'plain' | 'tty' {
 
 function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput, ssh: Record<string, string>): BuildStart {
   const epoch = process.env['SOURCE_DATE_EPOCH'] ?? '';
+  const byDefault = defaultPlatform() === '' ? [] : [defaultPlatform()];
   const args = parseBuildArgs(flags.buildArg);
   const given = args['SOURCE_DATE_EPOCH'] ?? epoch;
   if (given !== '' && !/^\d+$/.test(given))
@@ -142,7 +144,7 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput, ssh: 
     noCache: !flags.cache,
     noCacheStages: flags.cacheFilter,
     pull: flags.pull,
-    platforms: flags.platform.flatMap(text => text.split(',')),
+    platforms: (flags.platform.length > 0 ? flags.platform : byDefault).flatMap(text => text.split(',')),
     secrets: parseSecrets(flags.secret),
     ssh,
     knownHosts: flags.ssh.length > 0 ? knownHosts() : Buffer.alloc(0),

@@ -3,6 +3,7 @@ import { BerthService, type LoadRequest, type LoadResponse } from '../cri/genera
 import { archiveInput, sendArchive, type ArchiveInput } from './archive-input';
 import type { Conversation, Daemon } from './client';
 import { familiar } from './format/names';
+import { printable } from './format/printable';
 import { progressDisplay } from './format/progress';
 import { print } from './output';
 
@@ -44,7 +45,7 @@ async function show(
     if (progress) update(progress);
     if (!loaded) continue;
     const { imageId, references, platform } = loaded;
-    const end = platform === '' ? '\n' : ` (${platform})\n`;
+    const end = platform === '' ? '\n' : ` (${printable(platform)})\n`;
     const lines = references.map(reference => `Loaded image: ${familiar(reference)}${end}`);
     await print(lines.length > 0 ? lines.join('') : `Loaded image ID: ${imageId}${end}`);
   }

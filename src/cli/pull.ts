@@ -5,13 +5,14 @@ import type { Daemon } from './client';
 import { familiar } from './format/names';
 import { progressDisplay } from './format/progress';
 import { print } from './output';
+import { defaultPlatform } from './parse/default-platform';
 
 export function define(command: Command, daemon: () => Daemon): void {
   command
     .usage('[OPTIONS] IMAGE')
     .argument('<image>', 'a reference; without a tag, latest')
     .option('-q, --quiet', 'no progress', false)
-    .option('--platform <os/arch>', "the image for this platform (default: the node's)", '')
+    .option('--platform <os/arch>', "the image for this platform (default: the node's)", defaultPlatform())
     .addHelpText(
       'after',
       '\nExample: berth pull registry.example:5000/app:1.2\n         berth pull --platform linux/arm64 alpine',

@@ -10,6 +10,7 @@ import {
   type Ulimit,
 } from '../cri/generated/berth/v1/run';
 import { collect } from './parse/collect';
+import { defaultPlatform } from './parse/default-platform';
 import { parseDuration } from './parse/duration';
 import { parseLabels } from './parse/labels';
 import { parseInteger, parseSeconds } from './parse/numbers';
@@ -121,7 +122,11 @@ function addViewFlags(command: Command): Command {
     .option('--ipc <mode>', 'host, or private (default)', '')
     .option('--pid <mode>', 'host, or private (default)', '')
     .option('--uts <mode>', 'host, or private (default)', '')
-    .option('--platform <os/arch>', "the image for this platform; another than the node's needs an emulator", '');
+    .option(
+      '--platform <os/arch>',
+      "the image for this platform; another than the node's needs an emulator",
+      defaultPlatform(),
+    );
 }
 
 function addLifeFlags(command: Command): Command {

@@ -11,6 +11,7 @@ import { write } from './output';
 interface Flags {
   output?: string;
   quiet: boolean;
+  platform: string;
 }
 
 export function define(command: Command, daemon: () => Daemon): void {
@@ -19,11 +20,12 @@ export function define(command: Command, daemon: () => Daemon): void {
     .argument('<image...>', 'references, ids, or the first digits of ids')
     .option('-o, --output <file>', 'where to: a file, or a directory that ends in / (default: stdout)')
     .option('-q, --quiet', 'no progress', false)
+    .option('--platform <os/arch>', 'the images for this platform (default: all that their index has)', '')
     .addHelpText('after', '\nExample: berth save -o app.tar app:1.2\n         berth save app:1.2 | ssh node berth load')
-    .action(async (images: string[], { output, quiet }: Flags) => {
+    .action(async (images: string[], { output, quiet, platform }: Flags) => {
       const display = progressDisplay(process.stderr, quiet || !process.stderr.isTTY);
       const to = await destination(output);
-      const request = (directory: string): SaveRequest => ({ images, directory });
+      const request = (directory: string): SaveRequest => ({ images, directory, platform });
       if ('directory' in to) return await drain(daemon().open(BerthService.save, request(to.directory)), display);
       const replies = daemon().open(BerthService.save, request(''));
       if ('file' in to) return await saveToFile(replies, to.file, display);

@@ -45,7 +45,9 @@ export const schema = table({
       .describe(
         'A registry that sends nothing for this long is given up. How long a whole download takes does not matter.',
       ),
-    max_concurrent_downloads: wholeNumber(1, 64).default(3).describe('Layers that one pull downloads at a time.'),
+    max_concurrent_downloads: wholeNumber(1, 64)
+      .default(3)
+      .describe('Layers that are downloaded at a time by all pulls together; each pull has one in any case.'),
     allow_foreign_layers: flag()
       .default(false)
       .describe(

@@ -117,6 +117,8 @@ export type ImageSource = Pick<Images, 'node' | 'find' | 'lowerDirs' | 'readOnly
 /** All containers of this daemon: the records' cache, and what the verbs beside this file need. */
 export class Containers {
   readonly locks = new KeyedLock();
+  /** Of what removed containers have written: one after the other, and nobody waits. */
+  readonly deletions = new KeyedLock();
   readonly creates = new SingleFlight<Container>();
   readonly volumes: Volumes;
   /** Told of each exit, once what is left of the run is gone. */

@@ -24,6 +24,7 @@ import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import { volumeDirectories } from './anonymous-volumes';
 import type { Container, ContainerRecord, Containers } from './containers';
+import { deleteLater, GONE } from './delete-later';
 import { followToExit } from './exits';
 import { fillVolumes } from './fill-volumes';
 import { deviceFacts, hostFacts } from './host-facts';
@@ -336,16 +337,20 @@ async function likeRootOf([top]: readonly string[], upper: string, spec: Spec): 
   ];
 }
 
-/** Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that. */
+/**
+ * Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that; what it has
+ * written is out of reach then, and deleted later.
+ */
 export async function removeDirectories(containers: Containers, id: ContainerId): Promise<void> {
   const { dir, stateDir } = containers.paths(id);
-  const gone = `${dir}.gone`;
+  const gone = `${dir}${GONE}`;
   await rename(dir, gone).catch((error: unknown) => {
     if (!isAbsent(error)) throw error;
   });
   crashPoint('rm.renamed');
-  await Promise.all([gone, stateDir].map(removeTree));
+  await removeTree(stateDir);
   crashPoint('rm.deleted');
+  deleteLater(containers, gone);
 }
 
 export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {

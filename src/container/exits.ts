@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { crashPoint } from '../base/crash-points';
 import { messageOf } from '../base/errors';
+import { whenProcessEnds } from '../process/identity';
 import { LaunchError } from '../process/launch-failure';
 import { readMonitorRecord, type Exit, type Monitor } from '../process/monitor';
 import type { Container, ContainerRecord, Containers } from './containers';
@@ -19,12 +20,30 @@ export function followToExit(containers: Containers, container: Container, monit
   monitor.watchOrphans(({ commands, lostBytes }) =>
     log.warn(`commands of an earlier daemon's have ended: ${lostBytes} bytes of their output are lost`, { commands }),
   );
+  const leftAreEnded = endWhatIsLeft(containers, container);
   container.ending = monitor.exited
     .then(
-      exit => recordExit(containers, container, exit, monitor.startedAtNs),
+      async exit => {
+        await leftAreEnded;
+        await recordExit(containers, container, exit, monitor.startedAtNs);
+      },
       (error: unknown) => recordEndWithoutExit(containers, container, error),
     )
     .catch((error: unknown) => log.error(`could not record the container's exit: ${messageOf(error)}`));
+}
+
+/**
+ * Ends what a container's first process leaves, in a PID namespace that is not its own. The monitor does so by cgroup.kill; where
+ * there is none it can only wait for the end of their output, and gives up after a while.
+ */
+async function endWhatIsLeft(containers: Containers, { record }: Container): Promise<void> {
+  const { cgroups, log } = containers;
+  const { process } = record;
+  if (cgroups.hasKillFile || !process) return;
+  await new Promise<void>(resolve => whenProcessEnds(process.pid, process.pidStartTime, resolve));
+  await cgroups.kill(record.cgroupPath).catch((error: unknown) => {
+    log.warn(`what the container has left may go on: ${messageOf(error)}`, { container: record.id });
+  });
 }
 
 /** The container's process has ended: how, and whether the kernel killed it for want of memory. */

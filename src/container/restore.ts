@@ -6,6 +6,7 @@ import { isAbsent, messageOf } from '../base/errors';
 import { tolerantly } from '../sandbox/restore';
 import { Monitor, readMonitorRecord } from '../process/monitor';
 import type { Container, Containers } from './containers';
+import { deleteLater, GONE } from './delete-later';
 import { followToExit, recordExit, recordFailure, recordLoss } from './exits';
 import { removeIfExited } from './old-cgroup';
 import { removeOnceUnheld, removePod } from './pods';
@@ -127,6 +128,10 @@ async function removeOrphans(containers: Containers, ctx: Context): Promise<void
   for (const base of Object.values(containers.baseDirs)) {
     for (const name of await readdir(base)) {
       if (known.has(name)) continue;
+      if (name.endsWith(GONE)) {
+        deleteLater(containers, join(base, name));
+        continue;
+      }
       ctx.log.warn('removing what is left of an unknown container', { container: name });
       await tolerantly(ctx, `remove ${join(base, name)}`, () => removeOrphan(join(base, name)));
     }

@@ -5,7 +5,7 @@ import type { Context } from '../base/context';
 import { BerthError } from '../base/errors';
 import type { ArchiveFiles } from './archive-files';
 import { algorithmOf, digestOf, hexOf, isDigest, parseDigest, sha256, type Digest } from './digest';
-import { choose, mediaTypes, parseManifest, type Descriptor } from './documents';
+import { choose, mediaTypes, parseDocument, parseManifest, type Descriptor } from './documents';
 import { describePlatform, type Platform } from './platform';
 import { canonicalForm, parseReference, tagForm, type Reference } from './reference';
 import type { BlobBytes, ImageSource } from './source';
@@ -30,7 +30,7 @@ export async function readArchive(files: ArchiveFiles, node: Platform): Promise<
   const images = (await files.has('index.json'))
     ? await readLayout(files, node)
     : (await files.has('manifest.json'))
-      ? await readDockerArchive(files)
+      ? await readDockerArchive(files, node)
       : undefined;
   if (images && images.length > 0) return images;
   throw new BerthError(
@@ -63,13 +63,13 @@ const nameAnnotations = ['io.containerd.image.name', 'org.opencontainers.image.r
 
 async function readLayout(files: ArchiveFiles, node: Platform): Promise<ArchiveImage[]> {
   if (await files.has('oci-layout'))
-    parse(layoutShape, await files.document('oci-layout'), `oci-layout of ${files.what}`);
+    parseDocument(layoutShape, await files.document('oci-layout'), `oci-layout of ${files.what}`);
   const bytes = await files.document('index.json');
   const what = `index.json of ${files.what}`;
   const index = parseManifest(bytes, mediaTypes.ociIndex, what);
   if (index.kind !== 'index') throw new BerthError('internal', `${what} is not an index`);
   const nameOf = new Map<Digest, Set<string>>();
-  for (const { digest, annotations } of parse(indexShape, bytes, what).manifests) {
+  for (const { digest, annotations } of parseDocument(indexShape, bytes, what).manifests) {
     const names = nameOf.get(digest) ?? new Set();
     const name = layoutName(annotations ?? {}, what);
     if (name !== undefined) names.add(name);
@@ -95,19 +95,31 @@ async function readLayout(files: ArchiveFiles, node: Platform): Promise<ArchiveI
       isOriginal: true,
     }));
   });
-  return (await Promise.all(images.map(image => ofEachPlatform(files, image)))).flat();
+  return (await Promise.all(images.map(image => ofEachPlatform(files, image, node)))).flat();
 }
 
-/** Of an index those of its images that the archive has, which need not be all; of a manifest the image itself. */
-async function ofEachPlatform(files: ArchiveFiles, image: ArchiveImage): Promise<ArchiveImage[]> {
+/** Of an index those of its images that the archive has, which need not be all; of a manifest the image itself, whatever it is for. */
+async function ofEachPlatform(files: ArchiveFiles, image: ArchiveImage, node: Platform): Promise<ArchiveImage[]> {
   const name = blobName(image.digest);
   const what = `${name} of ${files.what}`;
   const document = parseManifest(await files.document(name), undefined, what, { allowForeignLayers: true });
-  if (document.kind === 'manifest') return [image];
+  if (document.kind === 'manifest') {
+    const config = blobName(document.config.digest);
+    return [{ ...image, ...otherPlatform(await files.document(config), `${config} of ${files.what}`, node) }];
+  }
   const platforms = new Map<Digest, Platform>();
   for (const { descriptor, platform } of document.entries)
     if (platform && (await files.has(blobName(descriptor.digest)))) platforms.set(descriptor.digest, platform);
   return platforms.size === 0 ? [image] : [...platforms.values()].map(platform => ({ ...image, platform }));
+}
+
+const platformShape = z.object({ os: z.string(), architecture: z.string(), variant: z.string().nullish() });
+
+/** What a config says that its image is for, if it is not for the node. */
+function otherPlatform(config: Buffer, what: string, node: Platform): { platform?: Platform } {
+  const { os, architecture, variant } = parseDocument(platformShape, config, what);
+  if (os === node.os && architecture === node.architecture) return {};
+  return { platform: { os, architecture, ...(variant ? { variant } : {}) } };
 }
 
 function layoutName(annotations: Record<string, string>, what: string): string | undefined {
@@ -134,24 +146,25 @@ const configShape = z.object({
 });
 
 /** What `docker save` writes: manifest.json names, for each image, its config and its layers, base first. */
-async function readDockerArchive(files: ArchiveFiles): Promise<ArchiveImage[]> {
+async function readDockerArchive(files: ArchiveFiles, node: Platform): Promise<ArchiveImage[]> {
   const what = `manifest.json of ${files.what}`;
   const images: ArchiveImage[] = [];
-  for (const { Config, RepoTags, Layers } of parse(dockerShape, await files.document('manifest.json'), what))
-    images.push(await dockerImage(files, Config, Layers ?? [], referencesOf(RepoTags ?? [], what)));
+  for (const { Config, RepoTags, Layers } of parseDocument(dockerShape, await files.document('manifest.json'), what))
+    images.push(await dockerImage(files, node, Config, Layers ?? [], referencesOf(RepoTags ?? [], what)));
   return images;
 }
 
 /** It has no manifest of the kind that registries have, so one is written for it. */
 async function dockerImage(
   files: ArchiveFiles,
+  node: Platform,
   configName: string,
   layerNames: readonly string[],
   names: readonly Reference[],
 ): Promise<ArchiveImage> {
   const config = await files.document(configName);
   const what = `${configName} of ${files.what}`;
-  const diffIds = parse(configShape, config, what).rootfs.diff_ids ?? [];
+  const diffIds = parseDocument(configShape, config, what).rootfs.diff_ids ?? [];
   if (diffIds.length !== layerNames.length)
     throw new BerthError(
       'failed_precondition',
@@ -166,7 +179,7 @@ async function dockerImage(
   }
   const { digest, documents } = writeManifest(config, layers);
   const source = new ArchiveSource(files, documents, layer => nameOf.get(layer) ?? blobName(layer));
-  return { source, digest, names, isOriginal: false };
+  return { source, digest, names, isOriginal: false, ...otherPlatform(config, what, node) };
 }
 
 /** The descriptor of a layer: of a plain one, as nearly all are, its digest is its diff id, and unpacking compares it. */
@@ -296,21 +309,4 @@ function canonicalTag(name: string, what: string): string {
     });
   }
   throw new BerthError('failed_precondition', `${what}: an image is called ${JSON.stringify(name)}, which is no tag`);
-}
-
-function parse<T extends z.ZodType>(shape: T, bytes: Buffer, what: string): z.output<T> {
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (error) {
-    throw new BerthError('failed_precondition', `${what} is malformed: it is not JSON`, { cause: error });
-  }
-  const result = shape.safeParse(json);
-  if (result.success) return result.data;
-  const [first] = result.error.issues;
-  const where = first?.path.map(String).join('.') ?? '';
-  throw new BerthError(
-    'failed_precondition',
-    `${what} is malformed: ${where}${where ? ': ' : ''}${first?.message ?? ''}`,
-  );
 }

@@ -30,7 +30,7 @@ export async function pushArtefact(
   const slots = new Slots(PARALLEL);
   await allOrFirst(
     [...layers, config].map(({ digest, sizeBytes: bytes }) =>
-      slots.run(ctx, async () => {
+      slots.run(ctx, slots, async () => {
         if (await uploads.has(ctx, digest)) return;
         await using file = await openBlob(content, digest);
         await uploads.upload(ctx, { digest, bytes, fd: file.fd }, () => undefined);

@@ -339,7 +339,7 @@ export function parseArtefact(
 
 /** Reads a JSON document of strangers, of this shape. */
 export function parseDocument<T extends z.ZodType>(shape: T, bytes: Uint8Array, what: string): z.output<T> {
-  return check(shape, parseJson(bytes, what), what);
+  return check(shape, parseObjectOrList(bytes, what), what);
 }
 
 function isManifestType(type: string | undefined): boolean {
@@ -512,8 +512,16 @@ function parseRfc3339(date: string): bigint | undefined {
 }
 
 function parseJson(bytes: Uint8Array, what: string): Record<string, unknown> {
+  const json = parseObjectOrList(bytes, what);
+  if (!Array.isArray(json)) return json as Record<string, unknown>;
+  throw malformed(what, 'it is not a JSON object');
+}
+
+function parseObjectOrList(bytes: Uint8Array, what: string): object {
   if (bytes.length > documentBytesMax) throw tooLarge(what, bytes.length);
-  return parseStrictJson(bytes, why => malformed(what, why));
+  const json = parseStrictJson(bytes, why => malformed(what, why));
+  if (typeof json === 'object' && json !== null) return json;
+  throw malformed(what, 'it is not a JSON object');
 }
 
 /** What a stranger wrote, fit for one line of a message. */

@@ -94,7 +94,7 @@ export class Healer {
   async look(ctx: Context, { dir, manifestPath, hasManifest }: Layer): Promise<Look> {
     if (!hasManifest) return undefined;
     try {
-      return { damage: damageIn(await this.slots.run(ctx, () => verifyLayer(dir, manifestPath, ctx.signal))) };
+      return { damage: damageIn(await this.slots.run(ctx, this, () => verifyLayer(dir, manifestPath, ctx.signal))) };
     } catch (error) {
       ctx.throwIfEnded();
       return { damage: messageOf(error) };

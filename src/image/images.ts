@@ -440,15 +440,17 @@ export class Images {
 
   /**
    * Writes the images of these names, whole, as an archive: into a directory, or piece by piece to `send`. An image that
-   * is named by a tag has this tag in it, one that is named otherwise has none.
+   * is named by a tag has this tag in it, one that is named otherwise has none. With `only` it is of each name the image for
+   * that platform.
    */
   async save(
     ctx: Context,
     names: readonly string[],
     to: { readonly directory: string } | { readonly send: (bytes: Buffer) => Promise<void> },
     onProgress: OnProgress = () => undefined,
+    only?: Platform,
   ): Promise<void> {
-    await this.saveAs(ctx, await this.saved(names), to, onProgress);
+    await this.saveAs(ctx, await this.saved(names, only), to, onProgress);
   }
 
   /** Writes what a workshop has made as an archive, under these tags, in full; it needs no record and gets none. */
@@ -512,11 +514,7 @@ export class Images {
       const named = this.meant(reference);
       if (named.length === 0)
         throw new BerthError('not_found', `no image is called ${reference}`, { hint: 'tag it first' });
-      const records = only ? rankedPlatforms(named, ({ config }) => config, only).slice(0, 1) : named;
-      if (only && records.length === 0) {
-        const offers = named.map(({ config }) => describePlatform(config)).sort();
-        throw notFor(offers, only, `image ${reference}`);
-      }
+      const records = only ? [theOneFor(named, only, reference)] : named;
       for (const { content } of records) for (const { digest } of content) pin(digest);
       const bundle = await this.bundle(records, [reference]);
       return this.incoming.during(async dir => {
@@ -890,10 +888,11 @@ export class Images {
   }
 
   /** Once each, with the tags that were written; a name of images for several platforms is all of them. */
-  private async saved(names: readonly string[]): Promise<Bundle[]> {
+  private async saved(names: readonly string[], only: Platform | undefined): Promise<Bundle[]> {
     const found = new Map<string, { records: ImageRecord[]; tags: string[] }>();
     for (const name of names) {
-      const records = this.meant(name);
+      const named = this.meant(name);
+      const records = only && named.length > 0 ? [theOneFor(named, only, name)] : named;
       const [record] = records;
       if (!record) throw new BerthError('not_found', `no image is called ${JSON.stringify(name)}`);
       const key = records.map(({ id }) => id).join(' ');
@@ -955,6 +954,13 @@ export class Images {
     const { id, tags, digests, config, pinned, runtimeHandler } = record;
     return { id, tags, digests, config, layers, pinned, runtimeHandler, sizeBytes: BigInt(bytes) };
   }
+}
+
+/** Of images that are called `name` the best for a platform. */
+function theOneFor(named: readonly ImageRecord[], platform: Platform, name: string): ImageRecord {
+  const [best] = rankedPlatforms(named, ({ config }) => config, platform);
+  if (best) return best;
+  throw notFor(named.map(({ config }) => describePlatform(config)).sort(), platform, `image ${name}`);
 }
 
 /** Tags that an image had and another has now. */

@@ -326,7 +326,7 @@ async function fetchLayer(
         // Another image may have brought it while this one waited, on another chain or as its lowest layer.
         const other = parts.layers.get(key);
         if (other?.state === 'sound') return other;
-        return parts.slots.run(own, () => unpackBlob(parts, own, source, attempt));
+        return parts.slots.run(own, source, () => unpackBlob(parts, own, source, attempt));
       });
       if (layer !== needsChain) emit(event('done', descriptor.sizeBytes));
       return layer;
@@ -396,7 +396,7 @@ export async function fetchSingleLayer(
   const where = own ? (below.length === 0 ? 'none' : 'unknown') : parts.layers.lowerDirs(below);
   const attempt = { key: layer.key, descriptor, diffId, repository, where, onBytes: () => undefined } as const;
   const again = await parts.blobLocks.run(descriptor.digest, () =>
-    parts.slots.run(ctx, () => unpackBlob(keeping, ctx, source, attempt)),
+    parts.slots.run(ctx, source, () => unpackBlob(keeping, ctx, source, attempt)),
   );
   if (again === needsChain)
     throw new BerthError('data_loss', `layer ${descriptor.digest} is not the one that is here as ${diffId}`);

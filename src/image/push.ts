@@ -54,7 +54,7 @@ export async function pushImage(
   await allOrFirst(
     [...layers.values()].map(({ layer, image: { saved } }) => {
       const siblings = siblingRepositories(saved, target);
-      return slots.run(ctx, () =>
+      return slots.run(ctx, slots, () =>
         pushLayer(ctx, { layer, saved, siblings, uploads, blobs }, (...at) => report(layer, ...at)),
       );
     }),

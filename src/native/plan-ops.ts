@@ -155,6 +155,7 @@ export const HELPER_MESSAGES = {
     code: 7,
     fields: { beganNs: 'u64', outer: 'bytes', clonedNs: 'u64', initNs: 'u64', inner: 'bytes', readyNs: 'u64' },
   },
+  OUTPUT: { code: 134, fields: {} },
   PREPARED: { code: 8, fields: { uid: 'u32', gid: 'u32', home: 'str', groups: 'bytes' } },
   DONE: { code: 6, fields: { pausePid: 'u32', pauseStartTime: 'u64' } },
   ATTACHED: { code: 110, fields: { errno: 'u32' } },

@@ -300,6 +300,7 @@ export class Monitor {
         else this.orphans.push(message);
         return;
       case 'DONE':
+      case 'OUTPUT':
       case 'ATTACHED':
       case 'DIALED':
     }

@@ -12,7 +12,7 @@ import type {
   SaveResponse,
 } from '../cri/generated/berth/v1/berth';
 import type { Images } from '../image/images';
-import { describePlatform, fits } from '../image/platform';
+import { describePlatform, fits, parsePlatform } from '../image/platform';
 import { canonicalForm, parseReference } from '../image/reference';
 import { imageByName } from './berth-images';
 import { ProgressFeed } from './berth-progress';
@@ -47,13 +47,14 @@ export function archiveRpcs({ log, images }: BerthParts) {
         await send({ done: { imageId: image.id, digest: image.digest, reference: name, changed: true } });
       },
     ),
-    save: serverStream<SaveRequest, SaveResponse>(log, 'Save', async ({ images: names, directory }, ctx, send) => {
+    save: serverStream<SaveRequest, SaveResponse>(log, 'Save', async (request, ctx, send) => {
+      const { images: names, directory, platform } = request;
       if (names.length === 0) throw new BerthError('invalid_argument', 'no image is named');
       for (const name of names) imageByName(images, name);
       if (directory !== '') assertAbsolute(directory, 'save');
       await using progress = new ProgressFeed(progress => send({ progress }));
       const to = directory === '' ? { send: (data: Buffer) => send({ data }) } : { directory };
-      await images.save(ctx, names, to, progress.take);
+      await images.save(ctx, names, to, progress.take, platform === '' ? undefined : parsePlatform(platform));
       await progress.end();
     }),
   } satisfies Partial<BerthServer>;

@@ -85,7 +85,11 @@ async function bringImage({ images }: BerthParts, ctx: Context, request: CreateR
     pull === PullPolicy.PULL_POLICY_ALWAYS ||
     (pull === PullPolicy.PULL_POLICY_MISSING && !images.find(image, platform));
   if (image !== '' && isWanted) {
-    const done = await pullForPerson(images, ctx, image, platform ?? images.node, progress => send({ progress }));
+    const done = await pullForPerson(images, ctx, image, platform ?? images.node, progress => send({ progress })).catch(
+      (error: unknown) => {
+        throw platform ? withOffers(images, image, platform, error) : error;
+      },
+    );
     await send({ pulled: done });
   }
   const found = platform ? imageFor(images, image, platform) : imageByName(images, image);
@@ -94,16 +98,29 @@ async function bringImage({ images }: BerthParts, ctx: Context, request: CreateR
   return found;
 }
 
+/** An image that is here for other platforms alone is mostly one that no registry has, and whose registry says just that. */
+function withOffers(images: Images, text: string, platform: Platform, error: unknown): unknown {
+  const offers = offersOf(images, text);
+  if (offers.length === 0 || !(error instanceof BerthError) || error.kind === 'cancelled') return error;
+  const where = `image ${text} is here for ${offers.join(', ')} alone`;
+  return new BerthError(error.kind, `${where}, and for ${describePlatform(platform)}: ${error.message}`, {
+    cause: error,
+  });
+}
+
+function offersOf(images: Images, text: string): string[] {
+  return images
+    .findAll(text)
+    .map(({ config }) => describePlatform(config))
+    .sort();
+}
+
 /** The image of this name for this platform. An id may be that of another one. */
 function imageFor(images: Images, text: string, platform: Platform): Image {
   const found = images.find(text, platform);
   if (found && fits(found.config, platform)) return found;
   imageByName(images, text);
-  const offers = images
-    .findAll(text)
-    .map(({ config }) => describePlatform(config))
-    .sort();
-  throw notFor(offers, platform, `image ${text}`);
+  throw notFor(offersOf(images, text), platform, `image ${text}`);
 }
 
 /** Throws `failed_precondition` where the node cannot run the image. */

@@ -34,7 +34,7 @@ describe('berth load', () => {
         call.on('end', () => {
           const references = ['docker.io/library/app:1', 'registry.example/app:2'];
           call.write({ loaded: { imageId: id, references, platform: '' } });
-          call.write({ loaded: { imageId: id, references: [], platform: '' } });
+          call.write({ loaded: { imageId: id, references: [], platform: 'linux/\u009b2J' } });
           call.write({ done: {} });
           call.end();
         });
@@ -43,7 +43,7 @@ describe('berth load', () => {
     return { daemon, starts, received: () => Buffer.concat(pieces) };
   }
 
-  const printed = `Loaded image: app:1\nLoaded image: registry.example/app:2\nLoaded image ID: ${id}\n`;
+  const printed = `Loaded image: app:1\nLoaded image: registry.example/app:2\nLoaded image ID: ${id} (linux/\\u009b2J)\n`;
 
   it('sends a file, and prints every name that it brought', async () => {
     const { daemon, starts, received } = await loader();
@@ -90,7 +90,7 @@ describe('berth save', () => {
     let breaks = false;
     await using daemon = await FakeDaemon.start({
       save: call => {
-        assert.deepEqual(call.request, { images: ['a:1', 'b:2'], directory: '' });
+        assert.deepEqual(call.request, { images: ['a:1', 'b:2'], directory: '', platform: '' });
         call.write({ data: Buffer.from('the ') });
         if (breaks) return void call.emit('error', failure(status.DATA_LOSS, 'the blob is damaged'));
         call.write({ data: Buffer.from('archive') });

@@ -7,7 +7,7 @@ import {
   type Image,
   type PullDone,
 } from '../../src/cri/generated/berth/v1/berth';
-import { berth } from './berth';
+import { berth, startBerth } from './berth';
 import { FakeDaemon, failure } from './fake-daemon';
 
 const digest = `sha256:${'ab'.repeat(32)}`;
@@ -51,6 +51,23 @@ describe('berth pull', () => {
     await using daemon = await FakeDaemon.start({ pull });
     const ended = await berth(daemon, ['pull', '-q', 'alpine:3.22']);
     assert.deepEqual(ended, { code: 0, stdout: `${done.reference}\n`, stderr: '' });
+  });
+
+  it('asks for the platform that the environment names, unless it is told another', async () => {
+    const asked: string[] = [];
+    await using daemon = await FakeDaemon.start({
+      pull: call => {
+        asked.push(call.request.platform);
+        call.write({ done });
+        call.end();
+      },
+    });
+    for (const args of [[], ['--platform', 'linux/s390x']]) {
+      const running = startBerth(daemon, ['pull', '-q', ...args, 'app:1'], { DOCKER_DEFAULT_PLATFORM: 'linux/arm64' });
+      running.child.stdin.end();
+      assert.equal((await running.ended).code, 0);
+    }
+    assert.deepEqual(asked, ['linux/arm64', 'linux/s390x']);
   });
 
   it('says in one line what a registry answered, even when that had several and colours', async () => {

@@ -102,8 +102,12 @@ describe('containers whose cgroups systemd makes', function () {
       [pidsIn(scopePath(id)).length, existsSync(tracked(`${scopePath(id)}/hold`))],
       hasV2(node()) ? [0, true] : [1, false],
     );
-    const outside = membership(first).filter(line => !line.endsWith(`:${inner(id)}`));
-    assert.deepEqual(outside, []);
+    // The kernel tells of v2 also where nobody has mounted it.
+    const seen = membership(first).filter(line => hasV2(node()) || !line.startsWith(':'));
+    assert.deepEqual(
+      seen.filter(line => !line.endsWith(`:${inner(id)}`)),
+      [],
+    );
   });
 
   it('have their limits in systemd and in their own cgroup', async () => {

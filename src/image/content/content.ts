@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { renameSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crashPoint } from '../../base/crash-points';
@@ -99,8 +100,9 @@ export class Content {
     return (await this.sizeOf(digest)) !== undefined;
   }
 
+  /** It has gone from its name when this returns its promise: who comes then, finds nothing and brings it anew. */
   async remove(digest: Digest): Promise<void> {
-    await rm(this.pathOf(digest), { force: true });
+    await removeAtOnce(this.pathOf(digest), join(this.root, 'ingest', randomHexId()));
   }
 
   async list(): Promise<Digest[]> {
@@ -119,6 +121,17 @@ export class Content {
   pathOf(digest: Digest): string {
     return join(this.dirOf(digest), hexOf(digest));
   }
+}
+
+/** Takes the name away now, and deletes the file, which may be large, by and by. No file is no error. */
+export async function removeAtOnce(path: string, aside: string): Promise<void> {
+  try {
+    renameSync(path, aside);
+  } catch (error) {
+    if (isAbsent(error)) return;
+    return await rm(path, { force: true }); // a disk may be too full for another name
+  }
+  await rm(aside, { force: true });
 }
 
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {

@@ -1,7 +1,12 @@
 import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isAbsent } from '../../base/errors';
+import { randomHexId } from '../../base/ids';
 import { algorithmOf, hexOf, isDigest, type Digest } from '../digest';
+import { removeAtOnce } from './content';
+
+/** What is being deleted; the next start goes on with it. */
+const gone = 'gone-';
 
 /** The beginning of a layer's blob, which berth-unpack adds to while the rest arrives. */
 export interface Partial {
@@ -26,6 +31,7 @@ export class Partials {
 
   static async open(root: string): Promise<Partials> {
     await mkdir(root, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(root)) if (name.startsWith(gone)) await rm(join(root, name), { force: true });
     return new Partials(root);
   }
 
@@ -59,8 +65,9 @@ export class Partials {
     }
   }
 
+  /** It has gone from its name when this returns its promise: a pull that comes then begins anew. */
   async remove(digest: Digest): Promise<void> {
-    await rm(this.pathOf(digest), { force: true });
+    await removeAtOnce(this.pathOf(digest), join(this.root, gone + randomHexId()));
   }
 
   /** Gives the whole blob its place elsewhere. */

@@ -107,7 +107,7 @@ export class RegistryClient {
     const answer = await this.exchange(ctx, endpoint, url, request, one =>
       this.options.transport.send({ ...one, bodyBytesMax: documentBytesMax }, ctx.signal),
     );
-    if (answer.status === 200) return;
+    if (answer.status === 200 && answer.origin === url.origin) return;
     throw this.refusal(endpoint, url, answer);
   }
 

@@ -220,6 +220,7 @@ const impossible: Partial<Record<string, string>> = {
   EFBIG: 'it is larger than a file can be',
   'link EPERM': 'a directory cannot have a second name',
   'copy-up EPERM': 'a directory cannot have a second name',
+  'write EINVAL': 'it is larger than a file can be', // lseek's word for it
   'symlink ENOENT': 'a symbolic link must lead somewhere',
   'xattr EINVAL': 'an extended attribute is malformed',
   'xattr ERANGE': 'the name of an extended attribute is too long',

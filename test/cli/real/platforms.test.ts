@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { dockerArchive, ociArchive } from '../../support/archives';
 import { CriClient } from '../../support/cri-client';
-import { buildImage, buildIndex, busyboxImage, type Blob, type BuiltImage } from '../../support/image-builder';
+import { buildImage, buildIndex, busyboxImage, tar, type Blob, type BuiltImage } from '../../support/image-builder';
 import { pushImage, pushManifest, startRegistry, type Registry } from '../../support/registry';
 import { refused } from '../../support/node';
 import { writeFiles } from './context';
@@ -46,6 +47,8 @@ describe('images for other platforms, with a real daemon', function () {
     architecture: 'arm',
     configDocument: { variant: 'v6' },
   });
+  const plainLayers = [tar([{ path: 'plain', data: 'x' }])];
+  const plain = buildImage({ layers: plainLayers, architecture: other });
   const index = buildIndex([
     { image: mine, platform: { os: 'linux', architecture: own } },
     { image: foreign, platform: { os: 'linux', architecture: other } },
@@ -244,10 +247,37 @@ describe('images for other platforms, with a real daemon', function () {
     mkdirSync(saved);
     execFileSync('tar', ['-xf', daemon.path('saved.tar'), '-C', saved]);
     assert.deepEqual(readFileSync(join(saved, 'index.json')), readFileSync(join(layout, 'index.json')));
+    const one = ['save', '-q', '-o', daemon.path('one.tar'), '--platform'];
+    await daemon.ok(...one, `linux/${other}`, 'localhost/m:1');
+    const listed = execFileSync('tar', ['-xOf', daemon.path('one.tar'), 'index.json']).toString();
+    assert.deepEqual(
+      (JSON.parse(listed) as Layout).manifests.map(({ platform }) => platform?.architecture),
+      [other],
+    );
+    const none = await daemon.berth(...one, 'linux/s390x', 'localhost/m:1');
+    assert.match(none.stderr, /image localhost\/m:1 is not there for linux\/s390x: it offers linux\/\w+, linux\/\w+\n/);
     const files = await build(dockerfile, ...platforms, '-o', 'type=tar,dest=-');
     assert.match(
       files.stderr,
       /an output of files is of one platform, and linux\/\w+ and linux\/\w+ are asked for; build/,
+    );
+  });
+
+  it('are taken from an archive that has no other, and not said to be in no registry', async () => {
+    const [layout, docker] = [daemon.path('alone.tar'), daemon.path('docker.tar')];
+    writeFileSync(layout, ociArchive(foreign, { 'io.containerd.image.name': 'localhost/alone:1' }));
+    writeFileSync(docker, dockerArchive(plain, plainLayers, ['localhost/plain:1']));
+    for (const [archive, of] of [
+      [layout, 'alone'],
+      [docker, 'plain'],
+    ] as const)
+      assert.equal(await daemon.ok('load', '-q', '-i', archive), `Loaded image: localhost/${of}:1 (linux/${other})\n`);
+    const missing = await daemon.berth('run', '--rm', '--platform', own, 'localhost/alone:1');
+    assert.match(
+      missing.stderr,
+      new RegExp(
+        `image localhost/alone:1 is here for linux/${other} alone, and for linux/${own}: pull localhost/alone:1: `,
+      ),
     );
   });
 

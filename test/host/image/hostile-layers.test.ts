@@ -982,6 +982,11 @@ describe('hostile layers', function () {
           () => [sparse(form, file('x'), 2 ** 59, [])],
           /it is larger than a file can be; such a layer is refused/,
         ]),
+      [
+        'of a piece where no file has any',
+        () => [sparse('1.0', file('x'), 2 ** 53, [[2 ** 52, 'ab']])],
+        /it is larger than a file can be; such a layer is refused/,
+      ],
     ]);
   });
 });

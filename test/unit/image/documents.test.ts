@@ -131,6 +131,17 @@ describe('documents', () => {
       assert.throws(() => parse(json, type), { kind: 'failed_precondition', message: why });
     });
 
+  it('are refused before they are looked at when they hold more values than the daemon has time for', () => {
+    const many = (value: string) => Array(70_000).fill(value).join(',');
+    const crowd = { kind: 'failed_precondition', message: /malformed: it holds more than 65536 values$/ };
+    const own = (text: string) => Buffer.from(JSON.stringify(config).replace('{', `{"config":{${text}},`));
+    for (const text of [`"Env":[${many('1')}]`, `"Healthcheck":{"Test":[${many('1')}]}`, `"Labels":{${many('"a":1')}}`])
+      assert.throws(() => parseImageConfig(own(text), 1, node, 'c'), crowd);
+    assert.throws(() => parseManifest(Buffer.from(`{"manifests":[${many('{}')}]}`), undefined, 'm'), crowd);
+    const { labels } = parseConfig({ ...config, config: { Labels: { text: ',[{\\"'.repeat(70_000) } } });
+    assert.equal(labels['text']?.length, 5 * 70_000);
+  });
+
   it('are refused when a key stands twice, or they are nested too deep', () => {
     const text = JSON.stringify(manifest);
     const read = (json: string) => parseManifest(Buffer.from(json), undefined, 'the manifest of app');
