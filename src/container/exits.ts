@@ -101,12 +101,12 @@ export async function recordLoss(containers: Containers, container: Container, m
 async function recordEndWithoutExit(containers: Containers, container: Container, error: unknown): Promise<void> {
   const left = await readMonitorRecord(containers.paths(container.record.id).stateDir);
   if (left.kind === 'exited') return recordExit(containers, container, left.exit, left.startedAtNs);
-  await endWhatIsLeft(containers, container);
+  await endUnwatched(containers, container);
   await recordFailure(containers, container, left.kind === 'failed' ? left.error : error);
 }
 
 /** A monitor that was killed has left its container running: nothing of it may run when it is said to have exited. */
-async function endWhatIsLeft({ cgroups, log }: Containers, { record: { id, cgroupPath } }: Container): Promise<void> {
+async function endUnwatched({ cgroups, log }: Containers, { record: { id, cgroupPath } }: Container): Promise<void> {
   try {
     await cgroups.kill(cgroupPath);
     await cgroups.emptied(cgroupPath, AbortSignal.timeout(EMPTY_WITHIN_MS));
