@@ -14,6 +14,7 @@
 #include "file_calls.h"
 #include "null.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -770,6 +772,34 @@ static napi_value lock(napi_env env, napi_callback_info info)
     return result;
 }
 
+/*
+ * raiseHardLimit(resource, hard) -> this process's hard limit now, the old one where it may not be raised or is higher;
+ * Infinity is none. The soft limit stays.
+ */
+static napi_value raise_hard_limit(napi_env env, napi_callback_info info)
+{
+    napi_value args[2], result;
+    struct rlimit limit;
+    double hard;
+    int resource;
+    if (!arguments(env, info, args, 2) || get_int(env, args[0], &resource))
+        return NULL;
+    if (napi_get_value_double(env, args[1], &hard) != napi_ok) {
+        napi_throw_type_error(env, NULL, "a number is expected");
+        return NULL;
+    }
+    if (getrlimit(resource, &limit))
+        return throw_errno(env, "getrlimit");
+    rlim_t wanted = isinf(hard) ? RLIM_INFINITY : (rlim_t)hard, before = limit.rlim_max;
+    if (wanted > before) {
+        limit.rlim_max = wanted;
+        if (setrlimit(resource, &limit))
+            limit.rlim_max = before;
+    }
+    napi_create_double(env, limit.rlim_max == RLIM_INFINITY ? INFINITY : (double)limit.rlim_max, &result);
+    return result;
+}
+
 NAPI_MODULE_INIT()
 {
     const struct {
@@ -783,7 +813,7 @@ NAPI_MODULE_INIT()
         {"receive", receive}, {"sendFds", send_fds}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
         {"stopCounting", stop_counting}, {"descriptorCounts", descriptor_counts},
         {"netlink", netlink},
-        {"releasePages", release_pages},
+        {"releasePages", release_pages}, {"raiseHardLimit", raise_hard_limit},
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         napi_value function;

@@ -57,6 +57,11 @@ struct launch {
     int gets_root; /* the launcher makes the ROOT_OVERLAY, and hands it over by a root_report */
     uint64_t permitted; /* capabilities of this process before OP_IDENTITY: one it lacks cannot be given away */
     int sealed;         /* all descriptors but stdio are close-on-exec */
+    struct {            /* of START_HOOK, in its child, which executes it in the place of EXEC; path is NULL in all others */
+        const char *path;
+        char **argv;
+        char **envp;
+    } hook;
     char detail[DETAIL_MAX]; /* which part of the step failed */
 };
 
@@ -80,6 +85,7 @@ enum report_kind {
     REPORT_FAILED = 2,
     REPORT_TERMINAL = 3, /* with both sides of it */
     REPORT_MOVED = 4,
+    REPORT_HOOKS = 5, /* the launcher's daemon has hooks to run; SYNC_GO follows */
 };
 struct report {
     uint32_t kind;
@@ -117,7 +123,12 @@ int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
 int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_label(struct launch *launch, struct fields *fields);
 int step_keyring(struct launch *launch, struct fields *fields);
-int step_hook(struct launch *launch, struct fields *fields);
+int step_hook(struct launch *launch, uint32_t op, struct fields *fields);
+/* In the child of START_HOOK: whether it leaves this operation out, since its stdio and its parent are other ones. */
+int hook_skips(uint32_t op);
+/* … what it does in the place of EXEC, and when a step fails. */
+_Noreturn void hook_exec(struct launch *launch);
+_Noreturn void hook_failed(const struct launch *launch, int error);
 int step_exec(struct launch *launch, struct fields *fields);
 /* Returns in a child, whose parent stays. */
 int step_first_process(struct launch *launch);

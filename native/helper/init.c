@@ -13,6 +13,8 @@
 
 _Noreturn static void report_failure(struct launch *launch, uint32_t step, int error)
 {
+    if (launch->hook.path)
+        hook_failed(launch, error);
     struct report report = {.kind = REPORT_FAILED, .section = SECTION_INNER, .step = step, .error = error};
     memcpy(report.detail, launch->detail, sizeof report.detail);
     send(launch->sync, &report, sizeof report, MSG_NOSIGNAL);
@@ -43,9 +45,21 @@ static void await(struct launch *launch, char word)
         _exit(1);
 }
 
+static void report_hooks(struct launch *launch)
+{
+    struct report report = {.kind = REPORT_HOOKS};
+    send(launch->sync, &report, sizeof report, MSG_NOSIGNAL);
+}
+
 static int run(struct launch *launch, uint32_t op, struct fields *fields)
 {
+    if (launch->hook.path && hook_skips(op))
+        return 0;
     switch (op) {
+    case OP_AWAIT_HOOKS:
+        report_hooks(launch);
+        await(launch, SYNC_GO);
+        return 0;
     case OP_AWAIT_GO:
         report_ready(launch);
         await(launch, SYNC_GO);

@@ -70,6 +70,7 @@ static struct {
     } oci;
     uint32_t orphans; /* commands of a daemon that was gone when they ended, of which no daemon has heard */
     uint64_t orphans_lost;
+    int awaits_hooks;       /* init does, until PROCEED */
     sigset_t *while_polling; /* no signal is blocked but SIGCHLD, and that only outside of poll; or NULL */
 } m;
 
@@ -116,6 +117,12 @@ static void message_prepared(void)
     wire_u32(&m.out, m.ready.gid);
     wire_str(&m.out, m.ready.home);
     wire_bytes(&m.out, m.ready.groups, m.ready.group_count * sizeof m.ready.groups[0]);
+}
+
+static void message_hooks(void)
+{
+    wire_begin(&m.out, MSG_HOOKS);
+    wire_u32(&m.out, (uint32_t)m.pid);
 }
 
 static void message_running(void)
@@ -649,12 +656,13 @@ static void go(void)
     (void)!send(m.sync, &word, 1, MSG_NOSIGNAL);
 }
 
-/* The bundle is there: the child may become the runtime's create. */
+/* The bundle is there: the child may become the runtime's create. Or the daemon's hooks have run: init goes on. */
 static void proceed(void)
 {
     char word = SYNC_GO;
-    if (m.oci.is_used && m.phase == PHASE_CREATING && m.sync >= 0)
+    if ((m.oci.is_used || m.awaits_hooks) && m.phase == PHASE_CREATING && m.sync >= 0)
         (void)!send(m.sync, &word, 1, MSG_NOSIGNAL);
+    m.awaits_hooks = 0;
 }
 
 static void send_signal(const unsigned char *payload)
@@ -789,6 +797,12 @@ static int hear_init(void)
     }
     if (n == (ssize_t)sizeof report && report.kind == REPORT_TERMINAL) {
         take_terminal(fds);
+        return 0;
+    }
+    if (n == (ssize_t)sizeof report && report.kind == REPORT_HOOKS) {
+        m.awaits_hooks = 1;
+        message_hooks();
+        broadcast();
         return 0;
     }
     if (n == (ssize_t)sizeof report && report.kind == REPORT_READY) {

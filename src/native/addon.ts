@@ -90,6 +90,11 @@ export interface Addon {
   releasePages(): Promise<void>;
   /** Takes an exclusive flock(2): false when another process holds it. */
   lock(fd: number): boolean;
+  /**
+   * Raises a hard limit of this process (RLIMIT_*, by number; Infinity is none), as far as it may. Gives the one that it
+   * has then, which may have been higher all along. The soft limit stays.
+   */
+  raiseHardLimit(resource: number, hard: number): number;
 }
 
 /** MNT_DETACH of umount2(2). */
