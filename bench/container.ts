@@ -45,8 +45,8 @@ export async function makeSetting(scratch: Scratch, isolation: Isolation): Promi
 }
 
 /** A pod's namespaces, /dev/shm and files, made once: every candidate's containers join them. */
-async function makePod({ dir }: Scratch): Promise<PodFacts> {
-  const home = mkdtempSync(join(dir, 'pod-'));
+async function makePod({ run }: Scratch): Promise<PodFacts> {
+  const home = mkdtempSync(join(run, 'pod-'));
   const at = (name: string) => join(home, name);
   for (const [name, text] of Object.entries(await podFiles(PodSandboxConfig.create(), 'bench', [])))
     writeFileSync(at(name), text);
@@ -111,7 +111,7 @@ function planOf({ isolation }: Setting, plan: LaunchPlan): LaunchPlan {
 /** From the launch with a plan that is ready, as a peer's bundle is, to the exit. */
 export const HELPER_ALONE = 'the helper alone';
 
-export function berth({ dir, cgroups, cgroup }: Scratch, setting: Setting, parts: Timings): Candidate {
+export function berth({ dir, run, cgroups, cgroup }: Scratch, setting: Setting, parts: Timings): Candidate {
   const { lowers } = setting;
   const { version } = JSON.parse(readFileSync(join(installDir(), 'package.json'), 'utf8')) as { version: string };
   return {
@@ -119,19 +119,21 @@ export function berth({ dir, cgroups, cgroup }: Scratch, setting: Setting, parts
     version,
     run: async index => {
       const home = join(dir, `berth-${setting.isolation}-${index}`);
+      const stateDir = join(run, `berth-${setting.isolation}-${index}`);
+      const stage = join(stateDir, 'rootfs');
       const at = (name: string) => join(home, name);
       const cgroupPath = join(cgroup, `berth-${setting.isolation}-${index}`);
       const placement = await parts.time('directories and cgroup', async () => {
-        await Promise.all(['stage', 'upper', 'work'].map(name => mkdir(at(name), { recursive: true })));
+        await Promise.all([stage, at('upper'), at('work')].map(path => mkdir(path, { recursive: true })));
         return cgroups.create(cgroupPath);
       });
-      const rootfs = { lowers, upper: at('upper'), work: at('work'), stage: at('stage'), isVolatile: true };
+      const rootfs = { lowers, upper: at('upper'), work: at('work'), stage, isVolatile: true };
       const log = { path: at('log'), maxLineBytes: 0 };
       const { spec, filter } = await parts.time('spec and filter', () => make(setting, cgroups, cgroupPath));
       const plan = planOf(setting, launchPlan(spec, rootfs, placement, log, false, filter));
       const launchedAt = performance.now();
       const monitor = await parts.time('launch to created', async () => {
-        const launched = await Monitor.launch(plan, home, `berth-${index}`);
+        const launched = await Monitor.launch(plan, stateDir, `berth-${index}`);
         await launched.created;
         return launched;
       });
@@ -140,7 +142,10 @@ export function berth({ dir, cgroups, cgroup }: Scratch, setting: Setting, parts
       parts.add(HELPER_ALONE, performance.now() - launchedAt);
       if (exitCode !== 0) throw new Error(`berth: the task ended with ${exitCode}`);
       await parts.time('remove both', () =>
-        Promise.all([cgroups.remove(cgroupPath), rm(home, { recursive: true, force: true })]),
+        Promise.all([
+          cgroups.remove(cgroupPath),
+          ...[home, stateDir].map(path => rm(path, { recursive: true, force: true })),
+        ]),
       );
     },
   };
@@ -156,7 +161,7 @@ export async function peers(scratch: Scratch, setting: Setting, names = ['runc',
 
 /** `NAME run` on a bundle whose root is an overlay that is mounted already: a peer's caller mounts it. */
 async function peer(
-  { dir, cgroup, cgroups }: Scratch,
+  { dir, run, cgroup, cgroups }: Scratch,
   setting: Setting,
   name: string,
   program: string,
@@ -176,7 +181,7 @@ async function peer(
     version: versionOf(program),
     run: async index => {
       const id = `berth-bench-${process.pid}-${index}`;
-      const argv = [name, '--root', at('state'), 'run', '--bundle', bundle, id];
+      const argv = [name, '--root', join(run, name), 'run', '--bundle', bundle, id];
       const exitCode = await runProgram(programFd, argv, at('stderr'));
       if (exitCode !== 0) throw new Error(`${name} run ended with ${exitCode}: ${readFileSync(at('stderr'), 'utf8')}`);
     },

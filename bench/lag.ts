@@ -3,7 +3,8 @@ import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
 
 /**
  * Loaded into the daemon that is measured, before it: on SIGUSR2 writes what its event loop has been through since the
- * last time to the file that BERTH_BENCH_LAG names, and begins anew.
+ * last time to the file that BERTH_BENCH_LAG names, and begins anew. Until the first it does not look: a look a millisecond is
+ * work that no other daemon has.
  */
 export interface Lag {
   /** The longest that the loop was not there, above what a loop at rest shows. */
@@ -19,7 +20,6 @@ if (process.env['BERTH_BENCH_LAG']) watch(process.env['BERTH_BENCH_LAG']);
 
 function watch(file: string): void {
   const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
-  delay.enable();
   let since = performance.eventLoopUtilization();
   process.on('SIGUSR2', () => {
     const above = (ns: number) => Math.max(0, ns / 1e6 - RESOLUTION_MS);
@@ -31,6 +31,7 @@ function watch(file: string): void {
     };
     since = now;
     delay.reset();
+    delay.enable();
     writeFileSync(`${file}.new`, JSON.stringify(lag));
     writeFileSync(file, JSON.stringify(lag));
   });

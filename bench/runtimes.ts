@@ -41,7 +41,7 @@ const CRI_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** `preload` is a module that is loaded into it first, `env` what it is told; without `embedded` it has no network of its own. */
 export async function startBerth(
-  { dir }: Scratch,
+  { dir, run }: Scratch,
   {
     preload,
     env = {},
@@ -56,25 +56,25 @@ export async function startBerth(
     config,
     `[runtime]\ncgroup_driver = "cgroupfs"\n[network]\nembedded = "${embedded ? 'all' : 'none'}"\ncni_config_dir = "${home}/cni"\n`,
   );
-  const options = ['--root', join(home, 'root'), '--state', join(home, 'state'), '--config', config];
+  const options = ['--root', join(home, 'root'), '--state', join(run, name), '--config', config];
   // BERTH_BENCH_NODE_OPTIONS=--cpu-prof shows where the daemon's time goes.
   const nodeOptions = (process.env.BERTH_BENCH_NODE_OPTIONS ?? '').split(' ').filter(word => word !== '');
   const launcher = join(installDir(), 'bin/berthd');
   const preloaded = preload === undefined ? [] : ['--require', preload];
   const child = start(home, process.execPath, [...nodeOptions, ...preloaded, launcher, ...options], env);
-  return daemon(child, join(home, 'state/cri.sock'), home, [{ name, handler: '' }]);
+  return daemon(child, join(run, name, 'cri.sock'), home, [{ name, handler: '' }]);
 }
 
 /** A containerd of the benchmark's own: its directories, sockets and config lie in the scratch directory. */
 export async function startContainerd(
-  { dir }: Scratch,
+  { dir, run }: Scratch,
   program: string,
   pauseImage: string,
   oci: readonly { name: string; program: string }[],
 ): Promise<Daemon> {
   const home = join(dir, 'containerd');
   mkdirSync(join(home, 'cni'), { recursive: true });
-  writeFileSync(join(home, 'config.toml'), containerdConfig(home, pauseImage, oci));
+  writeFileSync(join(home, 'config.toml'), containerdConfig(home, join(run, 'containerd'), pauseImage, oci));
   const child = start(home, program, ['--config', join(home, 'config.toml')]);
   const handlers = oci.map(({ name }) => ({ name: `containerd, ${name}`, handler: name }));
   const started = await daemon(child, join(home, 'containerd.sock'), home, handlers);
@@ -162,13 +162,18 @@ export function pluginDir(): string {
   return existsSync('/usr/lib/cni') ? '/usr/lib/cni' : '/opt/cni/bin';
 }
 
-function containerdConfig(home: string, pauseImage: string, oci: readonly { name: string; program: string }[]): string {
+function containerdConfig(
+  home: string,
+  state: string,
+  pauseImage: string,
+  oci: readonly { name: string; program: string }[],
+): string {
   const cri = 'plugins."io.containerd.grpc.v1.cri"';
   const others = ['aufs', 'btrfs', 'zfs', 'devmapper'].map(name => `"io.containerd.snapshotter.v1.${name}"`).join(', ');
   return `
 version = 2
 root = "${home}/root"
-state = "${home}/state"
+state = "${state}"
 disabled_plugins = [${others}]
 [grpc]
   address = "${home}/containerd.sock"

@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Cgroups } from '../src/cgroup/groups';
@@ -9,6 +9,8 @@ import { directories, readHierarchies } from '../src/cgroup/hierarchies';
 /** What a benchmark may litter: all of it goes, whatever happens. */
 export interface Scratch {
   dir: string;
+  /** A tmpfs, as /run is: for what everybody measured keeps there on a node. */
+  run: string;
   cgroups: Cgroups;
   /** Below every mount point of cgroups; what a benchmark starts lies below it. */
   cgroup: string;
@@ -37,8 +39,11 @@ export async function inScratch(work: (scratch: Scratch) => Promise<void>): Prom
     if (isInterrupted) throw new Error('interrupted');
   };
   try {
+    const run = join(dir, 'run');
+    mkdirSync(run);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=700', 'berth-bench', run]);
     await cgroups.create(cgroup);
-    await work({ dir, cgroups, cgroup, throwIfInterrupted });
+    await work({ dir, run, cgroups, cgroup, throwIfInterrupted });
   } finally {
     // What a benchmark that broke off has left running.
     await cgroups.kill(cgroup);

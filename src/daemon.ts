@@ -13,6 +13,7 @@ import { LogGrowth } from './container/log-growth';
 import { Names } from './container/names';
 import { RestartPolicies } from './container/restart-policy';
 import { removeOldCgroups, restoreContainers } from './container/restore';
+import { Rlimits } from './container/rlimits';
 import { Runtimes } from './container/runtimes';
 import { ImageServiceService, RuntimeServiceService } from './cri';
 import { BerthService } from './cri/generated/berth/v1/berth';
@@ -31,6 +32,7 @@ import { openMetrics } from './metrics/open';
 import { openTraces } from './metrics/traces';
 import { OciRuntime } from './process/oci-runtime';
 import { keepMemorySmall } from './process/memory';
+import { raiseHardLimits } from './process/rlimits';
 import { addon } from './native/addon';
 import { runProgram } from './native/run-program';
 import type { NetworkSettings } from './network/default-network';
@@ -95,10 +97,12 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     byDefault: { ...config.network, settings: store.table<NetworkSettings>('network', 1) },
     log,
   });
-  const runtimes = Object.entries(config.runtimes).map(([name, { path, args, annotations, root: dir }]) => {
+  const handlers = Object.entries(config.runtimes).map(([name, { path }]) => ({ name, isOwn: path === 'berth' }));
+  const runtimes = Object.entries(config.runtimes).flatMap(([name, { path, args, annotations, root: dir }]) => {
+    if (path === 'berth') return [];
     const home = dir || join(state, 'runtimes', name);
     mkdirSync(home, { recursive: true, mode: 0o700 });
-    return new OciRuntime(name, { path, args, annotations, root: home });
+    return [new OciRuntime(name, { path, args, annotations, root: home })];
   });
   const events = new Events();
   const sandboxes = new Sandboxes(
@@ -108,7 +112,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     network,
     log,
     limitOf(config.runtime.podPidsLimit),
-    runtimes.map(({ name }) => name),
+    handlers,
     events,
   );
   const containerTable = store.quickTable<ContainerRecord>('containers', 1);
@@ -140,8 +144,12 @@ export async function startDaemon(config: Config, version: string, log: Logger):
     cgroups,
     log,
     config.cdi.specDirs,
+    new Rlimits(config.runtime.rlimits, config.runtimes, raiseHardLimits(), log),
     limitOf(config.runtime.pidsLimit),
-    new Runtimes(runtimes),
+    new Runtimes(
+      runtimes,
+      handlers.filter(({ isOwn }) => isOwn).map(({ name }) => name),
+    ),
     config.runtime.logLineBytes,
   );
   layersInUse = () => containers.layersInUse();

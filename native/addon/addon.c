@@ -14,6 +14,7 @@
 #include "file_calls.h"
 #include "null.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -723,6 +725,39 @@ static napi_value receive(napi_env env, napi_callback_info info)
     return result;
 }
 
+/* sendFds(socket, bytes, fds): one message with descriptors on a unix socket; it is short, and the socket takes it or has ended */
+static napi_value send_fds(napi_env env, napi_callback_info info)
+{
+    napi_value args[3];
+    char control[CMSG_SPACE(sizeof(int) * MAX_FDS)] = {0};
+    struct iovec part;
+    int socket;
+    uint32_t count;
+    if (!arguments(env, info, args, 3) || get_int(env, args[0], &socket) || read_list(env, args[2], MAX_FDS, &count))
+        return NULL;
+    if (napi_get_buffer_info(env, args[1], &part.iov_base, &part.iov_len) != napi_ok) {
+        napi_throw_type_error(env, NULL, "bytes are expected");
+        return NULL;
+    }
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control};
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+    for (uint32_t i = 0; i < count; i++) {
+        napi_value item;
+        int fd;
+        napi_get_element(env, args[2], i, &item);
+        if (get_int(env, item, &fd))
+            return NULL;
+        memcpy(CMSG_DATA(header) + sizeof fd * i, &fd, sizeof fd);
+    }
+    if (sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        return throw_errno(env, "sendmsg");
+    return NULL;
+}
+
 /* lock(fd) -> true when this process now holds the file's lock, false when another does */
 static napi_value lock(napi_env env, napi_callback_info info)
 {
@@ -737,6 +772,34 @@ static napi_value lock(napi_env env, napi_callback_info info)
     return result;
 }
 
+/*
+ * raiseHardLimit(resource, hard) -> this process's hard limit now, the old one where it may not be raised or is higher;
+ * Infinity is none. The soft limit stays.
+ */
+static napi_value raise_hard_limit(napi_env env, napi_callback_info info)
+{
+    napi_value args[2], result;
+    struct rlimit limit;
+    double hard;
+    int resource;
+    if (!arguments(env, info, args, 2) || get_int(env, args[0], &resource))
+        return NULL;
+    if (napi_get_value_double(env, args[1], &hard) != napi_ok) {
+        napi_throw_type_error(env, NULL, "a number is expected");
+        return NULL;
+    }
+    if (getrlimit(resource, &limit))
+        return throw_errno(env, "getrlimit");
+    rlim_t wanted = isinf(hard) ? RLIM_INFINITY : (rlim_t)hard, before = limit.rlim_max;
+    if (wanted > before) {
+        limit.rlim_max = wanted;
+        if (setrlimit(resource, &limit))
+            limit.rlim_max = before;
+    }
+    napi_create_double(env, limit.rlim_max == RLIM_INFINITY ? INFINITY : (double)limit.rlim_max, &result);
+    return result;
+}
+
 NAPI_MODULE_INIT()
 {
     const struct {
@@ -747,10 +810,10 @@ NAPI_MODULE_INIT()
         {"readText", read_text},
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
         {"pipe", pipe_},    {"lock", lock},    {"attachDeviceProgram", attach_device_program},
-        {"receive", receive}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
+        {"receive", receive}, {"sendFds", send_fds}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
         {"stopCounting", stop_counting}, {"descriptorCounts", descriptor_counts},
         {"netlink", netlink},
-        {"releasePages", release_pages},
+        {"releasePages", release_pages}, {"raiseHardLimit", raise_hard_limit},
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         napi_value function;

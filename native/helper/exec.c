@@ -164,7 +164,11 @@ static int start_relay(int sync, int pidfd)
         if (is_carried(stdio.relay.mode, i))
             dup2(null, i); /* not closed: the next descriptor opened would be one of these */
     close(null);
-    return stdio.relay_pidfd < 0 ? -1 : 0;
+    if (stdio.relay_pidfd < 0)
+        return -1;
+    wire_begin(&out, MSG_OUTPUT);
+    wire_send(FD_CONTROL, &out);
+    return 0;
 }
 
 /* Before there is a command: its pipes need not stay open here. */
@@ -398,7 +402,7 @@ _Noreturn static void become_command(const struct birth *birth)
     int kept = dup2(birth->sync, FD_PLAN);
     fcntl(kept, F_SETFD, FD_CLOEXEC);
     sys_close_range(FD_CONTROL, ~0U, 0);
-    role_init(birth->plan, kept, 1);
+    role_init(birth->plan, kept, LAUNCHER_EXEC);
 }
 
 static int birth_failed(struct birth *birth, uint32_t step, const char *what)

@@ -54,8 +54,14 @@ struct launch {
     struct identity identity;
     const char *root_label; /* of OP_ROOT_LABEL, or NULL */
     int ends_with_launcher;
+    int gets_root; /* the launcher makes the ROOT_OVERLAY, and hands it over by a root_report */
     uint64_t permitted; /* capabilities of this process before OP_IDENTITY: one it lacks cannot be given away */
     int sealed;         /* all descriptors but stdio are close-on-exec */
+    struct {            /* of START_HOOK, in its child, which executes it in the place of EXEC; path is NULL in all others */
+        const char *path;
+        char **argv;
+        char **envp;
+    } hook;
     char detail[DETAIL_MAX]; /* which part of the step failed */
 };
 
@@ -79,6 +85,7 @@ enum report_kind {
     REPORT_FAILED = 2,
     REPORT_TERMINAL = 3, /* with both sides of it */
     REPORT_MOVED = 4,
+    REPORT_HOOKS = 5, /* the launcher's daemon has hooks to run; SYNC_GO follows */
 };
 struct report {
     uint32_t kind;
@@ -98,6 +105,12 @@ struct report {
 /* What the launcher tells init. */
 enum { SYNC_GO = 'G' };
 
+/* Of the ROOT_OVERLAY that the launcher has made meanwhile: comes with the mount, or has why there is none. */
+struct root_report {
+    int32_t error;
+    char detail[DETAIL_MAX];
+};
+
 /* Notes which part of a step failed; returns -1 and leaves errno alone. */
 int step_fail(struct launch *launch, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -110,7 +123,12 @@ int step_identity(struct launch *launch, uint32_t op, struct fields *fields);
 int step_terminal(struct launch *launch, uint32_t op, struct fields *fields);
 int step_label(struct launch *launch, struct fields *fields);
 int step_keyring(struct launch *launch, struct fields *fields);
-int step_hook(struct launch *launch, struct fields *fields);
+int step_hook(struct launch *launch, uint32_t op, struct fields *fields);
+/* In the child of START_HOOK: whether it leaves this operation out, since its stdio and its parent are other ones. */
+int hook_skips(uint32_t op);
+/* … what it does in the place of EXEC, and when a step fails. */
+_Noreturn void hook_exec(struct launch *launch);
+_Noreturn void hook_failed(const struct launch *launch, int error);
 int step_exec(struct launch *launch, struct fields *fields);
 /* Returns in a child, whose parent stays. */
 int step_first_process(struct launch *launch);
@@ -127,6 +145,8 @@ int fs_fail(struct launch *launch, int fs, const char *what);
 /* A detached mount of a configured file system; closes `fs`. */
 int mount_context(struct launch *launch, int fs, unsigned attrs);
 int root_label(struct launch *launch, int fs);
+/* The detached mount of a ROOT_OVERLAY, whose `fields` have been read up to its stage. */
+int make_root(struct launch *launch, struct fields *fields);
 /* A detached overlay; `flags` are ROOT_OVERLAY's, `lowers` is the list of its lower directories. */
 int mount_overlay(struct launch *launch, const char *upper, const char *work, unsigned flags, struct fields *lowers);
 /* Attaches a detached mount to an open directory or file and closes both. */
@@ -183,7 +203,7 @@ struct relay {
 enum { RELAY_ORPHANED = 'O' };
 
 /* The most descriptors that go in one message. */
-#define FDS_MAX 2
+#define FDS_MAX 5
 
 /* Sends all of `data` with descriptors: 0 or -1. */
 int send_fds(int socket, const void *data, size_t length, const int *fds, int count);
@@ -192,6 +212,12 @@ ssize_t receive_fds(int socket, void *data, size_t length, int fds[FDS_MAX], int
 
 /* Waits for the daemon's START: 1, or 0 when the control socket ends before. */
 int is_kept(void);
+
+/*
+ * Role spare: waits for the daemon's word, and returns with the descriptors and, in `argv`, the name of another role. -1
+ * when there is nothing to wait for any more.
+ */
+int await_role(int argc, char **argv);
 
 /* The roles. Each returns the process's exit code. */
 int role_monitor(void);
@@ -204,8 +230,9 @@ _Noreturn void role_pause(int ready);
 _Noreturn void role_relay(const struct relay *relay);
 /* A relay's last work, in this process: what pipes hold of a command that has ended goes to descriptors 1 and 2. */
 void relay_rest(const struct relay *relay, int has_lost_daemon);
-/* `ends_with_launcher`: once nobody could tell of it any more, it is killed. */
-_Noreturn void role_init(const struct plan *plan, int sync, int ends_with_launcher);
+/* Which launcher it has: an exec's ends with it, since nobody could tell of it any more; a container's gets its root from it. */
+enum launcher { LAUNCHER_EXEC, LAUNCHER_MONITOR };
+_Noreturn void role_init(const struct plan *plan, int sync, enum launcher launcher);
 
 /* Start time of a process in clock ticks (field 22 of /proc/PID/stat), 0 when it is gone. */
 uint64_t process_start_time(int pid);

@@ -13,6 +13,8 @@
 
 _Noreturn static void report_failure(struct launch *launch, uint32_t step, int error)
 {
+    if (launch->hook.path)
+        hook_failed(launch, error);
     struct report report = {.kind = REPORT_FAILED, .section = SECTION_INNER, .step = step, .error = error};
     memcpy(report.detail, launch->detail, sizeof report.detail);
     send(launch->sync, &report, sizeof report, MSG_NOSIGNAL);
@@ -43,9 +45,21 @@ static void await(struct launch *launch, char word)
         _exit(1);
 }
 
+static void report_hooks(struct launch *launch)
+{
+    struct report report = {.kind = REPORT_HOOKS};
+    send(launch->sync, &report, sizeof report, MSG_NOSIGNAL);
+}
+
 static int run(struct launch *launch, uint32_t op, struct fields *fields)
 {
+    if (launch->hook.path && hook_skips(op))
+        return 0;
     switch (op) {
+    case OP_AWAIT_HOOKS:
+        report_hooks(launch);
+        await(launch, SYNC_GO);
+        return 0;
     case OP_AWAIT_GO:
         report_ready(launch);
         await(launch, SYNC_GO);
@@ -66,11 +80,12 @@ static void want_all_processors(void)
     (void)!syscall(SYS_sched_setaffinity, 0, sizeof all, all);
 }
 
-_Noreturn void role_init(const struct plan *plan, int sync, int ends_with_launcher)
+_Noreturn void role_init(const struct plan *plan, int sync, enum launcher launcher)
 {
     static struct launch launch;
     launch = (struct launch){.plan = plan, .root = -1, .stage = -1, .sync = sync, .devnull = -1, .empty = -1, .nodes = -1};
-    launch.ends_with_launcher = ends_with_launcher;
+    launch.ends_with_launcher = launcher == LAUNCHER_EXEC;
+    launch.gets_root = launcher == LAUNCHER_MONITOR;
     bind_to_launcher(&launch);
     want_all_processors();
     struct fields fields;

@@ -47,8 +47,8 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields)
         return step_userns(launch, op, fields);
     if (op == OP_FIRST_PROCESS)
         return step_first_process(launch);
-    if (op == OP_HOOK)
-        return step_hook(launch, fields);
+    if (op == OP_HOOK || op == OP_START_HOOK || op == OP_HOOK_VIEW)
+        return step_hook(launch, op, fields);
     if (op == OP_COPY_STAT)
         return step_copy_stat(launch, fields);
     if (op == OP_COPY_OUT)

@@ -4,19 +4,20 @@
 #include <stdio.h>
 #include <string.h>
 
+static const struct {
+    const char *name;
+    int (*run)(void);
+} roles[] = {
+    {"monitor", role_monitor}, {"exec", role_exec}, {"pin", role_pin}, {"dial", role_dial}, {"hold", role_hold},
+};
+
 int main(int argc, char **argv)
 {
-    const char *role = argc > 1 ? argv[1] : "";
-    if (strcmp(role, "monitor") == 0)
-        return role_monitor();
-    if (strcmp(role, "exec") == 0)
-        return role_exec();
-    if (strcmp(role, "pin") == 0)
-        return role_pin();
-    if (strcmp(role, "dial") == 0)
-        return role_dial();
-    if (strcmp(role, "hold") == 0)
-        return role_hold();
+    if (argc > 2 && strcmp(argv[1], "spare") == 0 && await_role(argc, argv))
+        return 0;
+    for (size_t i = 0; argc > 1 && i < sizeof roles / sizeof roles[0]; i++)
+        if (strcmp(argv[1], roles[i].name) == 0)
+            return roles[i].run();
     fputs("berth-helper: this program is started by berthd; run berthd, or berth --help\n", stderr);
     return 2;
 }

@@ -70,6 +70,7 @@ static struct {
     } oci;
     uint32_t orphans; /* commands of a daemon that was gone when they ended, of which no daemon has heard */
     uint64_t orphans_lost;
+    int awaits_hooks;       /* init does, until PROCEED */
     sigset_t *while_polling; /* no signal is blocked but SIGCHLD, and that only outside of poll; or NULL */
 } m;
 
@@ -116,6 +117,12 @@ static void message_prepared(void)
     wire_u32(&m.out, m.ready.gid);
     wire_str(&m.out, m.ready.home);
     wire_bytes(&m.out, m.ready.groups, m.ready.group_count * sizeof m.ready.groups[0]);
+}
+
+static void message_hooks(void)
+{
+    wire_begin(&m.out, MSG_HOOKS);
+    wire_u32(&m.out, (uint32_t)m.pid);
 }
 
 static void message_running(void)
@@ -316,6 +323,11 @@ static int daemon_is_gone(void)
 struct start {
     uint64_t namespaces;
     int child_stdio[3];
+    struct {
+        const char *path; /* NULL: none */
+        uint32_t line_max;
+        uint32_t step; /* of the plan */
+    } log;
 };
 
 static int join_pid(const char *path)
@@ -352,17 +364,18 @@ static int use_runtime(struct fields *fields)
     return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 }
 
-static int take(struct start *start, uint32_t op, struct fields *fields)
+static int take(struct start *start, uint32_t step, uint32_t op, struct fields *fields)
 {
-    const char *path;
     int taken;
     switch (op) {
     case OP_CLONE_FLAGS:
         start->namespaces = field_u64(fields);
         return 0;
     case OP_LOG:
-        path = field_str(fields);
-        return log_open(path, field_u32(fields));
+        start->log.path = field_str(fields);
+        start->log.line_max = field_u32(fields);
+        start->log.step = step;
+        return 0;
     case OP_STDIN:
         m.stdin_mode = (int)field_u32(fields);
         return 0;
@@ -418,7 +431,7 @@ _Noreturn static void become_init(const struct plan *plan, struct start *start, 
     dup2(sync, FD_PLAN);
     fcntl(FD_PLAN, F_SETFD, FD_CLOEXEC);
     sys_close_range(FD_PLAN + 1, ~0U, 0);
-    role_init(plan, FD_PLAN, 0);
+    role_init(plan, FD_PLAN, LAUNCHER_MONITOR);
 }
 
 static int start_init(const struct plan *plan, struct start *start, const char **which)
@@ -453,6 +466,61 @@ static void record_self(void)
     write_record("monitor", text);
 }
 
+/* Most of what a launch takes is the mount of its root: it is made here while init is at its first steps. */
+static void send_root(const struct plan *plan)
+{
+    static struct launch launch;
+    struct fields fields;
+    size_t offset = 0;
+    uint32_t op;
+    while (plan_next(plan, SECTION_INNER, &offset, &op, &fields)) {
+        if (op == OP_ROOT_LABEL)
+            launch.root_label = field_str(&fields);
+        if (op != OP_ROOT_OVERLAY)
+            continue;
+        (void)field_str(&fields); /* the stage is init's */
+        int mount = make_root(&launch, &fields);
+        struct root_report report = {.error = mount < 0 ? errno : 0};
+        memcpy(report.detail, launch.detail, sizeof report.detail);
+        if (mount < 0) {
+            send(m.sync, &report, sizeof report, MSG_NOSIGNAL);
+            return;
+        }
+        send_fds(m.sync, &report, sizeof report, &mount, 1);
+        close(mount);
+        return;
+    }
+}
+
+/* Init, which has done nothing that would stay, is not to go on; when the daemon hears of it, its cgroup is empty. */
+static void give_init_up(void)
+{
+    int failure = errno;
+    sys_pidfd_send_signal(m.pidfd, SIGKILL);
+    reap(m.pidfd, &m.exit_code, &m.signal);
+    errno = failure;
+}
+
+/* What need not be there before init is. 0 to go on. */
+static int accompany(const struct plan *plan, const struct start *start)
+{
+    if (listen_in_state_dir()) {
+        give_init_up();
+        return fail(SECTION_OUTER, NO_STEP, errno, "bind the monitor's socket");
+    }
+    if (daemon_is_gone()) {
+        give_init_up();
+        return 1;
+    }
+    record_self();
+    send_root(plan);
+    if (start->log.path && log_open(start->log.path, start->log.line_max)) {
+        give_init_up();
+        return fail(SECTION_OUTER, start->log.step, errno, "");
+    }
+    return 0;
+}
+
 static int begin(void)
 {
     struct plan plan;
@@ -462,11 +530,6 @@ static int begin(void)
     size_t offset = 0;
     uint32_t op, step = 0;
 
-    if (listen_in_state_dir())
-        return fail(SECTION_OUTER, NO_STEP, errno, "bind the monitor's socket");
-    if (daemon_is_gone())
-        return 1;
-    record_self();
     if (own_keyring())
         return fail(SECTION_OUTER, NO_STEP, errno, "a session keyring");
     if (load_plan(&plan))
@@ -475,12 +538,14 @@ static int begin(void)
     for (; plan_next(&plan, SECTION_OUTER, &offset, &op, &fields); step++) {
         if (op == OP_OCI_RUNTIME)
             m.oci.step = step;
-        if (take(&start, op, &fields))
+        if (take(&start, step, op, &fields))
             return fail(SECTION_OUTER, step, errno, "");
         step_ended(&m.times);
     }
     if (start_init(&plan, &start, &which))
         return fail(SECTION_OUTER, step, errno, which);
+    if (accompany(&plan, &start))
+        return 1;
     if (!m.oci.is_used) /* its words are needed for the start */
         munmap((void *)(uintptr_t)(plan.section[0] - sizeof(struct plan_header)),
                sizeof(struct plan_header) + plan.bytes[0] + plan.bytes[1]);
@@ -591,12 +656,13 @@ static void go(void)
     (void)!send(m.sync, &word, 1, MSG_NOSIGNAL);
 }
 
-/* The bundle is there: the child may become the runtime's create. */
+/* The bundle is there: the child may become the runtime's create. Or the daemon's hooks have run: init goes on. */
 static void proceed(void)
 {
     char word = SYNC_GO;
-    if (m.oci.is_used && m.phase == PHASE_CREATING && m.sync >= 0)
+    if ((m.oci.is_used || m.awaits_hooks) && m.phase == PHASE_CREATING && m.sync >= 0)
         (void)!send(m.sync, &word, 1, MSG_NOSIGNAL);
+    m.awaits_hooks = 0;
 }
 
 static void send_signal(const unsigned char *payload)
@@ -731,6 +797,12 @@ static int hear_init(void)
     }
     if (n == (ssize_t)sizeof report && report.kind == REPORT_TERMINAL) {
         take_terminal(fds);
+        return 0;
+    }
+    if (n == (ssize_t)sizeof report && report.kind == REPORT_HOOKS) {
+        m.awaits_hooks = 1;
+        message_hooks();
+        broadcast();
         return 0;
     }
     if (n == (ssize_t)sizeof report && report.kind == REPORT_READY) {

@@ -362,6 +362,8 @@ int step_exec(struct launch *launch, struct fields *fields)
     int add_home = (int)field_u32(fields), failure = ENOENT;
     if (!candidates || !argv || !envp)
         return -1;
+    if (launch->hook.path)
+        hook_exec(launch);
     if (add_home)
         envp = with_home(envp, launch->identity.home);
     seal(launch);

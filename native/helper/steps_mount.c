@@ -90,11 +90,30 @@ int mount_overlay(struct launch *launch, const char *upper, const char *work, un
     return root_label(launch, fs) ? -1 : mount_context(launch, fs, flags & ROOT_NODEV ? MOUNT_ATTR_NODEV : 0);
 }
 
+int make_root(struct launch *launch, struct fields *fields)
+{
+    const char *upper = field_str(fields), *work = field_str(fields);
+    unsigned flags = field_u32(fields);
+    return mount_overlay(launch, upper, work, flags, fields);
+}
+
+/* Without its launcher there is nothing left to start for. */
+static int receive_root(struct launch *launch)
+{
+    struct root_report report;
+    int fds[FDS_MAX];
+    if (receive_fds(launch->sync, &report, sizeof report, fds, 0) != (ssize_t)sizeof report)
+        _exit(1);
+    if (fds[0] >= 0)
+        return fds[0];
+    errno = report.error ? report.error : EMFILE; /* no error, no mount: there was no number for it */
+    return step_fail(launch, "%s", report.detail);
+}
+
 static int root_overlay(struct launch *launch, struct fields *fields)
 {
-    const char *stage = field_str(fields), *upper = field_str(fields), *work = field_str(fields);
-    unsigned flags = field_u32(fields);
-    int mount = mount_overlay(launch, upper, work, flags, fields);
+    const char *stage = field_str(fields);
+    int mount = launch->gets_root ? receive_root(launch) : make_root(launch, fields);
     return mount < 0 ? -1 : enter_root(launch, mount, stage);
 }
 

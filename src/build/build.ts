@@ -1,6 +1,7 @@
 import { anySignal } from '../base/any-signal';
 import { Context } from '../base/context';
 import { BerthError } from '../base/errors';
+import type { Ulimit } from '../cri/generated/berth/v1/run';
 import type { ArtefactPlace } from '../image/artefact';
 import type { Digest } from '../image/digest';
 import type { Chunks } from '../image/incoming';
@@ -44,6 +45,8 @@ export interface BuildOptions {
   /** The keys of hosts that are spoken to by ssh, as lines of a known_hosts. */
   readonly knownHosts: Uint8Array;
   readonly network: string;
+  /** Of the processes of RUN, over the node's own. */
+  readonly ulimits: readonly Ulimit[];
   readonly epochSeconds?: number;
   /** Names for FROM and --from, and the images that they mean. */
   readonly contexts: ReadonlyMap<string, string>;
@@ -81,6 +84,7 @@ export async function buildImage(
     const dockerfile = parseDockerfile(options.dockerfile);
     const reporter = new Reporter(report);
     for (const warning of dockerfile.warnings) reporter.warn(warning);
+    for (const warning of parts.containers.rlimits.shortfalls(options.ulimits)) reporter.warn(warning);
     if (options.platforms.length > 1 && options.output.type === 'files') throw severalTrees(options.platforms);
     return await parts.images.build(workshop =>
       buildPlatforms({ parts, options, workshop, dockerfile, reporter }, ctx, context),
@@ -347,6 +351,7 @@ class Build {
       options: {
         epochSeconds: this.shared.options.epochSeconds,
         network: this.shared.options.network,
+        ulimits: this.shared.options.ulimits,
         secrets: this.shared.options.secrets,
         ssh: this.shared.options.ssh,
         knownHosts: this.shared.options.knownHosts,

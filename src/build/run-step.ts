@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import { BerthError } from '../base/errors';
+import type { Ulimit } from '../cri/generated/berth/v1/run';
 import type { BuiltLayer } from '../image/workshop';
 import { assertRuns } from '../container/emulation';
 import { belowOf } from './copy-step';
@@ -48,6 +49,7 @@ export async function runCommandStep(
   const inputs = {
     ...{ kind: 'RUN', below: belowOf(stage.layers), 'the command': argv.join('\0'), cwd, user: config.User ?? '' },
     ...{ network, 'the environment': digestText(JSON.stringify(env)) },
+    ...(options.ulimits.length > 0 ? { 'the limits': options.ulimits.map(textOf).join() } : {}),
     ...Object.fromEntries(args.map(([name, value]) => [`ARG ${name}`, value])),
     ...Object.fromEntries(mounts.inputs),
   };
@@ -59,7 +61,7 @@ export async function runCommandStep(
     const tail = new Tail();
     const step = {
       ...{ argv, cwd, network, user: config.User ?? '', mounts: held.mounts },
-      ...{ below: stage.layers, platform: stage.platform },
+      ...{ below: stage.layers, platform: stage.platform, ulimits: options.ulimits },
       secretEnv: held.secretEnv,
       env: [
         ...(shown.has('PATH') ? [] : [['PATH', defaultPath] as const]),
@@ -101,6 +103,10 @@ function networkOf({ network, ...place }: RunCommand, ofBuild: string): 'default
   if (asked === 'none' || asked === 'host' || asked === 'default') return asked;
   if (asked === '') return 'default';
   throw new DockerfileError(place, `RUN --network=${network}: it is default, none or host`);
+}
+
+function textOf({ name, soft, hard }: Ulimit): string {
+  return `${name}=${soft}:${hard}`;
 }
 
 /** The end of what was written. */

@@ -7,6 +7,7 @@ import { readLog } from '../container/logs';
 import { removePod } from '../container/pods';
 import { startContainer } from '../container/start';
 import { ContainerConfig, NamespaceMode, PodSandboxConfig, SecurityProfile_ProfileType } from '../cri';
+import { RunOptions, type Ulimit } from '../cri/generated/berth/v1/run';
 import { runSandbox } from '../sandbox/run';
 import { digestOf } from '../image/digest';
 import type { Platform } from '../image/platform';
@@ -24,6 +25,8 @@ export interface StepCommand {
   readonly user: string;
   /** `default` is the network that a person's containers have, or the host's where there is none. */
   readonly network: 'default' | 'host' | 'none';
+  /** Over those that every container has. */
+  readonly ulimits: readonly Ulimit[];
   readonly mounts: NonNullable<CreateContainerRequest['mounts']>;
   readonly below: readonly BuiltLayer[];
   readonly platform: Platform;
@@ -62,6 +65,7 @@ export async function runStep<T>(
       config: containerConfig(command, mode),
       image: imageOf(command),
       ...{ mounts: command.mounts, secretEnv: command.secretEnv },
+      options: RunOptions.fromPartial({ ulimits: [...command.ulimits] }),
     });
     ctx.throwIfEnded();
     await watched(containers, ctx, container, onOutput);

@@ -1,6 +1,7 @@
 import type { Context } from '../base/context';
 import type { BuiltLayer, SentFiles, Source, Workshop } from '../image/workshop';
 import type { Containers } from '../container/containers';
+import type { Ulimit } from '../cri/generated/berth/v1/run';
 import type { Images } from '../image/images';
 import type { Platform } from '../image/platform';
 import type { Sandboxes } from '../sandbox/sandboxes';
@@ -43,6 +44,7 @@ export interface StepTools {
   readonly options: {
     readonly epochSeconds: number | undefined;
     readonly network: string;
+    readonly ulimits: readonly Ulimit[];
     readonly secrets: ReadonlyMap<string, Uint8Array>;
     readonly ssh: ReadonlyMap<string, string>;
     /** Of whoever builds: lines of a known_hosts. */

@@ -21,6 +21,7 @@ import { parseCacheFrom, parseCacheTo } from './parse/build-cache';
 import { collect } from './parse/collect';
 import { defaultPlatform } from './parse/default-platform';
 import { parseLabels } from './parse/labels';
+import { parseUlimit } from './parse/ulimit';
 import { parseBuildArgs, parseContexts, parseSecrets, parseSsh } from './parse/build-flags';
 
 interface Flags {
@@ -39,6 +40,7 @@ interface Flags {
   pull: boolean;
   platform: string[];
   network: string;
+  ulimit: string[];
   progress: string;
   quiet: boolean;
   iidfile?: string;
@@ -83,6 +85,7 @@ export function define(command: Command, daemon: () => Daemon): void {
     .option('--pull', 'ask the registry for base images that are here', false)
     .option('--platform <os/arch,…>', "for which platforms (default: the node's); several make an index", collect, [])
     .option('--network <mode>', 'network of the steps: default, none or host', '')
+    .option('--ulimit <name=soft[:hard]>', 'a limit of each process of RUN: nofile=1024:4096', collect, [])
     .option('-o, --output <type=…,dest=…>', 'image, oci, docker, tar, local or none; a path: local; -: a tar to stdout')
     .option('--progress <kind>', 'auto, plain or tty', 'auto')
     .option('-q, --quiet', 'print nothing but the id of the image', false)
@@ -149,6 +152,7 @@ function startOf(flags: Flags, { dockerfile, dockerfileName }: BuildInput, ssh: 
     ssh,
     knownHosts: flags.ssh.length > 0 ? knownHosts() : Buffer.alloc(0),
     network: flags.network,
+    ulimits: flags.ulimit.map(parseUlimit),
     ...(given === '' ? {} : { sourceDateEpoch: BigInt(given) }),
     contexts: parseContexts(flags.buildContext),
     output: undefined,

@@ -7,7 +7,6 @@ import {
   type HostEntry,
   type RestartPolicy,
   type Tmpfs,
-  type Ulimit,
 } from '../cri/generated/berth/v1/run';
 import { collect } from './parse/collect';
 import { defaultPlatform } from './parse/default-platform';
@@ -15,6 +14,7 @@ import { parseDuration } from './parse/duration';
 import { parseLabels } from './parse/labels';
 import { parseInteger, parseSeconds } from './parse/numbers';
 import { parseSize } from './parse/size';
+import { parseUlimit } from './parse/ulimit';
 
 /** Of the flags of `run` and `create` those that RunOptions is made of. */
 export interface OptionFlags {
@@ -225,18 +225,6 @@ const PERIOD_MICROS = 100_000;
 function parseCpus(text: string): bigint {
   if (/^\d{1,4}(\.\d{1,9})?$/.test(text) && Number(text) > 0) return BigInt(Math.round(Number(text) * PERIOD_MICROS));
   throw new BerthError('invalid_argument', `--cpus "${text}" is not a number of CPUs`, { hint: 'write 2 or 0.5' });
-}
-
-function parseUlimit(text: string): Ulimit {
-  const [, name = '', soft = '', hard = soft] =
-    /^(\w+)=(-1|\d{1,18}|unlimited)(?::(-1|\d{1,18}|unlimited))?$/.exec(text) ?? [];
-  if (name === '') {
-    throw new BerthError('invalid_argument', `--ulimit "${text}" is not NAME=SOFT[:HARD]`, {
-      hint: 'write nofile=1024:4096',
-    });
-  }
-  const limit = (value: string) => (value === 'unlimited' ? -1n : BigInt(value));
-  return { name, soft: limit(soft), hard: limit(hard) };
 }
 
 function isPath(text: string): boolean {

@@ -23,7 +23,8 @@ function leavesOf(node: z.core.JSONSchema.BaseSchema, key: string): Leaf[] {
   const { properties, additionalProperties, title = '', default: fallback, description = '' } = node;
   // Tables with names of people's own.
   if (typeof additionalProperties === 'object') return leavesOf(additionalProperties, `${key}.<name>`);
-  if (properties === undefined) return [{ key, value: title, fallback, meaning: description }];
+  // A table that has a title is a value of its own.
+  if (properties === undefined || title !== '') return [{ key, value: title, fallback, meaning: description }];
   return Object.entries(properties).flatMap(([name, inner]) => {
     if (typeof inner === 'boolean') return [];
     return leavesOf(inner, key === '' ? name : `${key}.${name}`);

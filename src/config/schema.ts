@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import type { LogFormat, LogLevel } from '../base/log';
+import { parseRlimit, RLIMIT_FORM, RLIMIT_NAMES, type RlimitName } from '../base/rlimits';
 
 /**
  * The configuration's one description: keys, values, defaults and meaning. The
@@ -127,7 +128,15 @@ export const schema = table({
   }),
   runtimes: named(
     table({
-      path: absolutePath().meta({ description: 'The program of an OCI runtime, such as `/usr/bin/crun`.' }),
+      path: runtimeProgram().meta({
+        description:
+          "The program of an OCI runtime, such as `/usr/bin/crun`; `berth` is berth's own, with other limits.",
+      }),
+      rlimits: someRlimits()
+        .default({})
+        .describe(
+          'Limits of the processes of its containers, such as `{ memlock = "unlimited" }`, over those of `runtime.rlimits`.',
+        ),
       args: listOf(z.string('a text'), 'a list of texts')
         .default([])
         .describe(
@@ -163,6 +172,30 @@ export const schema = table({
     log_line_bytes: wholeNumber(1, 262_144)
       .default(16_384)
       .describe('A line of output that is longer than this becomes several records in the log of its container.'),
+    rlimits: table({
+      as: rlimit('unlimited', 'Bytes of addresses of a process.'),
+      core: rlimit('unlimited', 'Bytes of a core dump; where it goes is the `kernel.core_pattern` of the host.'),
+      cpu: rlimit('unlimited', 'Seconds of CPU time of a process.'),
+      data: rlimit('unlimited', 'Bytes of data of a process.'),
+      fsize: rlimit('unlimited', 'Bytes of a file that a process writes.'),
+      locks: rlimit('unlimited', 'Without effect since Linux 2.4.'),
+      memlock: rlimit('8388608', 'Bytes of memory that a process locks; RDMA and DPDK want more.'),
+      msgqueue: rlimit('819200', 'Bytes of POSIX message queues, of all processes of a user.'),
+      nice: rlimit('0', 'How far a process may lower its nice value: to 20 less this.'),
+      nofile: rlimit('65536:1048576', 'Descriptors of a process.'),
+      nproc: rlimit('unlimited', 'Processes of a user, in all containers together; `pids_limit` is for one container.'),
+      rss: rlimit('unlimited', 'Without effect since Linux 2.4.'),
+      rtprio: rlimit('0', 'The highest priority that a process may give itself in real-time scheduling.'),
+      rttime: rlimit(
+        'unlimited',
+        'Microseconds that a process of real-time scheduling runs without a system call that waits.',
+      ),
+      sigpending: rlimit(
+        'unlimited',
+        'Signals and timers that wait, of all processes of a user, in all containers together.',
+      ),
+      stack: rlimit('8388608:unlimited', 'Bytes of a stack.'),
+    }),
   }),
 });
 
@@ -236,6 +269,33 @@ function collectorUrl() {
   return z
     .string(expected)
     .regex(/^(?:|https?:\/\/(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?(?:\/[^\s?#@]*)?)$/i, expected)
+    .meta({ title: expected });
+}
+
+/** A limit of processes, with its default. */
+function rlimit(fallback: string, meaning: string) {
+  return rlimitText().default(fallback).describe(meaning);
+}
+
+/** Any of the limits of processes. */
+function someRlimits() {
+  const keys = RLIMIT_NAMES.map(name => [name, rlimitText().optional()]);
+  const shape = Object.fromEntries(keys) as Record<RlimitName, z.ZodOptional<ReturnType<typeof rlimitText>>>;
+  return z.strictObject(shape, 'a table of limits').meta({ title: 'a table of limits' });
+}
+
+function rlimitText() {
+  return z
+    .string(RLIMIT_FORM)
+    .refine(text => parseRlimit(text) !== undefined, RLIMIT_FORM)
+    .meta({ title: '"soft:hard", or one for both' });
+}
+
+function runtimeProgram() {
+  const expected = '"berth" or an absolute path';
+  return z
+    .string(expected)
+    .regex(/^(?:berth|\/[^\0]*)$/, expected)
     .meta({ title: expected });
 }
 

@@ -11,12 +11,14 @@ import { ContainerConfig } from '../cri';
 import type { Events } from '../events/events';
 import { RunOptions } from '../cri/generated/berth/v1/run';
 import type { Images } from '../image/images';
+import type { HooksSpec } from '../oci/spec';
 import type { Monitor } from '../process/monitor';
 import type { Owner, RecordTable, Sandboxes } from '../sandbox/sandboxes';
 import type { Health } from './health';
 import { Holds } from './holds';
 import { LogDrops } from './log-drops';
 import type { ImageVolume } from './image-volumes';
+import type { Rlimits } from './rlimits';
 import { Runtimes } from './runtimes';
 import type { ContainerSeccomp } from './seccomp';
 import { tellForgotten, tellState } from './tell';
@@ -78,6 +80,8 @@ export interface ContainerRecord {
   /** Absent: unconfined. */
   seccomp?: ContainerSeccomp | undefined;
   timings?: ContainerTimings | undefined;
+  /** Those that run once it is started, and once it has ended: absent when there are none, or they have run. */
+  hooks?: Pick<HooksSpec, 'poststart' | 'poststop'> | undefined;
   leftovers?: Leftover[];
 }
 
@@ -95,6 +99,10 @@ export interface Container {
   returning?: Promise<void>;
   /** The work after its last exit: its cgroup goes. */
   ending?: Promise<void>;
+  /** Its poststart hooks run; never rejects. */
+  starting?: Promise<void>;
+  /** Its poststop hooks run; never rejects. */
+  afterwards?: Promise<void>;
   /** What the OOM killer had ended when somebody's stop killed the container. */
   oomKillsBeforeKill?: bigint;
 }
@@ -117,6 +125,8 @@ export type ImageSource = Pick<Images, 'node' | 'find' | 'lowerDirs' | 'readOnly
 /** All containers of this daemon: the records' cache, and what the verbs beside this file need. */
 export class Containers {
   readonly locks = new KeyedLock();
+  /** Of what removed containers have written: one after the other, and nobody waits. */
+  readonly deletions = new KeyedLock();
   readonly creates = new SingleFlight<Container>();
   readonly volumes: Volumes;
   /** Told of each exit, once what is left of the run is gone. */
@@ -141,6 +151,7 @@ export class Containers {
     readonly log: Logger,
     /** Where CDI specs are; later ones win. */
     readonly cdiDirs: readonly string[],
+    readonly rlimits: Rlimits,
     /** Processes and threads that a container may have unless its request says otherwise; undefined for any number. */
     readonly pidsLimit?: bigint,
     readonly runtimes: Runtimes = new Runtimes(),

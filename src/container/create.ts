@@ -24,10 +24,11 @@ import { Monitor } from '../process/monitor';
 import type { Sandbox } from '../sandbox/sandboxes';
 import { volumeDirectories } from './anonymous-volumes';
 import type { Container, ContainerRecord, Containers } from './containers';
+import { deleteLater, GONE } from './delete-later';
 import { followToExit } from './exits';
 import { fillVolumes } from './fill-volumes';
 import { deviceFacts, hostFacts } from './host-facts';
-import { prepareHooks, runHostHooks } from './hooks';
+import { laterHooks, prepareHooks, runHostHooks, runPoststop } from './hooks';
 import { imageVolumes, volumeImages } from './image-volumes';
 import { provideBundle, refuseForRuntime } from './runtimes';
 import { assertStillTarget, pidNamespace, type PidPlace } from './pid-namespace';
@@ -114,7 +115,7 @@ async function make(
   const pid = pidNamespace(containers, sandbox, config);
   const labels = await ctx.race(containerLabels(sandbox, config, log));
   const host = hostFacts(containers, devices, image, volumes, paths.dir, labels);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record, request.options), host);
   if (request.options) withRunOptions(spec, request.options);
   spec.mounts.push(...(request.mounts ?? []));
   await using filling = await fillVolumes(containers, ctx, spec, request.unfilled);
@@ -123,13 +124,15 @@ async function make(
   watch.lap('make the spec');
   const filter = await ctx.race(confine(containers, spec, config, labels, ctx.log));
   watch.lap('look up seccomp and AppArmor');
+  // Another runtime runs its hooks itself.
+  const later = runtime ? {} : laterHooks(spec);
   await using undo = new Rollback(ctx.log, leftovers =>
     containers.add({ ...record, state: 'exited', reason: 'CreateError', leftovers }, config),
   );
 
   const container = await undo.step(
     'record',
-    () => containers.add(record, config),
+    () => containers.add({ ...record, ...later }, config),
     () => containers.forget(record.id),
   );
   // From the record on the layers stay. Until then a removal of the image could take them.
@@ -155,18 +158,24 @@ async function make(
   const output = record.logPath === '' ? undefined : { path: record.logPath, maxLineBytes: containers.logLineBytes };
   const stdin = config.stdin && config.stdinOnce ? 'once' : config.stdin;
   const annotations = { ...sandbox.config.annotations, ...config.annotations };
-  const hookState = runtime
+  const hooks = runtime
     ? undefined
     : await prepareHooks(spec, { id: record.id, stateDir: paths.stateDir, rootPath: paths.stage, annotations });
   const launching = withSecretEnv(spec, request.secretEnv ?? []);
   const plan = runtime
     ? externalPlan(launching, rootfs, placement, output, stdin, runtime.commands(paths.stateDir, record.id))
-    : launchPlan(launching, rootfs, placement, output, stdin, filter, hookState);
+    : launchPlan(launching, rootfs, placement, output, stdin, filter, hooks);
   watch.lap('make the plan');
   if (runtime) {
     const forget = () => runtime.delete(record.id);
     await undo.step('container of the runtime', () => undefined, forget);
   }
+  if (hooks)
+    await undo.step(
+      'hooks',
+      () => undefined,
+      () => runPoststop(containers, container),
+    );
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
@@ -183,13 +192,13 @@ async function make(
         annotations,
       })
     : undefined;
+  if (hooks) await runHostHooks(ctx, spec, hooks.state, monitor);
   const created = await ctx.race(monitor.created).catch(async (error: unknown) => {
     throw runtime ? await runtime.explained(error, paths.stateDir) : error;
   });
   watch.lap('wait until init is ready');
   await filling.done();
   if (steps && monitor.times) tellLaunch(steps, monitor.times);
-  if (hookState) await runHostHooks(ctx, spec, hookState, created.pid);
   crashPoint('create.created');
   assertStillTarget(pid);
   container.monitor = monitor;
@@ -286,9 +295,10 @@ export function podFacts(
   sandbox: Sandbox,
   { pidPath, hostPid }: PidPlace,
   record: ContainerRecord,
+  options?: RunOptions,
 ): PodFacts {
   const paths = containers.sandboxes.paths(sandbox.record.id);
-  const { ownNetwork, ownIpc, hostname, userns } = sandbox.record;
+  const { ownNetwork, ownIpc, hostname, userns, runtimeHandler } = sandbox.record;
   return {
     hostname,
     networkPath: ownNetwork ? paths.network : undefined,
@@ -302,6 +312,7 @@ export function podFacts(
     cgroupPath: record.cgroupPath,
     userns: userns && { ...userns, path: paths.user, hostNetwork: !ownNetwork },
     pidsLimit: containers.pidsLimit,
+    rlimits: containers.rlimits.for(runtimeHandler, options?.ulimits ?? []),
     hasDeviceControl: containers.cgroups.hasDeviceControl,
   };
 }
@@ -336,16 +347,20 @@ async function likeRootOf([top]: readonly string[], upper: string, spec: Spec): 
   ];
 }
 
-/** Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that. */
+/**
+ * Takes the container's directories away. One whose `dir` is gone is half removed, and a restart finishes that; what it has
+ * written is out of reach then, and deleted later.
+ */
 export async function removeDirectories(containers: Containers, id: ContainerId): Promise<void> {
   const { dir, stateDir } = containers.paths(id);
-  const gone = `${dir}.gone`;
+  const gone = `${dir}${GONE}`;
   await rename(dir, gone).catch((error: unknown) => {
     if (!isAbsent(error)) throw error;
   });
   crashPoint('rm.renamed');
-  await Promise.all([gone, stateDir].map(removeTree));
+  await removeTree(stateDir);
   crashPoint('rm.deleted');
+  deleteLater(containers, gone);
 }
 
 export async function makeCgroup({ cgroups }: Containers, { cgroupPath }: ContainerRecord, { resources }: LinuxSpec) {

@@ -4,7 +4,7 @@ import { BerthError } from '../base/errors';
 import { execPlan } from '../oci/launch-plan';
 import { DEFAULT_TERM } from '../oci/container-spec';
 import type { ResolvedUser } from '../oci/oci-json';
-import type { LinuxSpec, ProcessSpec, UserRequest } from '../oci/spec';
+import type { LinuxSpec, ProcessSpec, RlimitSpec, UserRequest } from '../oci/spec';
 import { LaunchError } from '../process/launch-failure';
 import { startExec, type RunningExec, type TerminalSize } from '../process/exec';
 import { openProcess, startTimeOf } from '../process/identity';
@@ -45,7 +45,10 @@ export async function execInContainer(
   try {
     const runtime = containers.runtimes.of(containers.handlerOf(container));
     const { own, idMappings } = ofSpec(container, spec);
-    const wanted = execProcess(own, container, request);
+    const wanted = {
+      ...execProcess(own, container, request),
+      rlimits: own.rlimits ?? rlimitsOf(containers, container),
+    };
     const start = {
       target: pidfd,
       name: id,
@@ -83,6 +86,11 @@ export async function execInContainer(
   } finally {
     closeSync(pidfd);
   }
+}
+
+/** Of a container that was made before its spec had all limits. */
+function rlimitsOf(containers: Containers, container: Container): RlimitSpec[] {
+  return containers.rlimits.for(containers.handlerOf(container), container.options.ulimits);
 }
 
 /** A runtime cannot look names up in the image. */

@@ -6,6 +6,7 @@ import { LaunchError } from '../process/launch-failure';
 import { readMonitorRecord, type Exit, type Monitor } from '../process/monitor';
 import type { Container, ContainerRecord, Containers } from './containers';
 import { endReason, type OomOf } from './end-reason';
+import { runPoststop } from './hooks';
 import { removeOldCgroup } from './old-cgroup';
 import { removeOnceUnheld } from './pods';
 
@@ -141,6 +142,8 @@ async function finish(containers: Containers, container: Container, end: Partial
   containers.log.info('container has exited', { container: id, exitCode: end.exitCode, reason: end.reason });
   await removeOldCgroup(containers, container);
   crashPoint('exit.cgroup-removed');
+  // Whoever removes it or makes it ready again waits for them.
+  void runPoststop(containers, container);
   if (container.record.autoRemove) removeOnceUnheld(containers, container);
   containers.onExited(container);
 }

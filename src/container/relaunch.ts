@@ -14,7 +14,7 @@ import { confine } from './confine';
 import type { Container, Containers } from './containers';
 import { imageOf, makeCgroup, podFacts } from './create';
 import { followToExit } from './exits';
-import { prepareHooks, runHostHooks } from './hooks';
+import { laterHooks, prepareHooks, runHostHooks, runPoststop } from './hooks';
 import { deviceFacts, hostFacts } from './host-facts';
 import { imageVolumes, volumeImages } from './image-volumes';
 import { pidNamespace } from './pid-namespace';
@@ -37,6 +37,7 @@ export async function relaunchContainer(containers: Containers, container: Conta
     assertMayReturn(containers, container);
     ctx.stage('wait until what the last run has left is gone');
     await ctx.race(container.ending ?? Promise.resolve());
+    await ctx.race(runPoststop(containers, container));
     await relaunch(containers, ctx, container);
   });
 }
@@ -74,17 +75,21 @@ async function relaunch(containers: Containers, ctx: Context, container: Contain
   const rootfs = { lowers, upper: paths.upper, work: paths.work, stage: paths.stage, isVolatile: false };
   const annotations = { ...sandbox.config.annotations, ...container.config.annotations };
   const where = { id: record.id, stateDir: paths.stateDir, rootPath: paths.stage, annotations };
-  const hookState = await prepareHooks(spec, where);
+  const hooks = await prepareHooks(spec, where);
   const log = { path: record.logPath, maxLineBytes: containers.logLineBytes };
-  const plan = launchPlan(spec, rootfs, placement, log, stdin, filter, hookState);
+  const plan = launchPlan(spec, rootfs, placement, log, stdin, filter, hooks);
+  if (hooks) {
+    const runAfter = () => runPoststop(containers, container);
+    await undo.step('hooks', () => containers.update(container, laterHooks(spec)), runAfter);
+  }
   const monitor = await undo.step(
     'monitor',
     () => Monitor.launch(plan, paths.stateDir, record.id),
     launched => launched?.abandon(),
   );
   crashPoint('relaunch.launched');
+  if (hooks) await runHostHooks(ctx, spec, hooks.state, monitor);
   const created = await ctx.race(monitor.created);
-  if (hookState) await runHostHooks(ctx, spec, hookState, created.pid);
   crashPoint('relaunch.created');
   container.monitor = monitor;
   delete container.oomKillsBeforeKill;
@@ -123,7 +128,7 @@ async function makeSpec(
   const labels = await containerLabels(sandbox, config, ctx.log);
   const host = hostFacts(containers, devices, image, volumes, containers.paths(record.id).dir, labels);
   const pid = pidNamespace(containers, sandbox, config);
-  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record), host);
+  const spec = containerSpec(config, image.config, podFacts(containers, sandbox, pid, record, options), host);
   withRunOptions(spec, options);
   keepVolumes(spec);
   const filter = await confine(containers, spec, config, labels, ctx.log);

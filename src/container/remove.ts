@@ -3,6 +3,7 @@ import { crashPoint } from '../base/crash-points';
 import { messageOf } from '../base/errors';
 import type { Container, Containers } from './containers';
 import { removeDirectories } from './create';
+import { runPoststop } from './hooks';
 import { stopContainer } from './stop';
 
 /** RemoveContainer: kills it when it runs, then removes its cgroup, files and record. Idempotent. */
@@ -12,6 +13,8 @@ export async function removeContainer(containers: Containers, ctx: Context, cont
   await containers.locks.run(id, async () => {
     if (containers.find(id) !== container) return;
     crashPoint('rm.stopped');
+    ctx.stage('run the hooks that follow its end');
+    await ctx.race(runPoststop(containers, container));
     ctx.stage("remove the container's cgroup and files");
     await forgetWithRuntime(containers, ctx, container);
     await Promise.all([containers.cgroups.remove(cgroupPath), removeDirectories(containers, id)]);

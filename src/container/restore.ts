@@ -6,7 +6,9 @@ import { isAbsent, messageOf } from '../base/errors';
 import { tolerantly } from '../sandbox/restore';
 import { Monitor, readMonitorRecord } from '../process/monitor';
 import type { Container, Containers } from './containers';
+import { deleteLater, GONE } from './delete-later';
 import { followToExit, recordExit, recordFailure, recordLoss } from './exits';
+import { runPoststart, runPoststop } from './hooks';
 import { removeIfExited } from './old-cgroup';
 import { removeOnceUnheld, removePod } from './pods';
 import { removeContainer } from './remove';
@@ -45,9 +47,12 @@ async function restore(containers: Containers, ctx: Context, container: Containe
   if (owner === 'build') return removeStep(containers, ctx, container);
   if (state === 'exited') {
     if (!existsSync(containers.paths(id).dir)) return removeContainer(containers, limited(ctx), container);
-    if (container.record.autoRemove) removeOnceUnheld(containers, container);
+    const { autoRemove } = container.record;
     // One that was being made ready again when the daemon ended.
-    else if (container.record.owner === 'person') await (await meet(containers, container))?.abandon();
+    if (owner === 'person' && !autoRemove) await (await meet(containers, container))?.abandon();
+    // Before its removal, which waits for them.
+    void runPoststop(containers, container);
+    if (autoRemove) removeOnceUnheld(containers, container);
     return;
   }
   const monitor = await meet(containers, container);
@@ -100,6 +105,7 @@ async function meetAt(stateDir: string): Promise<Monitor | undefined> {
 function noteLateStart(containers: Containers, container: Container, monitor: Monitor): void {
   monitor.started
     .then(async startedAtNs => {
+      await (container.starting = runPoststart(containers, container));
       await containers.updateFrom('created', container, { state: 'running', startedAtNs });
     })
     .catch(() => undefined);
@@ -127,6 +133,10 @@ async function removeOrphans(containers: Containers, ctx: Context): Promise<void
   for (const base of Object.values(containers.baseDirs)) {
     for (const name of await readdir(base)) {
       if (known.has(name)) continue;
+      if (name.endsWith(GONE)) {
+        deleteLater(containers, join(base, name));
+        continue;
+      }
       ctx.log.warn('removing what is left of an unknown container', { container: name });
       await tolerantly(ctx, `remove ${join(base, name)}`, () => removeOrphan(join(base, name)));
     }

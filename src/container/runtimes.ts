@@ -8,11 +8,14 @@ import type { MountSpec, Spec } from '../oci/spec';
 import type { Monitor } from '../process/monitor';
 import type { OciRuntime } from '../process/oci-runtime';
 
-/** The OCI runtimes of the configuration, by the name of the runtime handler. Berth's own has none. */
+/** The OCI runtimes of the configuration, by the name of the runtime handler. Berth's own has none, and those in `own`. */
 export class Runtimes {
   private readonly byName: ReadonlyMap<string, OciRuntime>;
 
-  constructor(runtimes: readonly OciRuntime[] = []) {
+  constructor(
+    runtimes: readonly OciRuntime[] = [],
+    readonly own: readonly string[] = [],
+  ) {
     this.byName = new Map(runtimes.map(runtime => [runtime.name, runtime]));
   }
 
@@ -20,9 +23,9 @@ export class Runtimes {
     return [...this.byName.values()];
   }
 
-  /** Undefined for berth's own, whose name is empty. A handler that was configured once may be gone: `failed_precondition`. */
+  /** Undefined for berth's own. A handler that was configured once may be gone: `failed_precondition`. */
   of(handler: string): OciRuntime | undefined {
-    if (handler === '') return undefined;
+    if (handler === '' || this.own.includes(handler)) return undefined;
     const runtime = this.byName.get(handler);
     if (runtime) return runtime;
     throw new BerthError('failed_precondition', `runtime handler ${handler} is not configured any more`, {

@@ -5,6 +5,7 @@ import { Stopwatch } from '../base/stopwatch';
 import type { Monitor } from '../process/monitor';
 import type { Container, Containers } from './containers';
 import { isStartFailure, recordStartFailure } from './exits';
+import { runPoststart } from './hooks';
 
 /** Its working directory may lie on a file system that does not answer; below the two minutes of a kubelet's patience. */
 const START_WITHIN_MS = 100_000;
@@ -22,6 +23,10 @@ export async function startContainer(containers: Containers, ctx: Context, conta
     ctx.stage('start the command');
     const watch = new Stopwatch('StartContainer', ctx.steps);
     const startedAtNs = await started(containers, ctx, container, container.monitor, watch);
+    if (container.record.hooks?.poststart) {
+      ctx.stage('run poststart hooks');
+      await (container.starting = runPoststart(containers, container));
+    }
     const timings = { create: [], ...container.record.timings, start: watch.laps };
     // It may have exited meanwhile: that record stands.
     await containers.updateFrom('created', container, { state: 'running', startedAtNs, timings });

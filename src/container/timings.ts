@@ -79,7 +79,7 @@ function launchRows(launch: LaunchLaps, stateDir: string): TimingRow[] {
     us: Math.round(us),
   });
   return [
-    row('monitor', 'its socket, its record and the plan', launch.beganUs, own),
+    row('monitor', 'its plan', launch.beganUs, own),
     ...steps(outer, launch.beganUs + own, titles.outer, 'monitor'),
     row('init', 'is cloned, and goes into its cgroups', launch.clonedUs, launch.initUs - launch.clonedUs),
     ...steps(inner, launch.initUs, titles.inner, 'init'),

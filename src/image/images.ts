@@ -719,6 +719,13 @@ export class Images {
     return this.space('all');
   }
 
+  /** What is on its way takes besides: the beginnings of layers, of pulls under way and of those that broke off. */
+  async usageOfBeginnings(): Promise<{ usedBytes: bigint; inodesUsed: bigint }> {
+    const begun = await this.partials.list();
+    const bytes = begun.reduce((sum, { sizeBytes }) => sum + Math.ceil(sizeBytes / 4096) * 4096, 0);
+    return { usedBytes: BigInt(bytes), inodesUsed: BigInt(begun.length) };
+  }
+
   /** The same without what is being deleted. */
   keptBytes(): bigint {
     return this.space('kept').usedBytes;

@@ -118,7 +118,9 @@ export async function fetchImage(
 
   crashPoint('pull.layers-fetched');
   ctx.stage(`write ${canonicalForm(reference)} to disk`);
-  await behind.finish();
+  // What has a record was on the disk before it, and documents are from when they have their names.
+  const isOnDisk = layers.every(({ key }) => parts.layers.isRecorded(key));
+  if (!isOnDisk || behind.hasBegun) await behind.finish();
   crashPoint('pull.synced');
   return {
     id: manifest.config.digest,

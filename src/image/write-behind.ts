@@ -15,6 +15,11 @@ export class WriteBehind implements AsyncDisposable {
 
   constructor(private readonly sync: () => Promise<void>) {}
 
+  /** Whether there was a sync, which may have failed. */
+  get hasBegun(): boolean {
+    return this.begunAt > 0;
+  }
+
   /** So much of `what` has come so far. */
   reached(what: string, bytes: number): void {
     this.bytes += Math.max(bytes - (this.bytesOf.get(what) ?? 0), 0);

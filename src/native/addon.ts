@@ -75,6 +75,8 @@ export interface Addon {
    * there now.
    */
   receive(socketFd: number): [data: Buffer, fd: number] | null;
+  /** Sends few bytes, and descriptors with them, as one message on a unix socket; EPIPE when nobody has its other end. */
+  sendFds(socketFd: number, bytes: Buffer, fds: readonly number[]): void;
   /**
    * Sends netlink messages as one datagram, on a pool thread, from a socket of the network namespace at `namespacePath`
    * ("": this process's own); resolves with all that the kernel answered. What a message asked for may have failed: the
@@ -88,6 +90,11 @@ export interface Addon {
   releasePages(): Promise<void>;
   /** Takes an exclusive flock(2): false when another process holds it. */
   lock(fd: number): boolean;
+  /**
+   * Raises a hard limit of this process (RLIMIT_*, by number; Infinity is none), as far as it may. Gives the one that it
+   * has then, which may have been higher all along. The soft limit stays.
+   */
+  raiseHardLimit(resource: number, hard: number): number;
 }
 
 /** MNT_DETACH of umount2(2). */

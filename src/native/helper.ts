@@ -1,9 +1,10 @@
 import { closeSync, readFileSync } from 'node:fs';
 import { BerthError, errnoOf } from '../base/errors';
-import { addon, type Spawned } from './addon';
+import { addon } from './addon';
 import { nativePath } from './paths';
 import { encodePlan } from './plan';
 import type { LaunchPlan } from './plan-ops';
+import { SPARE_ARGV, SpareHelpers, type StartedHelper } from './spare-helpers';
 
 type HelperRole = 'monitor' | 'exec' | 'pin' | 'dial' | 'hold';
 
@@ -39,34 +40,42 @@ export interface StartHelper {
   extra?: number;
 }
 
-export interface StartedHelper extends Spawned {
-  /** The daemon's end of the control socket; belongs to the caller. */
-  controlFd: number;
-}
+/** Those that somebody waits for, and that come one at a time. */
+const WITH_SPARES: readonly HelperRole[] = ['monitor', 'exec'];
+
+const spares = new SpareHelpers(() => {
+  const devNull = openNothing();
+  return spawnHelper([...SPARE_ARGV], [devNull, devNull, devNull, devNull], []);
+});
 
 /** Starts the helper in a role; the plan and the descriptors given are not needed any more once this resolves. */
-export async function startHelper(start: StartHelper): Promise<StartedHelper> {
-  const native = addon();
-  const opened: number[] = [];
-  const open = (fd: number) => {
-    opened.push(fd);
-    return fd;
-  };
-  let controlFd: number | undefined;
+export async function startHelper({ role, name, plan, stdio, extra }: StartHelper): Promise<StartedHelper> {
+  const planFd = addon().memfd(Buffer.isBuffer(plan) ? plan : encodePlan(plan), 'berth-plan');
   try {
-    const planFd = open(native.memfd(Buffer.isBuffer(start.plan) ? start.plan : encodePlan(start.plan), 'berth-plan'));
-    nothing ??= native.openNull();
-    const devNull = nothing;
-    const [ours, theirs] = native.socketPair();
-    controlFd = ours;
-    const stdio = [0, 1, 2].map(i => start.stdio?.[i] ?? devNull);
-    const fds = [...stdio, planFd, open(theirs), ...(start.extra === undefined ? [] : [start.extra])];
-    const child = await native.spawn(helperProgram(), ['berth-helper', start.role, start.name], fds, -1);
+    const devNull = openNothing();
+    const first = [...[0, 1, 2].map(i => stdio?.[i] ?? devNull), planFd];
+    const last = extra === undefined ? [] : [extra];
+    const spare = WITH_SPARES.includes(role) ? spares.take(role, name, [...first, ...last]) : undefined;
+    return spare ?? (await spawnHelper(['berth-helper', role, name], first, last));
+  } finally {
+    closeSync(planFd);
+  }
+}
+
+/** The control socket comes between the two lists of descriptors. */
+async function spawnHelper(argv: string[], first: readonly number[], last: readonly number[]): Promise<StartedHelper> {
+  const [controlFd, theirs] = addon().socketPair();
+  try {
+    const child = await addon().spawn(helperProgram(), argv, [...first, theirs, ...last], -1);
     return { ...child, controlFd };
   } catch (error) {
-    if (controlFd !== undefined) closeSync(controlFd);
+    closeSync(controlFd);
     throw error;
   } finally {
-    for (const fd of opened) closeSync(fd);
+    closeSync(theirs);
   }
+}
+
+function openNothing(): number {
+  return (nothing ??= addon().openNull());
 }

@@ -106,6 +106,12 @@ const INNER_OPS = {
     code: 77,
     fields: { path: 'str', argv: 'strs', envp: 'strs', before: 'str', after: 'str', timeout: 'u32' },
   },
+  AWAIT_HOOKS: { code: 170, fields: {} },
+  START_HOOK: {
+    code: 171,
+    fields: { path: 'str', argv: 'strs', envp: 'strs', before: 'str', after: 'str', timeout: 'u32' },
+  },
+  HOOK_VIEW: { code: 172, fields: { cover: 'str', stage: 'str', bundle: 'str', config: 'bytes' } },
   HELD_ATTRS: {
     code: 83,
     fields: { number: 'u32', set: 'u64', clear: 'u64', propagation: 'u64', flags: 'u32', idmap: 'u32' },
@@ -155,7 +161,9 @@ export const HELPER_MESSAGES = {
     code: 7,
     fields: { beganNs: 'u64', outer: 'bytes', clonedNs: 'u64', initNs: 'u64', inner: 'bytes', readyNs: 'u64' },
   },
+  OUTPUT: { code: 134, fields: {} },
   PREPARED: { code: 8, fields: { uid: 'u32', gid: 'u32', home: 'str', groups: 'bytes' } },
+  HOOKS: { code: 170, fields: { pid: 'u32' } },
   DONE: { code: 6, fields: { pausePid: 'u32', pauseStartTime: 'u64' } },
   ATTACHED: { code: 110, fields: { errno: 'u32' } },
   DIALED: { code: 111, fields: {} },

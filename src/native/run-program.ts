@@ -15,6 +15,8 @@ export interface ProgramOutcome {
 
 export interface ProgramOptions {
   readonly input: string;
+  /** What it is called; its path, otherwise. */
+  readonly argv0?: string;
   readonly env: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
   /** Of stdout. */
@@ -36,7 +38,7 @@ const afterEndMs = 1000;
 export async function runProgram(
   path: string,
   args: readonly string[],
-  { input, env, timeoutMs, outputBytesMax, signal }: ProgramOptions,
+  { input, argv0 = path, env, timeoutMs, outputBytesMax, signal }: ProgramOptions,
 ): Promise<ProgramOutcome> {
   const native = addon();
   const ours: number[] = [];
@@ -52,7 +54,7 @@ export async function runProgram(
     output();
     output();
     const environment = Object.entries(env).map(([key, value]) => `${key}=${value}`);
-    child = await native.spawnPath(path, [path, ...args], theirs, environment);
+    child = await native.spawnPath(path, [argv0, ...args], theirs, environment);
   } catch (error) {
     for (const fd of ours) closeSync(fd);
     throw error;

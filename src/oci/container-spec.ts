@@ -6,7 +6,7 @@ import type { HostFacts } from './host-facts';
 import { MASKED_PATHS, pathsOf, READONLY_PATHS } from './masked-paths';
 import { containerMounts } from './mounts';
 import { oomScoreAdjOf, resourcesSpec } from './resources';
-import type { NamespaceSpec, Spec, UserRequest } from './spec';
+import type { NamespaceSpec, RlimitSpec, Spec, UserRequest } from './spec';
 import { idText, parseUser } from './user';
 import { withUserNamespace, type PodUserNamespace } from './user-namespace';
 
@@ -40,6 +40,8 @@ export interface PodFacts {
   userns?: PodUserNamespace | undefined;
   /** Processes and threads that a container may have; absent for no limit of its own. */
   pidsLimit?: bigint | undefined;
+  /** All limits of its processes; absent: those of whoever starts it. */
+  rlimits?: readonly RlimitSpec[];
   /** Its cgroup refuses devices that are not the container's; without, no node that it makes may open one. */
   hasDeviceControl?: boolean;
 }
@@ -69,6 +71,7 @@ export function containerSpec(config: ContainerConfig, image: ImageDefaults, pod
       noNewPrivileges: security?.noNewPrivs ?? false,
       oomScoreAdj: oomScoreAdjOf(config.linux?.resources),
       umask: 0o022,
+      ...(pod.rlimits ? { rlimits: [...pod.rlimits] } : {}),
     },
     root: { readonly: security?.readonlyRootfs ?? false, nodev: !isPrivileged && !pod.hasDeviceControl },
     hostname: pod.hostname,

@@ -1,6 +1,6 @@
 import type { InnerOp, LaunchPlan, OuterOp } from '../native/plan-ops';
 import { capabilityMask } from './capabilities';
-import { hookOps, type HookState } from './hooks';
+import { createHookOps, startHookOps, type HookState, type HookView } from './hooks';
 import { CLONE, MS, ROOT_FLAGS } from './linux';
 import { cgroupDirectoryOps } from './cgroup-mounts';
 import { deviceOpsElsewhere, devOps, holdDeviceOps } from './devices';
@@ -45,7 +45,7 @@ export function launchPlan(
   log: LogTarget | undefined,
   keepStdinOpen: KeepStdinOpen,
   filter?: SeccompFilter,
-  hookState?: HookState,
+  hooks?: { state: HookState; view?: HookView },
 ): LaunchPlan {
   const joined = spec.linux.namespaces.filter(ns => ns.path !== undefined && ns.type !== 'pid' && ns.type !== 'user');
   const pid = spec.linux.namespaces.find(ns => ns.type === 'pid');
@@ -81,7 +81,7 @@ export function launchPlan(
     ...deviceOpsElsewhere(spec),
     ...shareOps(spec.mounts),
     // Before what they change is hidden or made read-only.
-    ...hookOps(spec.hooks?.createContainer ?? [], hookState),
+    ...createHookOps(spec.hooks, hooks?.state),
     ...spec.linux.maskedPaths.map(path => ({ op: 'MASK', path }) as const),
     ...spec.linux.readonlyPaths.map(path => ({ op: 'READONLY', path }) as const),
     ...(spec.root.readonly ? [{ op: 'ROOT_READONLY' } as const] : []),
@@ -89,9 +89,10 @@ export function launchPlan(
     lookupUser(spec.process.user),
     ...(spec.process.groupNames ?? []).map(name => ({ op: 'ADD_GROUP', name }) as const),
     { op: 'AWAIT_GO' },
+    ...startHookOps(spec.hooks, hooks?.state),
     ...becomeOps(spec.process, filter, spec.process.init ? [{ op: 'FIRST_PROCESS' }] : []),
   ];
-  return enterUserNamespace({ outer, inner }, spec);
+  return enterUserNamespace({ outer, inner }, spec, hooks);
 }
 
 /** The root file system, mounted at its stage. */

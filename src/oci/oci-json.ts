@@ -1,5 +1,5 @@
 import { BerthError } from '../base/errors';
-import type { CapabilitySets, DeviceSpec, MountSpec, ProcessSpec, SeccompSpec, Spec } from './spec';
+import type { CapabilitySets, DeviceSpec, MountSpec, ProcessSpec, RlimitSpec, SeccompSpec, Spec } from './spec';
 
 /** Who a process is, once names have been looked up in the image. */
 export interface ResolvedUser {
@@ -61,11 +61,18 @@ function ociProcess(process: ProcessSpec, user: ResolvedUser): object {
     env: [...env, ...home],
     cwd: process.cwd,
     capabilities: ociCapabilities(process.capabilities),
+    ...(process.rlimits ? { rlimits: process.rlimits.map(ociRlimit) } : {}),
     noNewPrivileges: process.noNewPrivileges,
     ...(process.apparmorProfile === undefined ? {} : { apparmorProfile: process.apparmorProfile }),
     ...(process.selinuxLabel === undefined ? {} : { selinuxLabel: process.selinuxLabel }),
     oomScoreAdj: process.oomScoreAdj,
   };
+}
+
+/** RLIM_INFINITY is the kernel's word for none. */
+function ociRlimit({ type, soft, hard }: RlimitSpec): object {
+  const value = (limit: number) => (limit === -1 ? 2n ** 64n - 1n : limit);
+  return { type, soft: value(soft), hard: value(hard) };
 }
 
 function textOf(entry: Buffer): string {

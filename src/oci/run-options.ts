@@ -1,16 +1,15 @@
 import { BerthError } from '../base/errors';
-import type { RunOptions, Tmpfs, Ulimit } from '../cri/generated/berth/v1/run';
+import type { RunOptions, Tmpfs } from '../cri/generated/berth/v1/run';
 import { normalPath } from './mounts';
 import { sharedLabel } from './selinux';
-import type { MountSpec, RlimitSpec, Spec } from './spec';
+import type { MountSpec, Spec } from './spec';
 
 /**
- * Puts into the spec what a person has asked for and the CRI has no word for: limits of the process, tmpfs mounts, the
- * host's UTS namespace, unmasked paths, a first process of berth's. Throws `invalid_argument`.
+ * Puts into the spec what a person has asked for and the CRI has no word for: tmpfs mounts, the host's UTS namespace,
+ * unmasked paths, a first process of berth's. Limits of processes are in it already. Throws `invalid_argument`.
  */
 export function withRunOptions(spec: Spec, options: RunOptions): void {
   const { process, linux } = spec;
-  if (options.ulimits.length > 0) process.rlimits = options.ulimits.map(rlimitOf);
   if (options.init) process.init = true;
   const names = options.groupAdd.filter(group => !/^\d+$/.test(group));
   if (names.length > 0) process.groupNames = names;
@@ -30,43 +29,6 @@ function shareLabels(mounts: readonly MountSpec[], paths: readonly string[]): vo
   for (const mount of mounts) {
     if (mount.relabel !== undefined && shared.has(mount.destination)) mount.relabel = sharedLabel(mount.relabel);
   }
-}
-
-/** Numbers of RLIMIT_*; bits/resource.h of Linux. */
-const RESOURCES: Readonly<Record<string, number>> = {
-  cpu: 0,
-  fsize: 1,
-  data: 2,
-  stack: 3,
-  core: 4,
-  rss: 5,
-  nproc: 6,
-  nofile: 7,
-  memlock: 8,
-  as: 9,
-  locks: 10,
-  sigpending: 11,
-  msgqueue: 12,
-  nice: 13,
-  rtprio: 14,
-  rttime: 15,
-};
-
-function rlimitOf({ name, soft, hard }: Ulimit): RlimitSpec {
-  const resource = Object.hasOwn(RESOURCES, name) ? RESOURCES[name] : undefined;
-  if (resource === undefined) {
-    throw new BerthError('invalid_argument', `ulimit ${JSON.stringify(name)} is not known`, {
-      hint: `there are ${Object.keys(RESOURCES).join(', ')}`,
-    });
-  }
-  const isMore = hard !== -1n && (soft === -1n || soft > hard);
-  if (isMore || soft < -1n || hard < -1n) {
-    throw new BerthError(
-      'invalid_argument',
-      `ulimit ${name}: the soft limit is above the hard one, or one is negative`,
-    );
-  }
-  return { type: `RLIMIT_${name.toUpperCase()}`, resource, soft: Number(soft), hard: Number(hard) };
 }
 
 const FLAGS: Readonly<Record<string, Partial<MountSpec>>> = {

@@ -2,6 +2,7 @@ import { posix } from 'node:path';
 import { BerthError } from '../base/errors';
 import { NamespaceMode, type IDMapping, type Mount, type NamespaceOption } from '../cri';
 import type { InnerOp, LaunchPlan } from '../native/plan-ops';
+import type { HookState, HookView } from './hooks';
 import { CLONE, MOUNT_FLAGS, MS } from './linux';
 import { podNamespaces } from './namespaces';
 import type { IdMappings, IdRange, MountSpec, Spec } from './spec';
@@ -157,7 +158,11 @@ function inUserNamespace(mount: MountSpec, { hostNetwork }: PodUserNamespace): M
  * container without: sources and layers are prepared by the host's root, the
  * rest is done inside, by the container's. See native/helper/steps_userns.c.
  */
-export function enterUserNamespace(plan: LaunchPlan, spec: Spec): LaunchPlan {
+export function enterUserNamespace(
+  plan: LaunchPlan,
+  spec: Spec,
+  hooks?: { state: HookState; view?: HookView },
+): LaunchPlan {
   const mappings = spec.linux.idMappings;
   const userns = spec.linux.namespaces.find(({ type }) => type === 'user')?.path;
   if (!mappings || userns === undefined) return plan;
@@ -178,6 +183,9 @@ export function enterUserNamespace(plan: LaunchPlan, spec: Spec): LaunchPlan {
       stageOverlay(root, base),
       ...images.map(image => ({ ...image, lowers: mappedLowers(image.lowers, base) })),
       ...heldAttributes([...before, ...images], after, spec.mounts),
+      ...(hooks?.view
+        ? [{ op: 'HOOK_VIEW', ...hooks.view, stage: root.stage, bundle: hooks.state.bundle } as const]
+        : []),
       { op: 'ENTER_USERNS', namespaces: newNamespaces(spec), uids: mappings.uid.count, gids: mappings.gid.count },
       { op: 'ROOT_STAGED' },
       ...after.map(op => (op.op === 'MOUNT_BIND' ? placeHeld(op) : op)),

@@ -3,7 +3,8 @@ import { Socket, type SocketConstructorOpts } from 'node:net';
 import { BerthError } from '../base/errors';
 import { addon } from '../native/addon';
 import { ControlSocket } from '../native/control';
-import { startHelper, type StartedHelper } from '../native/helper';
+import { startHelper } from '../native/helper';
+import type { StartedHelper } from '../native/spare-helpers';
 import type { HelperMessage, LaunchPlan } from '../native/plan-ops';
 import { launchError } from './launch-failure';
 import { deferred } from './deferred';
@@ -75,6 +76,8 @@ export async function startExec(start: ExecStart): Promise<RunningExec> {
     new Output(outOurs, chunk => start.onOutput('stdout', chunk)),
     new Output(errOurs, chunk => start.onOutput('stderr', chunk)),
   ];
+  // Whoever speaks with a command waits for its words.
+  if (start.stdin || start.isTerminal) for (const output of outputs) output.open();
   return run(helper, start, outputs, inOurs === undefined ? undefined : inputTo(inOurs));
 }
 
@@ -115,6 +118,7 @@ async function run(
     helper.controlFd,
     message => {
       if (message.type === 'RUNNING') started.resolve();
+      else if (message.type === 'OUTPUT') for (const output of outputs) output.open();
       else if (message.type === 'FAILED') fail(launchError(message, plan));
       else if (message.type === 'EXITED') {
         isOver = true;
@@ -155,40 +159,66 @@ const READ_BYTES = 256 * 1024;
  * into one piece of memory: a buffer for each keeps the garbage collector busier than all the rest of an exec.
  */
 class Output {
-  private readonly socket: Socket;
-  private readonly ended: Promise<void>;
+  /** Once there is a relay, or more to come after the command's end: most commands need no stream, which costs more than they. */
+  private socket: Socket | undefined;
+  private readonly ended = deferred<void>();
   private pending: Promise<void> = Promise.resolve();
   private isSlow = false;
+  private isClosed = false;
   /** How often something came, or was taken at last. */
   private moves = 0;
   private memory: Buffer = Buffer.allocUnsafe(FIRST_READ_BYTES);
 
   constructor(
-    fd: number,
+    private readonly fd: number,
     private readonly deliver: (chunk: Buffer) => void | Promise<void>,
-  ) {
+  ) {}
+
+  /** Takes from now on what comes. */
+  open(): void {
+    if (this.socket || this.isClosed) return;
     const onread = { buffer: () => this.memory, callback: (bytes: number) => this.take(bytes) };
     // Its types know of `onread` for connections only.
-    this.socket = new Socket({ fd, readable: true, writable: false, onread } as SocketConstructorOpts);
-    this.socket.on('error', () => this.socket.destroy());
-    this.ended = new Promise(resolve => this.socket.once('close', () => resolve()));
+    const options = { fd: this.fd, readable: true, writable: false, onread } as SocketConstructorOpts;
+    const socket = (this.socket = new Socket(options));
+    socket.on('error', () => socket.destroy());
+    socket.once('close', () => this.ended.resolve());
   }
 
   /** Resolves when all that was written has been delivered; a relay that is kept waiting is given up. */
   async finish(): Promise<void> {
+    if (!this.socket && (await this.takeAll())) return;
+    this.open();
     let seen = this.moves;
     const timer = setInterval(() => {
       // A whole turn in which the taker could have taken more, and nothing came.
-      if (!this.isSlow && this.moves === seen) this.socket.destroy();
+      if (!this.isSlow && this.moves === seen) this.close();
       seen = this.moves;
     }, OUTPUT_WITHIN_MS);
-    await this.ended;
+    await this.ended.promise;
     clearInterval(timer);
     await this.pending;
   }
 
   close(): void {
-    this.socket.destroy();
+    if (this.isClosed) return;
+    this.isClosed = true;
+    if (this.socket) {
+      this.socket.destroy();
+    } else {
+      closeSync(this.fd);
+      this.ended.resolve();
+    }
+  }
+
+  /** After the command's end, without a stream; false when something has to come yet. */
+  private async takeAll(): Promise<boolean> {
+    for (let received; !this.isClosed && (received = addon().receive(this.fd)) !== null;) {
+      const [chunk] = received;
+      if (chunk.length === 0) this.close();
+      else await this.deliver(chunk);
+    }
+    return this.isClosed;
   }
 
   /** What was read lies in `memory`; false stops reading. */
@@ -204,7 +234,7 @@ class Output {
       .then(() => {
         this.isSlow = false;
         this.moves++;
-        this.socket.resume();
+        this.socket?.resume();
       });
     return false;
   }

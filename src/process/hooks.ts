@@ -15,8 +15,14 @@ const DEFAULT_TIMEOUT_MS = 60_000;
 
 const OUTPUT_BYTES_MAX = 1024 * 1024;
 
-/** Runs a hook in the host's namespaces; `state` is its stdin. Throws `failed_precondition` with what it said. */
-export async function runHook(name: string, hook: Hook, state: string): Promise<void> {
+/** Of its first line, in an error. */
+const SAID_MAX = 500;
+
+/**
+ * Runs a hook in the host's namespaces; `state` is its stdin, and `signal` kills it, with what it has started. Throws
+ * `failed_precondition` with what it said.
+ */
+export async function runHook(name: string, hook: Hook, state: string, signal?: AbortSignal): Promise<void> {
   const failure = (why: string, cause?: unknown) =>
     new BerthError('failed_precondition', `${name} hook ${hook.path}: ${why}`, {
       cause,
@@ -24,6 +30,8 @@ export async function runHook(name: string, hook: Hook, state: string): Promise<
     });
   const outcome = await runProgram(hook.path, hook.args.slice(1), {
     input: state,
+    ...(hook.args[0] === undefined ? {} : { argv0: hook.args[0] }),
+    ...(signal ? { signal } : {}),
     env: Object.fromEntries(hook.env.map(line => [line.split('=', 1)[0] ?? '', line.slice(line.indexOf('=') + 1)])),
     timeoutMs: hook.timeout === undefined ? DEFAULT_TIMEOUT_MS : hook.timeout * 1000,
     outputBytesMax: OUTPUT_BYTES_MAX,
@@ -33,7 +41,7 @@ export async function runHook(name: string, hook: Hook, state: string): Promise<
   if (outcome.timedOut) throw failure('it did not end in time');
   if (outcome.tooLong) throw failure('it said too much');
   if (outcome.status === 0) return;
-  const said = outcome.stderr.trim().split('\n', 1)[0];
+  const said = (outcome.stderr.trim() || outcome.stdout.trim()).split('\n', 1)[0]?.slice(0, SAID_MAX);
   const how = outcome.status === undefined ? 'it was killed' : `it ended with ${outcome.status}`;
   throw failure(said ? `${how}: ${said}` : how);
 }

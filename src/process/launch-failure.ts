@@ -99,9 +99,10 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
         errno,
       );
     case 'HOOK':
+    case 'START_HOOK':
       return new LaunchError(
         'failed_precondition',
-        `createContainer hook ${text(step.path)}: ${detail || why}`,
+        `${step.op === 'HOOK' ? 'createContainer' : 'startContainer'} hook ${text(step.path)}: ${detail || why}`,
         step.op,
         errno,
         "it comes with a device of the container's: see its CDI spec",
@@ -127,7 +128,14 @@ export function launchError(failed: Failed, plan: LaunchPlan): LaunchError {
     case 'USERNS':
       return usernsError(step, errno, detail);
     default: {
-      const where = 'path' in step ? ` ${text(step.path)}` : 'target' in step ? ` ${text(step.target)}` : '';
+      const where =
+        'path' in step
+          ? ` ${text(step.path)}`
+          : 'target' in step
+            ? ` ${text(step.target)}`
+            : 'cover' in step
+              ? ` ${text(step.cover)}`
+              : '';
       const said = detail === '' ? '' : ` (${detail})`;
       return new LaunchError(
         'internal',
@@ -144,6 +152,7 @@ const STEP_NAMES: Partial<Record<PlanOp['op'], string>> = {
   CGROUP_V1: 'open the cgroup',
   CGROUP_V2: 'open the cgroup',
   HOLD_DEVICE: 'make the device',
+  HOOK_VIEW: 'show hooks the bundle, below',
   IDENTITY: 'take on user, groups and capabilities',
   JOIN_PID: "join the pod's PID namespace",
   JOIN_PIDFD: "join the container's namespaces",

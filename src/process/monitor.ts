@@ -98,9 +98,12 @@ export type MonitorRecord =
 export class Monitor {
   /** Only of a plan with OCI_RUNTIME; `proceed` follows. */
   readonly prepared: Promise<Prepared>;
+  /** The container's process on the host, once it waits for hooks that the daemon runs; `proceed` follows. */
+  readonly hooksAwaited: Promise<number>;
   readonly created: Promise<Created>;
   readonly exited: Promise<Exit>;
   private readonly settlePrepared = deferred<Prepared>();
+  private readonly settleHooks = deferred<number>();
   private readonly settleCreated = deferred<Created>();
   private readonly settleRunning = deferred<bigint>();
   private readonly settleExited = deferred<Exit>();
@@ -120,6 +123,7 @@ export class Monitor {
 
   private constructor(private readonly stateDir: string) {
     this.prepared = this.settlePrepared.promise;
+    this.hooksAwaited = this.settleHooks.promise;
     this.created = this.settleCreated.promise;
     this.running = this.settleRunning.promise;
     this.exited = this.settleExited.promise;
@@ -165,7 +169,7 @@ export class Monitor {
     }
   }
 
-  /** The bundle is there: the OCI runtime may make the container of it. */
+  /** The bundle is there: the OCI runtime may make the container of it. Or the daemon's hooks have run. */
   proceed(): void {
     this.need().send({ type: 'PROCEED' });
   }
@@ -258,6 +262,9 @@ export class Monitor {
           home: message.home,
         });
         return;
+      case 'HOOKS':
+        this.settleHooks.resolve(message.pid);
+        return;
       case 'CREATED':
         this.settleCreated.resolve({
           pid: message.pid,
@@ -300,6 +307,7 @@ export class Monitor {
         else this.orphans.push(message);
         return;
       case 'DONE':
+      case 'OUTPUT':
       case 'ATTACHED':
       case 'DIALED':
     }
@@ -313,6 +321,7 @@ export class Monitor {
   /** Rejects what has not settled yet. */
   private fail(error: BerthError): void {
     this.settlePrepared.reject(error);
+    this.settleHooks.reject(error);
     this.settleCreated.reject(error);
     this.settleRunning.reject(error);
     this.settleExited.reject(error);

@@ -129,6 +129,7 @@ function optionsOf(start: BuildStart, send: (data: Buffer) => Promise<void>): Bu
     ssh: new Map(Object.entries(start.ssh)),
     knownHosts: start.knownHosts,
     network: start.network,
+    ulimits: start.ulimits,
     ...(sourceDateEpoch === undefined ? {} : { epochSeconds: epochOf(sourceDateEpoch) }),
     contexts: new Map(Object.entries(start.contexts)),
     why: start.why,

@@ -39,6 +39,7 @@ export function createRpc(parts: BerthParts, names: Names) {
   return {
     create: serverStream<CreateRequest, CreateResponse>(parts.log, 'Create', async (request, ctx, send) => {
       await assertValid(parts, request);
+      for (const warning of parts.containers.rlimits.shortfalls(optionsOf(request).ulimits)) await send({ warning });
       using reserved = names.reserve(request.name);
       const { name } = reserved;
       const image = await bringImage(parts, ctx, request, send);

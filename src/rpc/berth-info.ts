@@ -36,7 +36,7 @@ function info({ version, containers, images, sandboxes, config }: BerthParts): o
     Pods: sandboxes.list().length,
     Images: images.list().length,
     Driver: 'overlay',
-    Runtimes: ['berth', ...containers.runtimes.list().map(({ name }) => name)],
+    Runtimes: ['berth', ...containers.runtimes.own, ...containers.runtimes.list().map(({ name }) => name)],
     CgroupDriver: containers.cgroups.driver,
     CgroupVersion: containers.cgroups.unified ? '2' : '1',
     KernelVersion: release(),

@@ -46,7 +46,8 @@ export function imageService({ log, images, root, layers }: ImageServiceParts): 
     imageStatus: unary(log, 'ImageStatus', ({ image: spec, verbose }) => {
       const name = named(spec?.image, 'ImageStatus');
       const image = images.find(name, images.node);
-      return { image: image && criImage(image, images.node), info: verbose ? verboseInfo(images, name, image) : {} };
+      const shown = image && !isDamaged(image) ? criImage(image, images.node) : undefined;
+      return { image: shown, info: verbose ? verboseInfo(images, name, image) : {} };
     }),
     pullImage: unary(log, 'PullImage', async ({ image, auth }, ctx) => {
       const credentials = auth && registryAuth(auth);
@@ -63,9 +64,12 @@ export function imageService({ log, images, root, layers }: ImageServiceParts): 
     }),
     imageFsInfo: unary(log, 'ImageFsInfo', async () => {
       const own = images.usage();
+      const begun = await images.usageOfBeginnings();
       const written = await layers.total();
       return {
-        imageFilesystems: [filesystem(root, Date.now(), own.usedBytes, own.inodesUsed)],
+        imageFilesystems: [
+          filesystem(root, Date.now(), own.usedBytes + begun.usedBytes, own.inodesUsed + begun.inodesUsed),
+        ],
         containerFilesystems: [filesystem(root, written.takenAtMs, BigInt(written.bytes), BigInt(written.inodes))],
       };
     }),
@@ -78,6 +82,14 @@ function listed(images: Images, filter: ImageFilter | undefined): Image[] {
   if (wanted === '') return images.list();
   const image = images.find(wanted, images.node);
   return image ? [image] : [];
+}
+
+/**
+ * A layer was found damaged and has not been fetched again, for which the node may have no credentials. The kubelet has: it
+ * pulls what is not there, and that brings the layer back.
+ */
+function isDamaged({ layers }: Image): boolean {
+  return layers.some(({ state }) => state === 'damaged');
 }
 
 /** For people: what the image is, how its layers are, and how far pulls of the name are. */

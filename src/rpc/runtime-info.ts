@@ -1,5 +1,6 @@
 import { release } from 'node:os';
 import type { Logger } from '../base/log';
+import type { Runtimes } from '../container/runtimes';
 import type { OciRuntime } from '../process/oci-runtime';
 import {
   CgroupDriver,
@@ -36,7 +37,7 @@ export async function status(
   podNetwork: PodNetwork,
   userNamespaces: UserNamespaceSupport,
   isVerbose: boolean,
-  runtimes: readonly OciRuntime[],
+  runtimes: Runtimes,
   log: Logger,
 ): Promise<StatusResponse> {
   const network = await podNetwork.status();
@@ -58,8 +59,10 @@ export async function status(
         }
       : {},
     runtimeHandlers: [
-      { name: '', features: { recursiveReadOnlyMounts: true, userNamespaces: hasUserNamespaces } },
-      ...(await Promise.all(runtimes.map(handlerOf))),
+      ...['', ...runtimes.own].map(name => {
+        return { name, features: { recursiveReadOnlyMounts: true, userNamespaces: hasUserNamespaces } };
+      }),
+      ...(await Promise.all(runtimes.list().map(handlerOf))),
     ],
     features: {
       supplementalGroupsPolicy: true,

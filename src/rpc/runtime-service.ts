@@ -73,7 +73,7 @@ function infoRpcs({ log, config, version, containers, sandboxes: { network }, us
   return {
     version: unary(log, 'Version', () => info.version(version)),
     status: unary(log, 'Status', request =>
-      info.status(config, network, userNamespaces, request.verbose, containers.runtimes.list(), log),
+      info.status(config, network, userNamespaces, request.verbose, containers.runtimes, log),
     ),
     runtimeConfig: unary(log, 'RuntimeConfig', () => info.runtimeConfig(containers.cgroups.driver)),
     updateRuntimeConfig: unary(log, 'UpdateRuntimeConfig', async ({ runtimeConfig }) => {

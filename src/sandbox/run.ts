@@ -129,15 +129,16 @@ function checked({ handlers }: Sandboxes, { config, runtimeHandler }: RunSandbox
   if (metadata.name === '' || metadata.uid === '' || metadata.namespace === '') {
     throw new BerthError('invalid_argument', 'the pod sandbox metadata needs name, uid and namespace');
   }
-  if (runtimeHandler !== '' && !handlers.includes(runtimeHandler)) {
-    const others = handlers.length === 0 ? '' : `, and ${handlers.map(name => JSON.stringify(name)).join(', ')}`;
+  const handler = handlers.find(({ name }) => name === runtimeHandler);
+  if (runtimeHandler !== '' && !handler) {
+    const others = handlers.length === 0 ? '' : `, and ${handlers.map(({ name }) => JSON.stringify(name)).join(', ')}`;
     throw new BerthError('not_found', `no runtime handler ${JSON.stringify(runtimeHandler)} is configured`, {
       hint: `there is berth's own, with the empty name${others}`,
     });
   }
   if (config.windows) throw new BerthError('unimplemented', 'windows settings: this runtime runs Linux pods only');
   const options = config.linux?.securityContext?.namespaceOptions;
-  if (runtimeHandler !== '' && podUserNamespace(options)) {
+  if (handler && !handler.isOwn && podUserNamespace(options)) {
     throw new BerthError('unimplemented', `runtime handler ${runtimeHandler}: userns_options: user namespaces`);
   }
   // It has no process of its own to be confined; its containers bring their own.

@@ -82,6 +82,13 @@ export interface RecordTable<Record> {
   remove(key: string): Promise<void>;
 }
 
+/** A runtime handler as the configuration has it. */
+export interface RuntimeHandlerName {
+  name: string;
+  /** Berth itself, and not another OCI runtime. */
+  isOwn: boolean;
+}
+
 /** Where a sandbox's things are on the host. */
 export interface SandboxPaths {
   dir: string;
@@ -110,8 +117,8 @@ export class Sandboxes {
     readonly log: Logger,
     /** Processes and threads that a pod in a cgroup of berth's own may have; undefined for any number. */
     readonly podPidsLimit?: bigint,
-    /** Runtime handlers besides berth's own, whose name is empty. */
-    readonly handlers: readonly string[] = [],
+    /** Runtime handlers besides the one with the empty name. */
+    readonly handlers: readonly RuntimeHandlerName[] = [],
     /** Where what happens is told. */
     readonly events: Events = new Events(),
   ) {

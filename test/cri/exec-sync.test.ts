@@ -183,6 +183,19 @@ describe('ExecSync', function () {
     await node().assertNothingLeft(before);
   });
 
+  it('does without the helpers that wait for their role when somebody kills them', async () => {
+    const id = await container();
+    const waiting = () => childrenOf(node().daemon.pid).filter(pid => commandLine(pid)[1] === 'spare');
+    for (let round = 0; round < 3; round++) {
+      assert.equal(await node().exec(id, ['echo', 'said']), 'said\n');
+      const spares = await found(() => (waiting().length === 2 ? waiting() : undefined));
+      for (const pid of spares) process.kill(pid, 'SIGKILL');
+      await found(() => spares.every(pid => commandLine(pid)[0] === ''));
+      assert.equal(await node().exec(id, ['echo', 'said']), 'said\n');
+      await found(() => !spares.some(pid => childrenOf(node().daemon.pid).includes(pid)));
+    }
+  });
+
   it('loses no output of a command that ends at once', async () => {
     const id = await container();
     for (let i = 0; i < 30; i++) assert.equal(await node().exec(id, ['echo', `line ${i}`]), `line ${i}\n`);

@@ -31,7 +31,7 @@ for (const program of programs)
     after(() => rmSync(dir, { recursive: true }));
     const node = useNode({
       cgroups: 'v1 and bare v2',
-      config: `[runtimes.${handler}]\npath = "${program}"\nannotations = ["org.example/*"]\n[runtimes.broken]\npath = "${dir}/broken"\n[runtimes.missing]\npath = "/no/such/runtime"\n`,
+      config: `[runtimes.${handler}]\npath = "${program}"\nannotations = ["org.example/*"]\n[runtimes.${handler}.rlimits]\nnofile = "400"\n[runtimes.big]\npath = "berth"\nrlimits = { nofile = "500:600", core = "0:unlimited" }\n[runtimes.broken]\npath = "${dir}/broken"\n[runtimes.missing]\npath = "/no/such/runtime"\n`,
     });
 
     const pod = async (options: Record<string, unknown> = {}, runtimeHandler = handler) => {
@@ -167,6 +167,36 @@ for (const program of programs)
       while (!(await gone())) await sleep(20);
     });
 
+    it('have the limits of their handler, as berth’s own have them, in the first process and in all others', async () => {
+      const all = readFileSync(`/proc/${node().daemon.pid}/limits`, 'utf8');
+      // The test's daemon may not raise its own where the test may not.
+      const most = Number(/^Max open files +\S+ +(\d+)/m.exec(all)?.[1]);
+      const wanted = [
+        // One number: programs in Go, as runc is, raise their own soft limit of descriptors, sometimes after it was set.
+        [handler, '400 400', 'unlimited unlimited'],
+        ['big', '500 600', '0 unlimited'],
+        ['', `${Math.min(65536, most)} ${Math.min(1048576, most)}`, 'unlimited unlimited'],
+      ] as const;
+      const both = (limits: string, name: string) =>
+        new RegExp(`^Max ${name} +(\\S+) +(\\S+)`, 'm').exec(limits)?.slice(1).join(' ');
+      const assertLimits = (limits: string, [of, files, core]: (typeof wanted)[number], which: string) => {
+        const found = ['open files', 'core file size', 'nice priority', 'realtime priority'].map(name =>
+          both(limits, name),
+        );
+        assert.deepEqual(found, [files, core, '0 0', '0 0'], `${which}, handler ${JSON.stringify(of)}`);
+      };
+      const ids = await Promise.all(wanted.map(async ([name]) => node().start(await pod({}, name))));
+      const execs = async (when: string) => {
+        for (const [i, row] of wanted.entries())
+          assertLimits(await node().exec(ids[i] ?? '', ['cat', '/proc/self/limits']), row, when);
+      };
+      for (const [i, row] of wanted.entries())
+        assertLimits(readFileSync(`/proc/${await node().pidOf(ids[i] ?? '')}/limits`, 'utf8'), row, 'first process');
+      await execs('exec');
+      await node().restart();
+      await execs('exec after a restart');
+    });
+
     it('go on when the daemon is killed: log, exec, exit code', async () => {
       const counter = 'i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; sleep 0.005; done; exit 5';
       const id = await node().start(await pod(), { command: ['sh', '-c', counter] });
@@ -245,7 +275,7 @@ for (const program of programs)
         'FAILED_PRECONDITION',
         /runtime \w+: create ended with status \d+: .*no\/such\/program/,
       );
-      await refused(pod({}, 'kata'), 'NOT_FOUND', /no runtime handler "kata" .*"\w+", "broken", "missing"/);
+      await refused(pod({}, 'kata'), 'NOT_FOUND', /no runtime handler "kata" .*"\w+", "big", "broken", "missing"/);
       await node().removeAll();
       await node().assertNothingLeft(before);
     });
@@ -255,7 +285,8 @@ for (const program of programs)
         runtimeHandlers: { name: string; features: { recursiveReadOnlyMounts: boolean; userNamespaces: boolean } }[];
       };
       const names = status.runtimeHandlers.map(({ name }) => name);
-      assert.deepEqual(names, ['', handler, 'broken', 'missing']);
-      assert.deepEqual(status.runtimeHandlers[2]?.features, { recursiveReadOnlyMounts: false, userNamespaces: false });
+      assert.deepEqual(names, ['', 'big', handler, 'broken', 'missing']);
+      assert.deepEqual(status.runtimeHandlers[1]?.features, status.runtimeHandlers[0]?.features);
+      assert.deepEqual(status.runtimeHandlers[3]?.features, { recursiveReadOnlyMounts: false, userNamespaces: false });
     });
   });

@@ -30,6 +30,7 @@ import { CLONE, MOUNT_FLAGS, MS } from '../../src/oci/linux';
 import { reapWhenEnded } from '../../src/process/reap';
 
 const { errno } = constants;
+const { EISDIR, ENOENT } = errno;
 
 /** Runs a plan in a monitor, from its start to its end; all that the helper said. */
 async function execute(plan: Buffer, stateDir: string): Promise<HelperMessage[]> {
@@ -130,6 +131,31 @@ describe('the helper', function () {
     assert.ok(end?.type === 'EXITED');
     assert.deepEqual([end.exitCode, end.signal], [3, 0]);
     assert.equal(output, 'hello\n');
+  });
+
+  it('says which step it was when the root or the log, which its monitor makes meanwhile, cannot be made', async () => {
+    const plan = planOf([], ['/bin/echo']);
+    const missing = join(dir, 'missing');
+    const overlay = {
+      op: 'ROOT_OVERLAY',
+      stage: join(dir, 'stage'),
+      upper: missing,
+      work: missing,
+      flags: 0,
+      lowers: [join(dir, 'root')],
+    } as const;
+    const inner = plan.inner.map(op => (op.op === 'ROOT_BIND' ? overlay : op));
+    const outer = plan.outer.map(op => (op.op === 'LOG' ? { ...op, path: join(dir, 'stage') } : op));
+    for (const [heard, section, number] of [
+      [await execBytes(encodePlan({ ...plan, inner })), 1, ENOENT],
+      [await execBytes(encodePlan({ ...plan, outer })), 0, EISDIR],
+    ] as const) {
+      const end = heard.at(-1);
+      failedWith(end, number, `section ${section}`);
+      assert.ok(end?.type === 'FAILED');
+      assert.deepEqual([end.section, end.step], [section, 1]);
+      assert.equal(end.detail.includes(missing), section === 1);
+    }
   });
 
   it('writes a sysctl to procfs only, whatever lies over it (CVE-2025-52881)', async () => {

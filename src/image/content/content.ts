@@ -29,6 +29,7 @@ export class Content {
       throw new BerthError('data_loss', `${what} has ${bytes.length} bytes, and ${sizeBytes} were announced`);
     const found = digestOf(bytes, algorithmOf(digest));
     if (found !== digest) throw new BerthError('data_loss', `${what} has digest ${found}, and ${digest} was announced`);
+    if (await this.read(digest)) return await this.sync(digest); // whoever wrote it may have been killed before that
     const temporary = join(this.root, 'ingest', randomHexId());
     try {
       await writeSynced(temporary, bytes);

@@ -112,6 +112,18 @@ describe('berth build, with a real daemon', function () {
     assert.equal(await run(), '3:2\n640\n1700000000\n1700000000\nunpacked:\na.tar\n\nways:\nb\n');
   });
 
+  it('limits the processes of RUN, whose results are others then', async () => {
+    const dockerfile = `FROM ${base}\nRUN echo $(ulimit -Sn) $(ulimit -Hn) > /limits`;
+    await built(dockerfile, '--ulimit', 'nofile=100:200');
+    assert.equal(await run('cat', '/limits'), '100 200\n');
+    assert.equal(cachedSteps(await built(dockerfile, '--ulimit', 'nofile=100:200')), 1);
+    await built(dockerfile, '--ulimit', 'nofile=77');
+    assert.equal(await run('cat', '/limits'), '77 77\n');
+    const { code, stderr } = await build('--ulimit', 'colour=1');
+    assert.equal(code, 1);
+    assert.match(stderr, /--ulimit "colour=1": colour is not known/);
+  });
+
   it('leaves the cache alone where asked', async () => {
     const dockerfile = `FROM ${base} AS one\nRUN date > /a\nFROM one AS two\nRUN date > /b`;
     await built(dockerfile);

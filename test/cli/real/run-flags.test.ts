@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { RealDaemon } from './harness';
 
 const image = 'localhost/busybox:1';
@@ -57,7 +58,19 @@ describe('the flags of run, with a real daemon', function () {
     );
     const id = (await daemon.ok('run', '-d', '--ulimit', 'nofile=77', image, 'sleep', '100')).trim();
     assert.equal(await daemon.ok('exec', id, 'sh', '-c', 'ulimit -n'), '77\n');
-    await refused(/ulimit "colour" is not known/, '--ulimit', 'colour=1');
+    const view = JSON.parse(await daemon.ok('inspect', id)) as [
+      { HostConfig: { Ulimits: object[] }; runtimeSpec: { process: { rlimits: object[] } } },
+    ];
+    assert.deepEqual(view[0].HostConfig.Ulimits, [{ Name: 'nofile', Soft: 77, Hard: 77 }]);
+    const { rlimits } = view[0].runtimeSpec.process;
+    const nofile = { type: 'RLIMIT_NOFILE', resource: 7, soft: 77, hard: 77 };
+    assert.ok(
+      rlimits.some(limit => isDeepStrictEqual(limit, nofile)),
+      JSON.stringify(rlimits),
+    );
+    assert.equal(rlimits.length, 16);
+    await refused(/--ulimit "colour=1": colour is not known/, '--ulimit', 'colour=1');
+    await refused(/--ulimit "nofile=2:1": .* the soft one not above the hard one/, '--ulimit', 'nofile=2:1');
   });
 
   it('give and take rights', async () => {

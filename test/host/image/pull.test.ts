@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { lstatSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { lstatSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -82,6 +82,20 @@ describe('pull', function () {
     assert.deepEqual(images.find(image.id), image);
     assert.deepEqual(images.list(), [image]);
     assert.ok(images.usage().usedBytes > 1_000_000n);
+  });
+
+  it('of an image that is here asks the registry, and neither starts a process nor waits for the disk', async () => {
+    await pushImage(registry, 'box', '1', busyboxImage());
+    await pull('box:1');
+    // Page faults of children that have ended: each process has some.
+    const ofChildren = () => readFileSync('/proc/self/stat', 'utf8').split(') ')[1]?.split(' ')[8];
+    const files = () => blobs().map(name => statSync(join(root, 'images/content/blobs/sha256', name)).ino);
+    const [before, written] = [ofChildren(), files()];
+    await pull('box:1');
+    assert.deepEqual([ofChildren(), files()], [before, written]);
+    await images.remove(`${registry.host}/box:1`);
+    await pull('box:1');
+    assert.notEqual(ofChildren(), before);
   });
 
   it('has the image after a restart', async () => {

@@ -167,6 +167,9 @@ describe('the store of images', function () {
     await begun();
     leaver.abort();
     await assert.rejects(pulling, { kind: 'cancelled' });
+    const { usedBytes, inodesUsed } = await images.usageOfBeginnings();
+    assert.ok(usedBytes >= 256n * 1024n && usedBytes <= 1024n * 1024n, String(usedBytes));
+    assert.equal(inodesUsed, 1n);
     await close();
     assert.equal(partials().length, 1);
     assert.deepEqual(blobs(), []);

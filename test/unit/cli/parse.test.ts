@@ -12,6 +12,7 @@ import { parseMount, sharedLabels } from '../../../src/cli/parse/mount';
 import { parsePublish } from '../../../src/cli/parse/publish';
 import { parseSeconds, parseTail } from '../../../src/cli/parse/numbers';
 import { parseSince } from '../../../src/cli/parse/since';
+import { parseUlimit } from '../../../src/cli/parse/ulimit';
 
 const refused = (message: RegExp) => (error: unknown) =>
   error instanceof BerthError && error.kind === 'invalid_argument' && message.test(error.message);
@@ -46,6 +47,25 @@ describe('-e and --env-file', () => {
     assert.throws(() => parseEnv(['=x'], [], here), refused(/^-e =x is not a variable: its name is empty/));
     assert.throws(() => parseEnvFile('f', Buffer.from('A=1\nexport B=2'), here), refused(/^f:2 .*"export B"/));
     assert.throws(() => parseEnv([], ['/nowhere/f'], here), refused(/^--env-file \/nowhere\/f cannot be read: ENOENT/));
+  });
+});
+
+describe('--ulimit', () => {
+  it('takes one number for both, two, and none', () => {
+    assert.deepEqual(parseUlimit('nofile=1024:4096'), { name: 'nofile', soft: 1024n, hard: 4096n });
+    assert.deepEqual(parseUlimit('core=0'), { name: 'core', soft: 0n, hard: 0n });
+    assert.deepEqual(parseUlimit('memlock=-1'), { name: 'memlock', soft: -1n, hard: -1n });
+    assert.deepEqual(parseUlimit('stack=65536:unlimited'), { name: 'stack', soft: 65536n, hard: -1n });
+  });
+
+  it('says what is wrong', () => {
+    assert.throws(
+      () => parseUlimit('nofile'),
+      refused(/"nofile": it is not NAME=SOFT\[:HARD\]; write nofile=1024:4096/),
+    );
+    assert.throws(() => parseUlimit('files=1'), refused(/files is not known; there are cpu, .*nofile/));
+    for (const text of ['nofile=2:1', 'nofile=-1:5', 'nofile=', 'nofile=1:2:3', 'nofile=-2'])
+      assert.throws(() => parseUlimit(text), refused(/the soft one not above the hard one/), text);
   });
 });
 

@@ -60,26 +60,86 @@ describe('loadConfig', () => {
         mtu: 0,
       },
       runtimes: {},
-      runtime: { cgroupDriver: 'auto', logLineBytes: 16384, pidsLimit: 0, podPidsLimit: 0 },
+      runtime: {
+        cgroupDriver: 'auto',
+        logLineBytes: 16384,
+        pidsLimit: 0,
+        podPidsLimit: 0,
+        rlimits: {
+          as: 'unlimited',
+          core: 'unlimited',
+          cpu: 'unlimited',
+          data: 'unlimited',
+          fsize: 'unlimited',
+          locks: 'unlimited',
+          memlock: '8388608',
+          msgqueue: '819200',
+          nice: '0',
+          nofile: '65536:1048576',
+          nproc: 'unlimited',
+          rss: 'unlimited',
+          rtprio: '0',
+          rttime: 'unlimited',
+          sigpending: 'unlimited',
+          stack: '8388608:unlimited',
+        },
+      },
     });
   });
 
   it('leaves the names of runtimes as they are, and wants a path of each', () => {
     const { runtimes } = load('[runtimes.my_crun]\npath = "/usr/bin/crun"\nargs = ["--debug"]');
-    assert.deepEqual(runtimes, { my_crun: { path: '/usr/bin/crun', args: ['--debug'], annotations: [], root: '' } });
+    const others = { annotations: [], root: '', rlimits: {} };
+    assert.deepEqual(runtimes, { my_crun: { path: '/usr/bin/crun', args: ['--debug'], ...others } });
     assert.equal(
       complaintAbout('[runtimes.crun]\nargs = []'),
-      'config FILE:1: "runtimes.crun.path" must be an absolute path, not left out',
+      'config FILE:1: "runtimes.crun.path" must be "berth" or an absolute path, not left out',
     );
     assert.match(
       complaintAbout('[runtimes.crun]\npath = "crun"'),
-      /FILE:2: "runtimes.crun.path" must be an absolute path/,
+      /FILE:2: "runtimes.crun.path" must be "berth" or an absolute path/,
     );
     assert.match(
       complaintAbout('[runtimes.crun]\npath = "/c"\nprogram = 1'),
       /FILE:3: unknown key "runtimes.crun.program"/,
     );
     assert.match(complaintAbout('[runtimes."a b"]\npath = "/c"'), /each named with letters, digits/);
+  });
+
+  it('takes limits of processes, also of a runtime, and says what is wrong with one', () => {
+    const { runtime, runtimes } = load(
+      '[runtime.rlimits]\nnofile = "1024:unlimited"\ncore = "-1"\n[runtimes.big]\npath = "berth"\nrlimits = { memlock = "unlimited" }',
+    );
+    assert.deepEqual(
+      [runtime.rlimits.nofile, runtime.rlimits.core, runtime.rlimits.nice],
+      ['1024:unlimited', '-1', '0'],
+    );
+    assert.deepEqual(runtimes['big']?.rlimits, { memlock: 'unlimited' });
+    const form = 'must be "soft:hard" or one number for both, each a whole number or "unlimited", soft not above hard';
+    for (const [wrong, shown] of [
+      ['"4096:1024"', '"4096:1024"'],
+      ['"unlimited:5"', '"unlimited:5"'],
+      ['"many"', '"many"'],
+      ['"1k"', '"1k"'],
+      ['1024', '1024'],
+    ] as const) {
+      assert.equal(
+        complaintAbout(`[runtime.rlimits]\nnofile = ${wrong}`),
+        `config FILE:2: "runtime.rlimits.nofile" ${form}, not ${shown}`,
+      );
+    }
+    assert.match(
+      complaintAbout('[runtime.rlimits]\nnofiles = "1"'),
+      /FILE:2: unknown key .*did you mean "runtime.rlimits.nofile"/,
+    );
+    assert.match(
+      complaintAbout('[runtimes.big]\npath = "berth"\nrlimits.memlok = "1"'),
+      /FILE:3: unknown key "runtimes.big.rlimits.memlok"/,
+    );
+    assert.match(
+      complaintAbout('[runtimes.big]\npath = "berth"\nrlimits.core = "x"'),
+      /FILE:3: "runtimes.big.rlimits.core" must be/,
+    );
   });
 
   it('fills up tables that a file begins', () => {

@@ -8,6 +8,7 @@ import type { ContainerId, SandboxId } from '../../../src/base/ids';
 import { Cgroups } from '../../../src/cgroup/groups';
 import { loadConfig } from '../../../src/config';
 import { Containers, type ContainerRecord } from '../../../src/container/containers';
+import { Rlimits } from '../../../src/container/rlimits';
 import { ContainerConfig, PodSandboxConfig, RuntimeServiceService } from '../../../src/cri';
 import { nodePlatform } from '../../../src/image/platform';
 import { PodNetwork } from '../../../src/network/pod-network';
@@ -171,6 +172,7 @@ class Service {
       cgroups,
       log,
       [],
+      new Rlimits({}, {}, {} as never, log),
     );
     const containerId = 'c'.repeat(64);
     await containers.add(aContainer(containerId as ContainerId, podSandboxId as SandboxId), ContainerConfig.create());

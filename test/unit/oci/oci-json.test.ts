@@ -43,6 +43,17 @@ interface Bundle {
 const bundle = (from: Spec, annotations = {}) => JSON.parse(bundleJson(from, '/stage', user, annotations)) as Bundle;
 
 describe('a bundle’s config.json', () => {
+  it('has the limits of its process, whose number for none is the kernel’s', () => {
+    const rlimits = [
+      { type: 'RLIMIT_NOFILE', resource: 7, soft: 1024, hard: -1 },
+      { type: 'RLIMIT_CORE', resource: 4, soft: 0, hard: 0 },
+    ];
+    const { process } = containerSpec(ContainerConfig.create(), image, { ...pod, rlimits }, host);
+    const text = processJson(process, user).replace(/\s+/g, '');
+    assert.ok(text.includes('{"type":"RLIMIT_NOFILE","soft":1024,"hard":18446744073709551615}'), text);
+    assert.ok(text.includes('{"type":"RLIMIT_CORE","soft":0,"hard":0}'), text);
+  });
+
   it('is the spec in the words of the OCI specification', () => {
     const made = bundle(spec(), { 'a.b/c': 'd' });
     assert.match(made.ociVersion, /^1\.\d+\.\d+$/);

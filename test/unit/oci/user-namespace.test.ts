@@ -198,6 +198,40 @@ describe('the plan of a container in a user namespace', () => {
     );
   const index = (ops: readonly InnerOp[], op: InnerOp['op']) => ops.findIndex(step => step.op === op);
 
+  it('has its hooks where they belong, which see the bundle from before it enters on; without it there is nothing to cover', () => {
+    const hook = [{ path: '/hook', args: [], env: [] }];
+    const names = ['prestart', 'createContainer', 'startContainer', 'poststop'] as const;
+    const state = { id: 'x', bundle: '/state/x/bundle', annotations: {} };
+    const view = { cover: '/state', config: Buffer.from('{}') };
+    const opsOf = (pod: Partial<PodFacts>, hooks: { state: typeof state; view?: typeof view }) => {
+      const spec = { ...specOf({}, pod), hooks: Object.fromEntries(names.map(name => [name, hook])) };
+      const cgroup = { v2Directory: undefined, v1Tasks: [], killFile: undefined };
+      const { inner } = launchPlan(spec, rootfs, cgroup, undefined, false, undefined, hooks);
+      const of = ['HOOK', 'HOOK_VIEW', 'AWAIT_HOOKS', 'START_HOOK', 'ENTER_USERNS', 'STAGE_OVERLAY', 'ROOT_STAGED'];
+      return inner.filter(({ op }) => [...of, 'ROOT_OVERLAY', 'PIVOT_ROOT', 'AWAIT_GO', 'RLIMIT', 'EXEC'].includes(op));
+    };
+    const after = ['AWAIT_HOOKS', 'HOOK', 'PIVOT_ROOT', 'AWAIT_GO', 'START_HOOK', 'EXEC'];
+    const inside = opsOf({}, { state, view });
+    const entering = ['STAGE_OVERLAY', 'HOOK_VIEW', 'ENTER_USERNS', 'ROOT_STAGED'];
+    assert.deepEqual(
+      inside.map(({ op }) => op),
+      [...entering, ...after],
+    );
+    assert.deepEqual(inside[1], { op: 'HOOK_VIEW', ...view, stage: '/stage', bundle: '/state/x/bundle' });
+    const host = opsOf({ userns: undefined }, { state });
+    assert.deepEqual(
+      host.map(({ op }) => op),
+      ['ROOT_OVERLAY', ...after],
+    );
+    const started = host.find(({ op }) => op === 'START_HOOK');
+    assert.ok(started?.op === 'START_HOOK');
+    assert.deepEqual([started.argv, started.timeout], [['/hook'], 0]);
+    assert.equal(
+      (JSON.parse(`${String(started.before)}1${String(started.after)}`) as { status: string }).status,
+      'created',
+    );
+  });
+
   it('takes what is the host’s before it enters, and mounts it afterwards', () => {
     const { inner, outer } = planOf({ mounts });
     const enter = index(inner, 'ENTER_USERNS');
