@@ -39,7 +39,7 @@ int step_run(struct launch *launch, uint32_t op, struct fields *fields)
         return step_keyring(launch, fields);
     if (op < OP_PROPAGATION)
         return step_host(launch, op, fields);
-    if (op <= OP_PIVOT_ROOT || op == OP_MOUNT_ATTR || op == OP_SHARE || op == OP_ROOT_LABEL || op == OP_LABEL)
+    if (op <= OP_PIVOT_ROOT || op == OP_MOUNT_ATTR || op == OP_SHARE || op == OP_ROOT_LABEL || op == OP_QUEUE_LABEL)
         return step_mount(launch, op, fields);
     if (op >= OP_HOLD_SOURCE && op < OP_MOUNT_ATTR)
         return step_source(launch, op, fields);

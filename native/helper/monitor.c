@@ -789,7 +789,8 @@ static int hear_init(void)
     static struct report report;
     int fds[FDS_MAX];
     ssize_t n = receive_fds(m.sync, &report, sizeof report, fds, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    /* ECONNRESET: init has ended with its root unread. What it said before comes next, and after that the end. */
+    if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNRESET))
         return 0;
     if (n == (ssize_t)sizeof report && report.kind == REPORT_MOVED) {
         follow_init(report.pid);

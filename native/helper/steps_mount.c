@@ -388,16 +388,22 @@ static int share(struct launch *launch, const char *target)
     return failed ? step_fail(launch, "share %s with the host", target) : 0;
 }
 
-static int label(struct launch *launch, struct fields *fields)
+/*
+ * mqueue is one file system an IPC namespace, whoever mounts it. Its root belongs to whom made the namespace, which in a
+ * pod's user namespace is nobody: so this is the host's root's to do.
+ */
+static int queue_label(struct launch *launch, const char *label)
 {
-    const char *path = field_str(fields), *text = field_str(fields);
-    int fd = rooted_open_nolinks(launch->root, path);
-    int failed = fd < 0 || file_label(fd, text);
-    int failure = errno;
-    if (fd >= 0)
-        close(fd);
+    int fs = sys_fsopen("mqueue", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return step_fail(launch, "fsopen mqueue");
+    int mount = mount_context(launch, fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    if (mount < 0)
+        return -1;
+    int failed = file_label(mount, label), failure = errno;
+    close(mount);
     errno = failure;
-    return failed ? step_fail(launch, "label %s", path) : 0;
+    return failed ? step_fail(launch, "label the message queues") : 0;
 }
 
 static int root_readonly(struct launch *launch)
@@ -451,8 +457,8 @@ int step_mount(struct launch *launch, uint32_t op, struct fields *fields)
     case OP_ROOT_LABEL:
         launch->root_label = field_str(fields);
         return 0;
-    case OP_LABEL:
-        return label(launch, fields);
+    case OP_QUEUE_LABEL:
+        return queue_label(launch, field_str(fields));
     case OP_MOUNT_FS:
         return mount_fs(launch, fields);
     case OP_MOUNT_BIND:

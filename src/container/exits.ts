@@ -101,8 +101,19 @@ export async function recordLoss(containers: Containers, container: Container, m
 /** The monitor told of no exit: the command never ran, or the word was lost and its record has it, or nobody knows. */
 async function recordEndWithoutExit(containers: Containers, container: Container, error: unknown): Promise<void> {
   const left = await readMonitorRecord(containers.paths(container.record.id).stateDir);
-  if (left.kind === 'exited') await recordExit(containers, container, left.exit, left.startedAtNs);
-  else await recordFailure(containers, container, left.kind === 'failed' ? left.error : error);
+  if (left.kind === 'exited') return recordExit(containers, container, left.exit, left.startedAtNs);
+  await endUnwatched(containers, container);
+  await recordFailure(containers, container, left.kind === 'failed' ? left.error : error);
+}
+
+/** A monitor that was killed has left its container running: nothing of it may run when it is said to have exited. */
+async function endUnwatched({ cgroups, log }: Containers, { record: { id, cgroupPath } }: Container): Promise<void> {
+  try {
+    await cgroups.kill(cgroupPath);
+    await cgroups.emptied(cgroupPath, AbortSignal.timeout(EMPTY_WITHIN_MS));
+  } catch (error) {
+    log.warn(`could not end what a container's monitor has left, trying again: ${messageOf(error)}`, { container: id });
+  }
 }
 
 /** There was no run to tell the end of: the command could not be started, or it was stopped before, or nobody knows. */
@@ -122,6 +133,9 @@ export async function recordFailure(containers: Containers, container: Container
 }
 
 const SIGKILL = 9;
+
+/** Killed processes are gone at once, unless the kernel holds them. */
+const EMPTY_WITHIN_MS = 2000;
 
 /** What the monitor says of an init that ended before it was told to go on. */
 const KILLED_BEFORE_START = 'ECHILD';

@@ -88,7 +88,7 @@ const INNER_OPS = {
   CAPABILITIES: { code: 60, fields: { effective: 'u64', permitted: 'u64', inheritable: 'u64', ambient: 'u64' } },
   EXEC_LABEL: { code: 61, fields: { attribute: 'str', label: 'str' } },
   ROOT_LABEL: { code: 62, fields: { label: 'str' } },
-  LABEL: { code: 63, fields: { path: 'str', label: 'str' } },
+  QUEUE_LABEL: { code: 63, fields: { label: 'str' } },
   EXEC: { code: 54, fields: { candidates: 'strs', argv: 'strs', envp: 'strs', addHome: 'u32' } },
   TERMINAL: { code: 110, fields: { console: 'u32', rows: 'u32', columns: 'u32' } },
   CONTROLLING_TERMINAL: { code: 111, fields: {} },

@@ -62,6 +62,7 @@ export function launchPlan(
     ...rootLabel(spec),
     { op: 'OOM_SCORE_ADJ', value: spec.process.oomScoreAdj },
     ...joined.map(ns => ({ op: 'SETNS', type: NAMESPACE_FLAG[ns.type], path: ns.path ?? '' }) as const),
+    ...queueLabel(spec),
     ...spec.mounts.flatMap(mount => holdOps(mount, spec.mounts)),
     { op: 'PROPAGATION', flags: MS.rec | MS.slave, path: '/' },
     ...spec.mounts.flatMap(mount => holdImageOps(mount, rootfs.stage)),
@@ -110,6 +111,11 @@ export function rootOverlay(spec: { root: Pick<Spec['root'], 'nodev'> }, rootfs:
 /** Before all that is made for the root, which has the label, too. */
 export function rootLabel({ linux: { mountLabel } }: { linux: Pick<Spec['linux'], 'mountLabel'> }): InnerOp[] {
   return mountLabel === undefined ? [] : [{ op: 'ROOT_LABEL', label: mountLabel }];
+}
+
+function queueLabel({ mounts }: Spec): InnerOp[] {
+  const label = mounts.find(({ type }) => type === 'mqueue')?.context;
+  return label === undefined ? [] : [{ op: 'QUEUE_LABEL', label }];
 }
 
 /** As the host's root: what a user namespace's makes counts against a small number of keys. */

@@ -50,14 +50,11 @@ export function mountOps(mount: MountSpec, all: readonly MountSpec[]): InnerOp[]
     ...(mount.copyUp ? [{ op: 'COPY_UP', target } as const] : []),
     ...(mount.relabel === undefined ? [] : [{ op: 'RELABEL', target, label: mount.relabel } as const]),
     mountOp(mount),
-    ...(mount.context === undefined || takesContext(mount)
-      ? []
-      : [{ op: 'LABEL', path: target, label: mount.context } as const]),
     ...(isSharedLate(mount, all) ? [alone] : []),
   ];
 }
 
-/** mqueue is mounted once for its IPC namespace, whoever mounts it again: what is there has a label already. */
+/** The message queues' directory has a label before it is mounted: QUEUE_LABEL. */
 function takesContext({ type, context }: MountSpec): boolean {
   return context !== undefined && type !== 'mqueue';
 }

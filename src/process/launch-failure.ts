@@ -269,6 +269,9 @@ function execSentence(command: string, errno: string, path: string, searched: bo
       ];
     case 'EISDIR':
       return ['failed_precondition', `${command}: ${path} is a directory`];
+    case 'E2BIG':
+      // execve(2): one of them may have 128 KiB, all together a quarter of the stack's limit.
+      return ['invalid_argument', `${command}: an argument or a variable, or all of them, are too long for the kernel`];
     case 'EACCES':
       return ['permission_denied', `${command}: ${path} is not executable for this user`];
     default:

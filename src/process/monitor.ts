@@ -112,6 +112,7 @@ export class Monitor {
   times: LaunchTimes | undefined;
   /** When the command began to run, once it has. */
   startedAtNs: bigint | undefined;
+  private hasExited = false;
   private reopening: Deferred<void>[] = [];
   private dropped: DroppedOutput | undefined;
   private orphans: Orphans[] = [];
@@ -282,6 +283,7 @@ export class Monitor {
         this.settleRunning.resolve(message.startedAtNs);
         return;
       case 'EXITED':
+        this.hasExited = true;
         this.settleExited.resolve({
           exitCode: message.exitCode,
           signal: message.signal,
@@ -315,7 +317,11 @@ export class Monitor {
 
   private ended(): void {
     this.socket = undefined;
-    this.fail(new BerthError('internal', "the container's monitor ended without a word"));
+    this.fail(
+      this.hasExited
+        ? new BerthError('failed_precondition', 'the container has exited')
+        : new BerthError('internal', "the container's monitor ended without a word"),
+    );
   }
 
   /** Rejects what has not settled yet. */

@@ -169,6 +169,20 @@ describe('the end of a container', function () {
     assert.deepEqual([exitCode, reason], [137, 'Error']);
   });
 
+  it('is what a call to open its log again hears of', async () => {
+    const id = await node().start(await node().pod());
+    const pid = await node().pidOf(id);
+    const monitor = parentOf(pid);
+    process.kill(monitor, 'SIGSTOP');
+    process.kill(pid, 'SIGKILL');
+    const opened = failureOf(node().client.call('ReopenContainerLog', { containerId: id }));
+    await node().client.call('Version'); // the call before it is under way
+    process.kill(monitor, 'SIGCONT');
+    const { code, details } = await opened;
+    assert.equal(codes[code], 'FAILED_PRECONDITION', details);
+    await node().exit(id);
+  });
+
   it('is not called a failed start by a daemon that was not there, either', async () => {
     const id = await node().create(await node().pod());
     const pid = await node().pidOf(id);

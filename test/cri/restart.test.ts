@@ -11,9 +11,9 @@ import { startTimeOf } from '../../src/process/identity';
 import type { SandboxRecord } from '../../src/sandbox/sandboxes';
 import { openStore } from '../../src/store/store';
 import { CriClient } from '../support/cri-client';
-import { snapshot } from '../support/leaks';
+import { parentOf, snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
-import { podInits } from '../support/processes';
+import { podInits, processesIn } from '../support/processes';
 
 /** Prints 1, 2, 3 … until its file `stop` is there, then ends with 5. */
 const counter = 'i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; sleep 0.003; done; echo last; exit 5';
@@ -146,6 +146,19 @@ describe('containers and a daemon that goes away', function () {
     const until = Date.now() + 60_000;
     while (running(pid) && Date.now() < until) await sleep(5);
     assert.equal(running(pid), false);
+  });
+
+  it('whose monitor was killed have ended when that is recorded, not after it', async () => {
+    const id = await node().start(await node().pod(), { command: ['sh', '-c', 'sleep 1000 & sleep 1001'] });
+    const pid = await node().pidOf(id);
+    const monitor = parentOf(pid);
+    await node().daemon.kill();
+    await node().daemon.run([], { BERTH_CRASH_AT: 'exit.recorded' });
+    process.kill(monitor, 'SIGKILL');
+    await node().daemon.ended();
+    assert.deepEqual(processesIn(node().daemon.cgroupRoots), []);
+    await node().restart();
+    assert.equal((await node().status(id)).state, 'CONTAINER_EXITED');
   });
 
   it('are met all at once: a daemon is ready although no monitor says a word', async () => {

@@ -5,8 +5,8 @@ import { createInterface } from 'node:readline';
 /** How a guest's systemd mounts cgroups. */
 export type CgroupMode = 'v2' | 'v1' | 'hybrid';
 
-/** The security module that has labels for processes. */
-export type SecurityModule = 'apparmor' | 'selinux';
+/** The security module that has labels for processes, and what it needs for that; `none`: AppArmor, without profiles. */
+export type SecurityModule = 'apparmor' | 'selinux' | 'none';
 
 export interface Machine {
   kernel: string;
@@ -67,6 +67,7 @@ const CGROUP_OPTIONS: Readonly<Record<CgroupMode, string>> = {
 
 /** Debian's kernel has both, and takes the first. What SELinux would refuse is told on the console, which takes audit. */
 const MODULE_OPTIONS: Readonly<Record<SecurityModule, string>> = {
+  none: 'audit=0',
   apparmor: 'audit=0',
   selinux: 'security=selinux enforcing=0 audit=1',
 };

@@ -11,7 +11,7 @@ import { formatTally } from '../support/tally';
 import { baseImage, checkoutImage, modulesImage } from './images';
 import { runMachine, type CgroupMode, type SecurityModule } from './machine';
 import { scratchDirectory } from './scratch';
-import { defaultFiles, selinuxFiles } from './suites';
+import { filesFor } from './suites';
 
 const consoleLines = 60;
 const timeLimitMs = Number(process.env['VM_TIMEOUT_MINUTES'] ?? 45) * 60_000;
@@ -23,8 +23,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   const module = securityModule();
-  const chosen = module === 'selinux' ? selinuxFiles : defaultFiles;
-  const files = (args.length > 0 ? args : chosen).map(compiled);
+  const files = (args.length > 0 ? args : filesFor[module]).map(compiled);
   const dir = scratchDirectory(join(repoRoot, 'build/vm'), 'run-');
   process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
   const consoleLog = join(dir, 'console.log');
@@ -55,10 +54,9 @@ function cgroupMode(): CgroupMode {
 }
 
 function securityModule(): SecurityModule {
-  const module = process.env['VM_LSM'] ?? 'apparmor';
-  if (module !== 'apparmor' && module !== 'selinux')
-    throw new Error(`VM_LSM=${module} is neither apparmor nor selinux`);
-  return module;
+  const module = process.env['VM_LSM'] ?? 'none';
+  if (module === 'none' || module === 'apparmor' || module === 'selinux') return module;
+  throw new Error(`VM_LSM=${module} is none of none, apparmor and selinux`);
 }
 
 /** Why there can be no guest here; it is no failure then, and the tally says that something was left out. */

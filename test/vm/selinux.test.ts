@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { berth } from '../cli/berth';
 import { busyboxImage } from '../support/image-builder';
 import { refused, useNode } from '../support/node';
 
@@ -130,6 +131,42 @@ describe('on a node with SELinux, a container', function () {
     await refused(start({}, undefined, { mounts: etc }), 'INVALID_ARGUMENT', /label a directory of the system anew/);
   });
 
+  it('of a person has volumes with the label that :z and :Z ask for, and named ones with the shared one', async () => {
+    const [all, own, plain] = [directory('all'), directory('own'), directory('left')];
+    const before = labelOf(plain);
+    const volumes = [`${all}:/all:z`, `${own}:/own:Z`, `${plain}:/plain`, 'kept:/kept'].flatMap(text => ['-v', text]);
+    const socket = join(node().daemon.state, 'berth.sock');
+    const { stdout, stderr, code } = await berth(socket, [
+      'run',
+      '--rm',
+      '--network',
+      'none',
+      ...volumes,
+      node().box,
+      ...LABEL,
+    ]);
+    assert.equal(code, 0, stderr);
+    const { type, level } = context(trimmed(stdout));
+    assert.equal(type, 'container_t');
+    const file = 'system_u:object_r:container_file_t';
+    assert.equal(labelOf(join(all, 'sub/file')), `${file}:s0`);
+    assert.equal(labelOf(join(own, 'sub/file')), `${file}:${level}`);
+    assert.equal(labelOf(plain), before);
+    assert.equal(labelOf(join(node().daemon.root, 'volumes/kept/data')), `${file}:s0`);
+    const disabled = await berth(socket, [
+      'run',
+      '--rm',
+      '--network',
+      'none',
+      '--security-opt',
+      'label=disable',
+      node().box,
+      ...LABEL,
+    ]);
+    assert.equal(context(trimmed(disabled.stdout)).type, 'spc_t', disabled.stderr);
+    assert.equal((await berth(socket, ['volume', 'rm', 'kept'])).code, 0);
+  });
+
   it('has its label on the volumes and the files of an image', async () => {
     const image = await node().pull(
       'volumes',
@@ -149,7 +186,7 @@ describe('on a node with SELinux, a container', function () {
     const inUserNamespace = await start({ namespaceOptions }, await podWith({ namespaceOptions }));
     const label = await processLabel(inUserNamespace);
     assert.match(label, /:container_t:s0:c/);
-    for (const path of ['/', '/dev/null', '/dev/shm', '/etc/hosts'])
+    for (const path of ['/', '/dev/null', '/dev/pts', '/dev/shm', '/dev/mqueue', '/etc/hosts'])
       assert.equal(context(await fileLabel(inUserNamespace, path)).level, context(label).level, path);
     const config = node().podConfig();
     const { podSandboxId } = await node().client.call('RunPodSandbox', { config, runtimeHandler: 'crun' });

@@ -1,8 +1,10 @@
+import type { SecurityModule } from './machine';
+
 /**
  * What runs in the guest as a part of `make test`: what cgroups and systemd make different, in about five
  * minutes where nothing else runs.
  */
-export const defaultFiles: readonly string[] = [
+const defaultFiles: readonly string[] = [
   'test/vm/controllers.test.ts',
   'test/vm/service.test.ts',
   'test/vm/systemd.test.ts',
@@ -14,5 +16,9 @@ export const defaultFiles: readonly string[] = [
   'test/cri/devices.test.ts',
 ];
 
-/** What SELinux makes different; by hand, with VM_LSM=selinux. */
-export const selinuxFiles: readonly string[] = ['test/vm/selinux.test.ts'];
+/** What runs without names of files; with a security module, which is asked for by VM_LSM, what that makes different. */
+export const filesFor: Readonly<Record<SecurityModule, readonly string[]>> = {
+  none: defaultFiles,
+  apparmor: ['test/vm/apparmor.test.ts'],
+  selinux: ['test/vm/selinux.test.ts'],
+};

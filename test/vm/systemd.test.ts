@@ -1,10 +1,11 @@
 import './only-in-guest';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readHierarchies, directories } from '../../src/cgroup/hierarchies';
+import { directories, homeOf, readHierarchies } from '../../src/cgroup/hierarchies';
+import { removeCgroup } from '../../src/cgroup/remove';
 import {
   assertLimits,
   cgroupDir,
@@ -16,6 +17,7 @@ import {
   isInV2,
 } from '../support/cgroup-files';
 import { CriClient } from '../support/cri-client';
+import { TestDaemon } from '../support/daemon';
 import { refused, useNode } from '../support/node';
 
 const MIB = 1 << 20;
@@ -55,11 +57,9 @@ describe('containers whose cgroups systemd makes', function () {
     for (const slice of ['kubepods.slice', 'kubepods-burstable.slice', POD_SLICE]) systemctl('start', slice);
     for (const dir of podDirectories()) mkdirSync(dir, { recursive: true });
   });
-  after(() => {
+  after(async () => {
     systemctl('stop', 'kubepods.slice');
-    for (const dir of podDirectories()) {
-      for (const at of [dir, dirname(dir), dirname(dirname(dir))]) if (existsSync(at)) rmdirSync(at);
-    }
+    await removeCgroup(readHierarchies(), '/kubepods.slice');
   });
   const node = useNode({ systemd: 'host' });
   const kubePod = () => node().pod({ linux: { cgroupParent: POD_SLICE } });
@@ -340,5 +340,16 @@ describe('containers whose cgroups systemd makes', function () {
       ? (['INVALID_ARGUMENT', 'memory.high=much'] as const)
       : (['FAILED_PRECONDITION', 'memory controller of this host is in cgroup v1'] as const);
     await refused(asked, code, why);
+  });
+});
+
+/** systemd 252 was seen to move them when a unit with DeviceAllow= was started. */
+describe('cgroups that berth makes beside systemd', function () {
+  this.timeout(120_000);
+
+  it('may lose their processes on v1, of which the log warns', async () => {
+    await using daemon = await TestDaemon.start({ systemd: 'host', config: '[runtime]\ncgroup_driver = "cgroupfs"\n' });
+    const isV1 = homeOf(readHierarchies(), 'devices') !== undefined;
+    assert.equal(daemon.log.includes('systemd may move processes of containers out of them'), isV1);
   });
 });

@@ -342,12 +342,12 @@ describe('the launch plan', () => {
     assert.ok(ops.indexOf('ROOT_LABEL') < ops.findIndex(op => op.startsWith('HOLD_')), ops.join(' '));
     const contexts = inner.flatMap(op => {
       if (op.op === 'MOUNT_FS') return op.options.filter(option => option.includes('=u:')).map(o => [op.target, o]);
-      return op.op === 'LABEL' || op.op === 'RELABEL' ? [['path' in op ? op.path : op.target, op.label]] : [];
+      return op.op === 'QUEUE_LABEL' ? [['queues', op.label]] : op.op === 'RELABEL' ? [[op.target, op.label]] : [];
     });
     assert.deepEqual(contexts, [
+      ['queues', labels.podFile],
       ['/dev', `context=${label}`],
       ['/dev/pts', `context=${label}`],
-      ['/dev/mqueue', labels.podFile],
       ['/data', 'u:object_r:f_t:s0'],
     ]);
     const keyring = [inner, execPlan(of.process, placement, false).outer].map(

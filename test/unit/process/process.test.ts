@@ -38,6 +38,13 @@ describe('what a failed launch says', () => {
     [exec, errno.EACCES, '/bin/foo', 'permission_denied', 'exec: "foo": /bin/foo is not executable for this user'],
     [exec, errno.EISDIR, '/bin/foo', 'failed_precondition', 'exec: "foo": /bin/foo is a directory'],
     [exec, errno.ENOEXEC, '/bin/foo', 'failed_precondition', 'exec: "foo": /bin/foo is not a program for this machine'],
+    [
+      exec,
+      errno.E2BIG,
+      '/bin/foo',
+      'invalid_argument',
+      'exec: "foo": an argument or a variable, or all of them, are too',
+    ],
     [exec, 79, '/bin/foo', 'failed_precondition', 'exec: "foo": /bin/foo is there, but not the interpreter or loader'],
     [
       { op: 'CWD', path: '/w' },
