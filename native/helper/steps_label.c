@@ -6,7 +6,6 @@
 #include "helper.h"
 #include "../lib/sys.h"
 
-#include <linux/keyctl.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <stdio.h>
@@ -100,7 +99,5 @@ int step_keyring(struct launch *launch, struct fields *fields)
     const char *label = field_str(fields);
     if (*label && write_attribute(launch, "keycreate", label))
         return -1;
-    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0 || errno == ENOSYS)
-        return 0;
-    return step_fail(launch, "join a session keyring");
+    return own_keyring() ? step_fail(launch, "join a session keyring") : 0;
 }

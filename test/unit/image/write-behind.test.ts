@@ -52,6 +52,24 @@ describe('writing behind', () => {
     await finished;
   });
 
+  it('fails with what the sync of another one that writes failed with, and one that begins later does not', async () => {
+    await using behind = new WriteBehind(sync);
+    {
+      await using other = new WriteBehind(sync);
+      const finished = other.finish();
+      await turn();
+      fail[0]?.();
+      await assert.rejects(finished, /EIO/);
+    }
+    await assert.rejects(behind.finish(), /EIO/);
+    assert.equal(begun.length, 1);
+    await using later = new WriteBehind(sync);
+    const finished = later.finish();
+    await turn();
+    begun[1]?.();
+    await finished;
+  });
+
   it('fails with what an early sync failed with, which the last one would not hear again', async () => {
     await using behind = new WriteBehind(sync);
     behind.reached('a', 40 * mebibyte);
