@@ -87,7 +87,8 @@ export function apparmorProfile(
   if (choice?.type === 'localhost') return loadedProfile(choice.ref, host);
   const isUnconfined = choice?.type === 'unconfined' || security?.privileged;
   if (isUnconfined || !host.isEnabled) return undefined;
-  if (host.missingDefault === undefined) return APPARMOR_DEFAULT;
+  // What an earlier daemon has loaded confines, whatever has become of the parser since.
+  if (host.missingDefault === undefined || host.loaded?.has(APPARMOR_DEFAULT)) return APPARMOR_DEFAULT;
   if (choice === undefined) return undefined;
   throw new BerthError(
     'failed_precondition',

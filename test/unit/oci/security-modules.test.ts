@@ -42,6 +42,11 @@ describe('AppArmor', () => {
   it('is without the default profile where that cannot be loaded only if nobody has asked for it', () => {
     const without = { ...on, missingDefault: 'this node has no apparmor_parser' };
     assert.equal(profile({}, without), undefined);
+    assert.equal(
+      profile({}, { ...without, loaded: new Set([APPARMOR_DEFAULT]) }),
+      APPARMOR_DEFAULT,
+      'an earlier one is',
+    );
     for (const security of [{ apparmor: { profileType: 0 } }, { apparmorProfile: 'runtime/default' }]) {
       assert.throws(
         () => profile(security, without),
