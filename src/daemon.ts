@@ -7,6 +7,7 @@ import { BuildCache, type CacheRecord } from './build/cache';
 import { CacheMounts } from './build/cache-mounts';
 import { hasSystemd, openCgroups } from './cgroup/open';
 import type { Config } from './config';
+import { untilDeleted } from './container/delete-later';
 import { Containers, type ContainerRecord } from './container/containers';
 import { HealthChecks } from './container/health';
 import { LogGrowth } from './container/log-growth';
@@ -234,6 +235,7 @@ export async function startDaemon(config: Config, version: string, log: Logger):
       events.close();
       await Promise.all([...servers.map(server => server.close()), streaming.close(), endpoint?.close()]);
       await network.close();
+      await untilDeleted(containers);
       await images.close();
       await store.close();
       await traces?.close();

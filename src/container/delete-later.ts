@@ -21,3 +21,14 @@ export function deleteLater(containers: Containers, gone: string): void {
       containers.log.warn(`could not remove ${gone}: ${messageOf(error)}; it is tried again at the next start`),
     );
 }
+
+/** A daemon that ends waits so long for what it was asked to delete. */
+const END_MS = 5000;
+
+/** Resolves once all of it is deleted, or when that takes longer than whoever ends the daemon should wait. */
+export async function untilDeleted(containers: Containers): Promise<void> {
+  const late = new AbortController();
+  const all = containers.deletions.run('', () => Promise.resolve());
+  await Promise.race([all, sleep(END_MS, undefined, { signal: late.signal }).catch(() => undefined)]);
+  late.abort();
+}

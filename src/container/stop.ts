@@ -13,6 +13,9 @@ const SIGKILL = 9;
 /** A killed process is gone at once, unless the kernel holds it (state D): then this is how long it is waited for. */
 const KILL_WITHIN_MS = 60_000;
 
+/** The same of what a container has left that has ended itself: whoever removes it may ask again. */
+const LEFT_WITHIN_MS = 10_000;
+
 /** After this long it is said who does not end, and what it waits for. */
 const SOON_MS = 2000;
 
@@ -60,11 +63,13 @@ export async function stopContainer(
   if (await endsWithin(SOON_MS)) return;
   ctx.throwIfEnded();
   ctx.stage(tellWhatHolds(containers, ctx, container));
-  if (await endsWithin(KILL_WITHIN_MS - SOON_MS)) return;
+  const withinMs = state === 'exited' ? LEFT_WITHIN_MS : KILL_WITHIN_MS;
+  if (await endsWithin(withinMs - SOON_MS)) return;
   ctx.throwIfEnded();
+  const killed = state === 'exited' ? `what container ${id} has left` : `container ${id}`;
   throw new BerthError(
     'deadline_exceeded',
-    `container ${id} was killed ${KILL_WITHIN_MS / 1000} s ago: ${whatHolds(containers, container)}`,
+    `${killed} was killed ${withinMs / 1000} s ago: ${whatHolds(containers, container)}`,
     { hint: 'it ends when the kernel lets go of it' },
   );
 }

@@ -243,7 +243,7 @@ describe('the helper', function () {
     const words = [0, 4, 8];
     for (let at = 16; at < bytes.length; at += 8 + bytes.readUInt32LE(at + 4)) words.push(at, at + 4);
     await fc.assert(
-      fc.asyncProperty(fc.constantFrom(...words), fc.integer({ min: 100, max: 0xffffffff }), async (at, value) => {
+      fc.asyncProperty(fc.constantFrom(...words), fc.integer({ min: 1000, max: 0xffffffff }), async (at, value) => {
         const garbled = Buffer.from(bytes);
         garbled.writeUInt32LE(value, at);
         fc.pre(!garbled.equals(bytes));
