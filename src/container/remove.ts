@@ -8,8 +8,7 @@ import { stopContainer } from './stop';
 
 /** RemoveContainer: kills it when it runs, then removes its cgroup, files and record. Idempotent. */
 export async function removeContainer(containers: Containers, ctx: Context, container: Container): Promise<void> {
-  // What one that has exited has left goes with its cgroup, or is what keeps that busy.
-  if (container.record.state !== 'exited') await stopContainer(containers, ctx, container, 0);
+  await stopContainer(containers, ctx, container, 0);
   const { id, cgroupPath } = container.record;
   await containers.locks.run(id, async () => {
     if (containers.find(id) !== container) return;
