@@ -212,54 +212,23 @@ int tree_remember_time(struct tree *t, const char *path, struct timespec mtime)
   return 0;
 }
 
-/* 0, also when a later entry has replaced the directory, or -1 and errno. */
-static int set_times_in(int parent, const char *name, struct timespec mtime)
-{
-  const struct timespec times[2] = {mtime, mtime};
-  int fd = openat(parent, *name ? name : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0)
-    return 0;
-  const int done = futimens(fd, times);
-  const int err = errno;
-  close(fd);
-  errno = err;
-  return done;
-}
-
-static int same_parent(const char *a, const char *b)
-{
-  const char *const slash = strrchr(a, '/');
-  const size_t n = slash ? (size_t)(slash - a) + 1 : 0;
-  return strncmp(a, b, n) == 0 && !strchr(b + n, '/');
-}
-
-/* In the order of the archive, where neighbours mostly have the same parent: nothing moves any more. */
-static int set_directory_times(struct tree *t)
-{
-  const char *before = NULL, *name;
-  int parent = -1, result = 0;
-  for (size_t i = 0; result == 0 && i < t->dir_time_count; i++) {
-    const char *path = t->dir_paths + t->dir_times[i].path;
-    if (parent >= 0 && same_parent(before, path)) {
-      name = path + (strrchr(path, '/') ? strrchr(path, '/') - path + 1 : 0);
-    } else {
-      if (parent >= 0)
-        close(parent);
-      parent = tree_find_parent(t, path, &name);
-      before = path;
-    }
-    if (parent >= 0 && set_times_in(parent, name, t->dir_times[i].mtime) < 0)
-      result = fail(t->failure, "times", errno, path);
-  }
-  if (parent >= 0)
-    close(parent);
-  return result;
-}
-
 int tree_finish(struct tree *t)
 {
-  if (set_directory_times(t) < 0)
-    return -1;
+  for (size_t i = 0; i < t->dir_time_count; i++) {
+    const char *path = t->dir_paths + t->dir_times[i].path, *name;
+    const struct timespec times[2] = {t->dir_times[i].mtime, t->dir_times[i].mtime};
+    int parent = tree_find_parent(t, path, &name);
+    int fd = parent < 0 ? -1 : openat(parent, *name ? name : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (parent >= 0)
+      close(parent);
+    if (fd < 0)
+      continue; /* a later entry replaced it */
+    const int done = futimens(fd, times);
+    const int err = errno;
+    close(fd);
+    if (done < 0)
+      return fail(t->failure, "times", err, path);
+  }
   return t->manifest ? manifest_write(t->manifest, t->root, t->failure) : 0;
 }
 
@@ -314,7 +283,7 @@ static int apply_directory(struct tree *t, int parent, const char *name, const c
   if (fd < 0)
     return fail(t->failure, "open", errno, path);
   int result = covers && make_opaque(fd) < 0 ? fail(t->failure, "opaque", errno, path) : describe_directory(t, fd, path, e);
-  tree_enter(t, fd, path);
+  close(fd);
   return result;
 }
 

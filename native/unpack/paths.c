@@ -244,17 +244,6 @@ int tree_parent(struct tree *t, const char *path, const char **name)
   return t->parent = fd;
 }
 
-void tree_enter(struct tree *t, int fd, const char *path)
-{
-  if (t->parent_stale || depth_of(path) >= DEPTH_MAX) {
-    close(fd);
-    return;
-  }
-  tree_forget_parent(t);
-  memcpy(t->parent_path, path, strlen(path) + 1);
-  t->parent = fd;
-}
-
 int tree_find_parent(struct tree *t, const char *path, const char **name)
 {
   char dir[PATH_LIMIT + 1];

@@ -80,9 +80,7 @@ int clean_path(const char *in, char out[PATH_LIMIT + 1]);
 
 /* The directory that holds `path` (clean), made if it is missing; *name is the last component. An fd of the tree's, or -1. */
 int tree_parent(struct tree *t, const char *path, const char **name);
-/* Takes the directory `fd` at `path` (clean) over: entries of a directory mostly follow it. */
-void tree_enter(struct tree *t, int fd, const char *path);
-/* The same as tree_parent, but never makes anything: -1 with errno, and no failure is recorded. The caller closes it. */
+/* The same, but never makes anything: -1 with errno, and no failure is recorded. The caller closes it. */
 int tree_find_parent(struct tree *t, const char *path, const char **name);
 void tree_forget_parent(struct tree *t);
 
