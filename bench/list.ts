@@ -288,7 +288,8 @@ function drawPoints(points: ReadonlyMap<Candidate, readonly Point[]>): void {
 
 /** Containers that are records only, and have ended, in a daemon of their own. */
 async function reportSynthetic(scratch: Scratch, rounds: number): Promise<void> {
-  const own = { ...scratch, dir: join(scratch.dir, 'synthetic') };
+  const own = { ...scratch, dir: join(scratch.dir, 'synthetic'), run: join(scratch.run, 'synthetic') };
+  mkdirSync(own.run);
   await writeRecords(own, SYNTHETIC);
   const daemon = await startBerth(own);
   try {
