@@ -145,6 +145,8 @@ int fs_fail(struct launch *launch, int fs, const char *what);
 /* A detached mount of a configured file system; closes `fs`. */
 int mount_context(struct launch *launch, int fs, unsigned attrs);
 int root_label(struct launch *launch, int fs);
+/* Mounts a tmpfs of this size over a directory, which others may go through and not list. */
+int cover_with_tmpfs(struct launch *launch, const char *dir, const char *size);
 /* The detached mount of a ROOT_OVERLAY, whose `fields` have been read up to its stage. */
 int make_root(struct launch *launch, struct fields *fields);
 /* A detached overlay; `flags` are ROOT_OVERLAY's, `lowers` is the list of its lower directories. */

@@ -230,15 +230,7 @@ static int show_bundle(struct launch *launch, struct fields *fields)
 {
     const char *cover = field_str(fields), *at = field_str(fields), *bundle = field_str(fields);
     struct bytes config = field_bytes(fields);
-    int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
-    if (fs < 0)
-        return step_fail(launch, "fsopen tmpfs");
-    if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0711", 0) || sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "4m", 0))
-        return fs_fail(launch, fs, "tmpfs options");
-    int mount = mount_context(launch, fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    if (mount < 0)
-        return -1;
-    if (attach(launch, mount, open(cover, O_PATH | O_DIRECTORY | O_CLOEXEC), cover))
+    if (cover_with_tmpfs(launch, cover, "4m"))
         return -1;
     if (make_path(at) || make_path(bundle))
         return step_fail(launch, "make directories");

@@ -90,6 +90,19 @@ int mount_overlay(struct launch *launch, const char *upper, const char *work, un
     return root_label(launch, fs) ? -1 : mount_context(launch, fs, flags & ROOT_NODEV ? MOUNT_ATTR_NODEV : 0);
 }
 
+int cover_with_tmpfs(struct launch *launch, const char *dir, const char *size)
+{
+    int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return step_fail(launch, "fsopen tmpfs");
+    if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0711", 0) || sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", size, 0))
+        return fs_fail(launch, fs, "tmpfs options");
+    int mount = mount_context(launch, fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    if (mount < 0)
+        return -1;
+    return attach(launch, mount, open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC), dir);
+}
+
 int make_root(struct launch *launch, struct fields *fields)
 {
     const char *upper = field_str(fields), *work = field_str(fields);

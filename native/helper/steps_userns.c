@@ -37,15 +37,7 @@ static int stage(struct launch *launch, struct fields *fields)
     userns = open(path, O_RDONLY | O_CLOEXEC);
     if (userns < 0)
         return step_fail(launch, "open %s", path);
-    int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
-    if (fs < 0)
-        return step_fail(launch, "fsopen tmpfs");
-    if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0711", 0) || sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "1m", 0))
-        return fs_fail(launch, fs, "tmpfs options");
-    int mount = mount_context(launch, fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    if (mount < 0)
-        return -1;
-    if (attach(launch, mount, open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC), dir))
+    if (cover_with_tmpfs(launch, dir, "1m"))
         return -1;
     return chdir(dir) ? step_fail(launch, "enter %s", dir) : 0;
 }
