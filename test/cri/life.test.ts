@@ -7,7 +7,7 @@ import { status as codes, type ServiceError } from '@grpc/grpc-js';
 import type { TimingRow } from '../../src/container/timings';
 import { parentOf, snapshot } from '../support/leaks';
 import { refused, useNode } from '../support/node';
-import { commandLine, processesIn } from '../support/processes';
+import { commandLine, killAndWait, processesIn } from '../support/processes';
 
 const failureOf = (call: Promise<unknown>) =>
   call.then(
@@ -158,7 +158,7 @@ describe('the end of a container', function () {
     const pid = await node().pidOf(id);
     const monitor = parentOf(pid);
     process.kill(monitor, 'SIGSTOP');
-    process.kill(pid, 'SIGKILL');
+    await killAndWait(pid);
     const started = failureOf(node().client.call('StartContainer', { containerId: id }));
     await node().client.call('Version'); // the call before it is under way
     process.kill(monitor, 'SIGCONT');
@@ -174,7 +174,7 @@ describe('the end of a container', function () {
     const pid = await node().pidOf(id);
     const monitor = parentOf(pid);
     process.kill(monitor, 'SIGSTOP');
-    process.kill(pid, 'SIGKILL');
+    await killAndWait(pid);
     const opened = failureOf(node().client.call('ReopenContainerLog', { containerId: id }));
     await node().client.call('Version'); // the call before it is under way
     process.kill(monitor, 'SIGCONT');

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { startTimeOf } from '../../src/process/identity';
 
 /** Names of the cgroups directly below a directory. */
@@ -48,6 +49,22 @@ export function podInits(which: { ids: readonly string[] } | { notOlderThan: num
     if ('ids' in which) return which.ids.includes(id);
     return which.of.includes(id) && (startTimeOf(pid) ?? 0n) >= (startTimeOf(which.notOlderThan) ?? 0n);
   });
+}
+
+/** Kills a process and waits until it has let go of all it had open: a signal that is sent is not one that has arrived. */
+export async function killAndWait(pid: number): Promise<void> {
+  process.kill(pid, 'SIGKILL');
+  while (existsSync(`/proc/${pid}`) && !hasEnded(pid)) await sleep(5);
+}
+
+/** Whether a process is a zombie, whose files are closed. */
+function hasEnded(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return /^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+  } catch {
+    return true;
+  }
 }
 
 export function commandLine(pid: number): string[] {

@@ -1,7 +1,9 @@
+import { leftOpen } from './left-open';
 import { formatTally } from './tally';
 
 /** Tests that take longer show their time. */
 const slowMs = 200;
+const SHOULD_END_WITHIN_MS = 20_000;
 
 /** Mocha's reporter: the tree of suites and tests, each failure in full at the end, the tally as last line. */
 class Reporter {
@@ -33,6 +35,8 @@ class Reporter {
     });
     runner.once('end', () => {
       console.log(['', ...this.failures, formatTally(this.tally)].join('\n'));
+      // It keeps nothing open itself: it is only met where something else does.
+      setTimeout(() => console.log(['Left open:', ...leftOpen()].join('\n    ')), SHOULD_END_WITHIN_MS).unref();
     });
   }
 
