@@ -11,6 +11,7 @@
 
 #include "../lib/vfork.h"
 #include "batch.h"
+#include "table_call.h"
 #include "file_calls.h"
 #include "null.h"
 

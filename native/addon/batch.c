@@ -1,7 +1,6 @@
 #define _GNU_SOURCE
 #include "batch.h"
 #include "network.h"
-#include "table.h"
 #include "tree.h"
 
 #include <dirent.h>
@@ -68,8 +67,6 @@ struct call {
     napi_deferred deferred;
     struct parts first;
     struct parts second;
-    struct table_layout layout;
-    napi_ref filled; /* what the cells are in; NULL: they are the call's own, and the result */
     double *cells;
     size_t cell_count;
     char *text;
@@ -83,8 +80,7 @@ static void free_call(struct call *call)
         return;
     free(call->first.text);
     free(call->second.text);
-    if (!call->filled)
-        free(call->cells);
+    free(call->cells);
     free(call->text);
     free(call);
 }
@@ -106,10 +102,6 @@ static napi_value result_of(napi_env env, const struct call *call)
     napi_value result = NULL;
     if (call->failure)
         return NULL;
-    if (call->filled) {
-        napi_get_undefined(env, &result);
-        return result;
-    }
     if (!call->text)
         return cells_value(env, call);
     napi_create_string_latin1(env, call->text, call->text_bytes, &result);
@@ -133,8 +125,6 @@ static void call_done(napi_env env, napi_status status, void *data)
     }
     napi_close_handle_scope(env, scope);
     napi_delete_async_work(env, call->work);
-    if (call->filled)
-        napi_delete_reference(env, call->filled);
     free_call(call);
 }
 
@@ -165,55 +155,6 @@ static struct call *begin_call(napi_env env, napi_callback_info info, size_t lis
         return NULL;
     }
     return call;
-}
-
-/* ---- readTable(layout, rows, cells) -> Promise<void> ---- */
-
-/* The third argument's memory, which stays where it is as long as there is a reference; -1 with a thrown error. */
-static int fill_argument(napi_env env, napi_callback_info info, struct call *call)
-{
-    napi_value args[3];
-    napi_typedarray_type type;
-    void *data;
-    size_t count = 3, length;
-    napi_get_cb_info(env, info, &count, args, NULL, NULL);
-    if (napi_get_typedarray_info(env, args[2], &type, &length, &data, NULL, NULL) != napi_ok ||
-        type != napi_float64_array || length < call->cell_count) {
-        napi_throw_type_error(env, NULL, "a Float64Array with a number for each row and key is expected");
-        return -1;
-    }
-    call->cells = data;
-    if (napi_create_reference(env, args[2], 1, &call->filled) == napi_ok)
-        return 0;
-    napi_throw_error(env, "ENOMEM", "no memory for a table");
-    return -1;
-}
-
-static void table_run(napi_env env, void *data)
-{
-    (void)env;
-    struct call *call = data;
-    if (call->cell_count > 0)
-        table_read(&call->first, &call->layout, &call->second, call->cells);
-}
-
-napi_value read_table(napi_env env, napi_callback_info info)
-{
-    struct call *call = begin_call(env, info, 2);
-    if (!call)
-        return NULL;
-    if (table_layout(&call->first, &call->layout)) {
-        free_call(call);
-        napi_throw_type_error(env, NULL, "a layout of files and keys is expected");
-        return NULL;
-    }
-    call->cell_count = call->layout.columns * call->second.count;
-    if (fill_argument(env, info, call)) {
-        call->cells = NULL; /* which are not the call's own */
-        free_call(call);
-        return NULL;
-    }
-    return queue_call(env, call, "berth table", table_run);
 }
 
 /* ---- readFiles(paths, networks) -> Promise<string> ---- */

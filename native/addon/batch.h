@@ -24,7 +24,6 @@ const char *next_part(const char *part);
 /* A file's bytes, cut off at a line's end when they do not fit into `room`, of which one is for a NUL; -1 with errno. */
 ptrdiff_t read_whole(int fd, char *buffer, size_t room);
 
-napi_value read_table(napi_env env, napi_callback_info info);
 napi_value read_files(napi_env env, napi_callback_info info);
 napi_value tree_usage(napi_env env, napi_callback_info info);
 napi_value stop_counting(napi_env env, napi_callback_info info);

@@ -23,8 +23,8 @@
 #define FILE_ROOM 16384
 #define PATH_ROOM 4096
 #define BUCKETS 2048
-/* The daemon's own thread waits meanwhile: so two use both cores of the smallest nodes. */
-#define READERS 2
+/* Rows, as many as fit into the processor's cache with what the kernel has of them. */
+#define AT_A_TIME 64
 #define IDLE_SECONDS 60
 #define SWEEP_SECONDS 20
 /* Descriptors that are left for the files that are not kept. */
@@ -119,23 +119,17 @@ struct kept {
     int fds[]; /* -1: not open */
 };
 
-struct job {
-    uint64_t layout_hash;
-    const struct table_layout *layout;
-    const struct parts *rows;
-    double *cells;
-};
-
 /* A thread and what it keeps. Rows are shared out by their hash: the same row is always the same thread's. */
 struct reader {
     unsigned index;
-    const struct job *job; /* NULL: none, or done */
+    struct table_job *first, *last; /* its queue */
     struct kept *buckets[BUCKETS];
     size_t kept_fds;
     size_t max_kept_fds;
+    time_t swept;
 };
 
-static struct reader readers[READERS];
+static struct reader readers[TABLE_READERS];
 
 static time_t now_seconds(void)
 {
@@ -181,7 +175,7 @@ static void sweep(struct reader *reader, time_t older_than)
 /* NULL without memory: then nothing is kept. */
 static struct kept *kept_for(struct reader *reader, uint64_t hash, const char *row, size_t file_count, time_t now)
 {
-    struct kept **bucket = &reader->buckets[hash / READERS % BUCKETS];
+    struct kept **bucket = &reader->buckets[hash / TABLE_READERS % BUCKETS];
     for (struct kept *entry = *bucket; entry; entry = entry->next)
         if (entry->hash == hash && entry->file_count == file_count && strcmp(entry->row, row) == 0) {
             entry->used = now;
@@ -248,44 +242,66 @@ static ptrdiff_t read_opened(struct reader *reader, struct kept *entry, size_t i
     return n;
 }
 
-static void read_row(struct reader *reader, struct kept *entry, const struct table_layout *layout, const char *row,
-                     double *cells)
+/* One file of one row. */
+static void read_cells(struct reader *reader, struct kept *entry, size_t index, const struct table_file *file,
+                       const char *row, double *cells)
 {
     char buffer[FILE_ROOM];
-    for (size_t i = 0; i < layout->file_count; i++) {
-        const struct table_file *file = &layout->files[i];
-        ptrdiff_t n = entry ? read_kept(reader, entry, i, buffer) : -1;
-        if (n < 0)
-            n = read_opened(reader, entry, i, file, row, buffer);
-        const char *line = buffer;
-        for (size_t key = 0; key < file->key_count; key++)
-            *cells++ = n < 0 ? NAN : table_number(buffer, file->keys[key], &line);
+    ptrdiff_t n = entry ? read_kept(reader, entry, index, buffer) : -1;
+    if (n < 0)
+        n = read_opened(reader, entry, index, file, row, buffer);
+    const char *line = buffer;
+    for (size_t key = 0; key < file->key_count; key++)
+        *cells++ = n < 0 ? NAN : table_number(buffer, file->keys[key], &line);
+}
+
+/* A row that is a reader's. */
+struct own_row {
+    const char *row;
+    struct kept *entry;
+    double *cells;
+};
+
+/* One file of all rows after the other: its code in the kernel is in the processor's cache then. */
+static void read_own(struct reader *reader, const struct table_layout *layout, const struct own_row *own, size_t count)
+{
+    size_t column = 0;
+    for (size_t index = 0; index < layout->file_count; index++) {
+        const struct table_file *file = &layout->files[index];
+        for (size_t i = 0; i < count; i++)
+            read_cells(reader, own[i].entry, index, file, own[i].row, own[i].cells + column);
+        column += file->key_count;
     }
 }
 
-/* The rows that are this reader's. */
-static void read_rows(struct reader *reader, const struct job *job)
+static void read_rows(struct reader *reader, const struct table_job *job)
 {
-    const char *row = job->rows->text;
+    struct own_row own[AT_A_TIME];
+    size_t count = 0;
+    const char *row = job->rows.text;
     time_t now = now_seconds();
-    for (size_t i = 0; i < job->rows->count; i++, row = next_part(row)) {
+    for (size_t i = 0; i < job->rows.count; i++, row = next_part(row)) {
         uint64_t hash = hash_of(job->layout_hash, row, strlen(row));
-        if (hash % READERS != reader->index)
+        if (hash % job->shares != reader->index)
             continue;
-        size_t files = job->layout->file_count;
-        struct kept *entry = reader->max_kept_fds > 0 ? kept_for(reader, hash, row, files, now) : NULL;
-        read_row(reader, entry, job->layout, row, job->cells + i * job->layout->columns);
+        size_t files = job->layout.file_count;
+        own[count].row = row;
+        own[count].entry = reader->max_kept_fds > 0 ? kept_for(reader, hash, row, files, now) : NULL;
+        own[count].cells = job->cells + i * job->layout.columns;
+        if (++count == AT_A_TIME) {
+            read_own(reader, &job->layout, own, count);
+            count = 0;
+        }
     }
+    read_own(reader, &job->layout, own, count);
 }
 
 /* ---- the threads ---- */
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all jobs */
-static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* one caller at a time */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all queues */
 static pthread_cond_t asked = PTHREAD_COND_INITIALIZER;
-static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;
-static pthread_once_t started = PTHREAD_ONCE_INIT;
 static unsigned running;
+static int has_teller;
 
 static void wait_for_job(const struct reader *reader)
 {
@@ -299,6 +315,45 @@ static void wait_for_job(const struct reader *reader)
     pthread_cond_timedwait(&asked, &lock, &until);
 }
 
+/* Without the lock, for which the event loop would wait: it may close thousands. */
+static void sweep_unlocked(struct reader *reader, time_t now)
+{
+    pthread_mutex_unlock(&lock);
+    sweep(reader, now - IDLE_SECONDS);
+    reader->swept = now;
+    pthread_mutex_lock(&lock);
+}
+
+static struct table_job *next_job(struct reader *reader)
+{
+    pthread_mutex_lock(&lock);
+    while (!reader->first) {
+        time_t now = now_seconds();
+        if (reader->kept_fds > 0 && now - reader->swept >= SWEEP_SECONDS)
+            sweep_unlocked(reader, now);
+        else
+            wait_for_job(reader);
+    }
+    struct table_job *job = reader->first;
+    reader->first = job->next[reader->index];
+    pthread_mutex_unlock(&lock);
+    return job;
+}
+
+/* Read by all; in any order: each is told by itself. */
+static pthread_mutex_t read_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t some_read = PTHREAD_COND_INITIALIZER;
+static struct table_job *all_read;
+
+static void push_read(struct table_job *job)
+{
+    pthread_mutex_lock(&read_lock);
+    job->next[0] = all_read;
+    all_read = job;
+    pthread_cond_signal(&some_read);
+    pthread_mutex_unlock(&read_lock);
+}
+
 static void *reader_main(void *argument)
 {
     struct reader *reader = argument;
@@ -309,70 +364,80 @@ static void *reader_main(void *argument)
     if (sys_close_range(3, ~0U, CLOSE_RANGE_UNSHARE) == 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
         limit.rlim_cur > SPARE_FDS)
         reader->max_kept_fds = limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)limit.rlim_cur - SPARE_FDS;
-    pthread_mutex_lock(&lock);
     for (;;) {
-        while (!reader->job) {
-            sweep(reader, now_seconds() - IDLE_SECONDS);
-            if (!reader->job)
-                wait_for_job(reader);
-        }
-        const struct job *job = reader->job;
-        pthread_mutex_unlock(&lock);
+        struct table_job *job = next_job(reader);
         read_rows(reader, job);
-        pthread_mutex_lock(&lock);
-        reader->job = NULL;
-        pthread_cond_signal(&answered);
+        if (__atomic_sub_fetch(&job->left, 1, __ATOMIC_ACQ_REL) == 0)
+            push_read(job);
     }
     return NULL;
 }
 
-static void start_readers(void)
+/* Waking an event loop takes a descriptor of the daemon's, which readers have not. */
+static void *teller_main(void *nothing)
+{
+    pthread_setname_np(pthread_self(), "berth-teller");
+    for (;;) {
+        pthread_mutex_lock(&read_lock);
+        while (!all_read)
+            pthread_cond_wait(&some_read, &read_lock);
+        struct table_job *job = all_read;
+        all_read = NULL;
+        pthread_mutex_unlock(&read_lock);
+        while (job) {
+            struct table_job *next = job->next[0];
+            job->done(job);
+            job = next;
+        }
+    }
+    return nothing;
+}
+
+/* Those that are still missing; `running` is how many there are. 0, or an errno. */
+static int start_readers(void)
 {
     pthread_t thread;
     pthread_attr_t attributes;
     sigset_t all, before;
+    int failure = 0;
     sigfillset(&all);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    for (unsigned i = 0; i < READERS; i++)
-        readers[i].index = i;
-    while (running < READERS && pthread_create(&thread, &attributes, reader_main, &readers[running]) == 0)
-        running++;
+    if (!has_teller)
+        has_teller = (failure = pthread_create(&thread, &attributes, teller_main, NULL)) == 0;
+    while (running < TABLE_READERS && !failure) {
+        readers[running].index = running;
+        failure = pthread_create(&thread, &attributes, reader_main, &readers[running]);
+        running += failure == 0;
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
+    return failure;
 }
 
-static int is_busy(void)
+static void append_job(struct reader *reader, struct table_job *job)
 {
-    for (unsigned i = 0; i < running; i++)
-        if (readers[i].job)
-            return 1;
-    return 0;
+    job->next[reader->index] = NULL;
+    if (reader->first)
+        reader->last->next[reader->index] = job;
+    else
+        reader->first = job;
+    reader->last = job;
 }
 
-void table_read(const struct parts *layout_text, const struct table_layout *layout, const struct parts *rows,
-                double *cells)
+int table_read(struct table_job *job)
 {
-    struct job job = {
-        .layout_hash = hash_of(0xcbf29ce484222325ULL, layout_text->text, layout_text->bytes),
-        .layout = layout,
-        .rows = rows,
-        .cells = cells,
-    };
-    pthread_once(&started, start_readers);
-    pthread_mutex_lock(&turn);
+    job->layout_hash = hash_of(0xcbf29ce484222325ULL, job->layout_text.text, job->layout_text.bytes);
     pthread_mutex_lock(&lock);
-    for (unsigned i = 0; i < running; i++)
-        readers[i].job = &job;
+    int failure = running < TABLE_READERS ? start_readers() : 0;
+    job->shares = job->left = running;
+    for (unsigned i = 0; i < job->shares; i++)
+        append_job(&readers[i], job);
     pthread_cond_broadcast(&asked);
     pthread_mutex_unlock(&lock);
-    /* Out of threads: here then, with nothing kept, since these never have a limit set. */
-    for (unsigned i = running; i < READERS; i++)
-        read_rows(&readers[i], &job);
-    pthread_mutex_lock(&lock);
-    while (is_busy())
-        pthread_cond_wait(&answered, &lock);
-    pthread_mutex_unlock(&lock);
-    pthread_mutex_unlock(&turn);
+    if (job->shares > 0)
+        return 0;
+    errno = failure;
+    return -1;
 }

@@ -8,6 +8,10 @@
 
 #include "batch.h"
 
+#include <stdint.h>
+
+/* The daemon's own thread waits meanwhile: so two use both cores of the smallest nodes. */
+#define TABLE_READERS 2
 #define TABLE_MAX_FILES 32
 #define TABLE_MAX_KEYS 16
 
@@ -34,11 +38,21 @@ int table_layout(const struct parts *parts, struct table_layout *layout);
  */
 double table_number(const char *text, const char *key, const char **line);
 
-/*
- * Fills rows × columns. `layout_text` tells layouts apart: descriptors are kept by it and the row, until they have not
- * been used for a while. Returns when all is read.
- */
-void table_read(const struct parts *layout_text, const struct table_layout *layout, const struct parts *rows,
-                double *cells);
+/* Numbers to be read, rows × columns of them. All above the line is the caller's, and stays until `done`. */
+struct table_job {
+    struct parts layout_text; /* descriptors are kept by it and the row, until they have not been used for a while */
+    struct table_layout layout;
+    struct parts rows;
+    double *cells;
+    void (*done)(struct table_job *job); /* once all is read, on a thread that has the process's descriptors */
+    /* ---- */
+    uint64_t layout_hash;
+    unsigned shares;                       /* readers that there are: each has rows of its own */
+    unsigned left;                         /* of them, still reading */
+    struct table_job *next[TABLE_READERS]; /* in each one's queue */
+};
+
+/* Has it read behind those that were asked for before; -1 with errno when there is no thread to read it. */
+int table_read(struct table_job *job);
 
 #endif

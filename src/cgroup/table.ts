@@ -14,7 +14,7 @@ export interface Numbers {
   next(): number | undefined;
 }
 
-/** Each takes a thread of the pool. One waits for the other there, so that the readers go on at once with it. */
+/** The readers go on at once with the second when they have read the first. */
 const UNDER_WAY = 2;
 
 /** The same files of many cgroups, read together. */

@@ -14,8 +14,10 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { readHierarchies } from '../../src/cgroup/hierarchies';
 import { addon } from '../../src/native/addon';
+import { nativePath } from '../../src/native/paths';
 import { repoRoot } from '../support/repo';
 
 describe('files that are read many at a time', function () {
@@ -117,6 +119,33 @@ describe('files that are read many at a time', function () {
     await table(rows, '#');
     child.stdin.end();
     assert.deepEqual(await once(child, 'exit'), [0, null]);
+  });
+
+  it('are read for many calls at once, each with its own numbers', async () => {
+    const names = Array.from({ length: 500 }, (_, i) => `row-${i}`);
+    names.forEach((name, i) => write(`${name}.txt`, `${i}\nkey ${i * 2}\n`));
+    const calls = Array.from({ length: 50 }, async (_, i) => {
+      const rows = names.slice(i * 10, i * 10 + 10 + i);
+      const expected = rows.flatMap((_row, j) => [i * 10 + j, (i * 10 + j) * 2]);
+      assert.deepEqual(await table(rows, '#', 'key'), expected);
+    });
+    await Promise.all(calls);
+  });
+
+  it('are waited for by a worker or a process that ends meanwhile', async () => {
+    for (const name of ['a', 'b']) write(`${name}.txt`, '7');
+    const layout = JSON.stringify([`${dir}/`, '.txt', '#', ''].join('\0'));
+    const source = `
+      const addon = require(${JSON.stringify(nativePath('berth.node'))});
+      const rows = Array.from({ length: 5000 }, (_, i) => 'ab'[i % 2]).join('\\0');
+      for (let i = 0; i < 20; i++) void addon.readTable(${layout}, rows, new Float64Array(5000));
+      process.exit(3);`;
+    for (let i = 0; i < 5; i++) {
+      assert.deepEqual(await once(new Worker(source, { eval: true }), 'exit'), [3]);
+    }
+    const child = spawn(process.execPath, ['-e', source], { stdio: ['ignore', 'ignore', 'inherit'] });
+    assert.deepEqual(await once(child, 'exit'), [3, null]);
+    assert.deepEqual(await table(['a', 'b'], '#'), [7, 7]);
   });
 
   it('are read whole, in pieces where the kernel gives them so', async () => {
