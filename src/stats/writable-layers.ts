@@ -27,6 +27,8 @@ const GOOD_FOR_TIMES = 100;
 /** Trees that took less than this are counted many at a time. */
 const SMALL_MS = 1;
 const AT_A_TIME = 64;
+/** What is only old is counted when the call that asked for it has its answer: it would take the processor from its readers. */
+const COUNT_AFTER_MS = 200;
 /** How long a call waits for the first reading of a container. */
 const FIRST_WITHIN_MS = 250;
 
@@ -43,6 +45,7 @@ export class WritableLayers {
   private taken: readonly Container[] = [];
   private taking = Promise.resolve();
   private isCounting = false;
+  private later: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly containers: Pick<Containers, 'paths' | 'list'>,
@@ -56,12 +59,15 @@ export class WritableLayers {
     return this.readings.get(container);
   }
 
-  /** Has old readings taken again; resolves when none of these is missing, or after a moment. */
+  /** Has old readings taken again, soon; resolves when none of these is missing, or after a moment. */
   async refresh(containers: readonly Container[]): Promise<void> {
     const now = Date.now();
     for (const container of containers) if (this.isOld(container, now)) this.waiting.add(container);
-    if (this.waiting.size > 0 && !this.isCounting) void this.count();
-    if (!containers.some(container => this.isAwaited(container))) return;
+    if (!containers.some(container => this.isAwaited(container))) {
+      if (this.waiting.size > 0) this.countLater();
+      return;
+    }
+    if (!this.isCounting) void this.count();
     let isLate = false;
     const end = new AbortController();
     const late = sleep(this.firstWithinMs, undefined, { signal: end.signal }).then(
@@ -101,6 +107,13 @@ export class WritableLayers {
     if (!reading) return true;
     if (isFinal(container, reading)) return false;
     return now - reading.takenAtMs > Math.max(GOOD_FOR_MS, reading.ms * GOOD_FOR_TIMES);
+  }
+
+  private countLater(): void {
+    this.later ??= setTimeout(() => {
+      this.later = undefined;
+      if (!this.isCounting) void this.count();
+    }, COUNT_AFTER_MS).unref();
   }
 
   private async count(): Promise<void> {

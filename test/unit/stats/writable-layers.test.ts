@@ -93,6 +93,19 @@ describe('what containers have written', () => {
     assert.equal((await next()).trees[0], '/c/large/upper');
   });
 
+  it('is counted again only when the call that found it old has its answer', async () => {
+    const known = container('known');
+    const first = layers.refresh([known]);
+    (await next()).answer(1);
+    await first;
+    await anHourLater(() => layers.refresh([known]));
+    await new Promise(resolve => setImmediate(resolve));
+    assert.equal(asked.length, 0);
+    const { trees, answer } = await next();
+    assert.equal(trees[0], '/c/known/upper');
+    answer(1);
+  });
+
   it('has the time of the oldest reading of one that may still write', async () => {
     const [ended, running] = [container('ended', 'exited'), container('running')];
     all.push(ended, running);
