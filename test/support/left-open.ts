@@ -1,5 +1,5 @@
 /** What keeps this process from ending, after its last test; node:process has names of it, its internals say which. */
-import type { ChildProcess } from 'node:child_process';
+import { spawnSync, type ChildProcess } from 'node:child_process';
 import type { Socket } from 'node:net';
 
 /** A line for each thing that is open: its class, and by what it can be told from others. */
@@ -10,7 +10,17 @@ export function leftOpen(): string[] {
     `in all: ${process.getActiveResourcesInfo().join(', ')}`,
     ...handles.map(handle => `${handle.constructor.name} ${traitsOf(handle)}`),
     ...requests.map(request => `${request.constructor.name} under way`),
+    ...unixSockets(),
   ];
+}
+
+/** This process's Unix sockets, which pipes to children are, too, and those that they are connected to, with their owners. */
+function unixSockets(): string[] {
+  const lines = spawnSync('ss', ['-xapnH'], { encoding: 'utf8' }).stdout?.split('\n') ?? [];
+  const inodesOf = (line: string) => / (\d+) +\S+ (\d+) *(?:users|$)/.exec(line)?.slice(1) ?? [];
+  const own = new Set(lines.filter(line => line.includes(`pid=${process.pid},`)).flatMap(inodesOf));
+  own.delete('0'); // connected to nothing
+  return lines.filter(line => inodesOf(line).some(inode => own.has(inode))).map(line => line.replace(/ +/g, ' '));
 }
 
 function traitsOf(handle: object): string {
