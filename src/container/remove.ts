@@ -14,6 +14,8 @@ export async function removeContainer(containers: Containers, ctx: Context, cont
     if (containers.find(id) !== container) return;
     crashPoint('rm.stopped');
     ctx.stage('run the hooks that follow its end');
+    // They follow all else that its end brings, and so a daemon that ends in the middle of that has run none of them.
+    if (container.record.hooks?.poststop) await ctx.race(container.ending ?? Promise.resolve());
     await ctx.race(runPoststop(containers, container));
     ctx.stage("remove the container's cgroup and files");
     await forgetWithRuntime(containers, ctx, container);
