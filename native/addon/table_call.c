@@ -34,34 +34,46 @@ static void free_call(struct call *call)
     free(call);
 }
 
+/* The call has its answer. */
+static void settled(napi_env env, struct call *call)
+{
+    struct teller *teller = call->teller;
+    napi_delete_reference(env, call->filled);
+    if (--teller->untold == 0)
+        napi_unref_threadsafe_function(env, teller->tell);
+}
+
 /* On the environment's thread; without `env` when that ends. */
 static void told(napi_env env, napi_value nothing, void *context, void *data)
 {
-    struct teller *teller = context;
+    (void)context;
     struct call *call = data;
     if (env) {
         if (call->cell_count > 0)
             memcpy(call->target, call->job.cells, call->cell_count * sizeof *call->target);
         napi_get_undefined(env, &nothing);
         napi_resolve_deferred(env, call->deferred, nothing);
-        napi_delete_reference(env, call->filled);
-        if (--teller->untold == 0)
-            napi_unref_threadsafe_function(env, teller->tell);
+        settled(env, call);
     }
     free_call(call);
 }
 
-/* On a thread of the readers. */
+static void one_less_unread(struct teller *teller)
+{
+    pthread_mutex_lock(&teller->lock);
+    if (--teller->unread == 0)
+        pthread_cond_signal(&teller->all_read);
+    pthread_mutex_unlock(&teller->lock);
+}
+
+/* On the thread that tells of what is read. */
 static void tell(struct table_job *job)
 {
     struct call *call = (struct call *)job;
     struct teller *teller = call->teller;
     if (napi_call_threadsafe_function(teller->tell, call, napi_tsfn_nonblocking) != napi_ok)
         free_call(call);
-    pthread_mutex_lock(&teller->lock);
-    if (--teller->unread == 0)
-        pthread_cond_signal(&teller->all_read);
-    pthread_mutex_unlock(&teller->lock);
+    one_less_unread(teller);
 }
 
 /* An environment that ends waits for what is read for it, as it does for the pool's threads. */
@@ -160,12 +172,8 @@ static void begin(napi_env env, struct call *call)
     napi_create_string_utf8(env, "read the files of cgroups: the system has no thread for it", NAPI_AUTO_LENGTH, &text);
     napi_create_error(env, code, text, &error);
     napi_reject_deferred(env, call->deferred, error);
-    napi_delete_reference(env, call->filled);
-    if (--teller->untold == 0)
-        napi_unref_threadsafe_function(env, teller->tell);
-    pthread_mutex_lock(&teller->lock);
-    teller->unread--;
-    pthread_mutex_unlock(&teller->lock);
+    settled(env, call);
+    one_less_unread(teller);
     free_call(call);
 }
 

@@ -38,7 +38,7 @@ export interface Addon {
    * what comes after it, one to sixteen keys, and an empty part. A key is `#` for the number that the file begins with,
    * `word` for the one after that word at the beginning of a line, `word field` for that of `field=` in such a line;
    * a word is expected to begin one line only. Fills `cells`, which is nobody else's meanwhile, with a row of numbers for
-   * each of `rows`: NaN where there is none, Infinity for `max`.
+   * each of `rows`: NaN where there is none, Infinity for `max`. Rejects with EAGAIN while the system has no thread for it.
    */
   readTable(layout: string, rows: string, cells: Float64Array): Promise<void>;
   /**
