@@ -811,7 +811,7 @@ NAPI_MODULE_INIT()
         {"readText", read_text},
         {"reap", reap},     {"watch", watch},  {"pidfdSignal", pidfd_signal}, {"socketPair", socket_pair},
         {"pipe", pipe_},    {"lock", lock},    {"attachDeviceProgram", attach_device_program},
-        {"receive", receive}, {"sendFds", send_fds}, {"readTable", read_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
+        {"receive", receive}, {"sendFds", send_fds}, {"readTable", read_table}, {"wakeTable", wake_table}, {"readFiles", read_files}, {"treeUsage", tree_usage},
         {"stopCounting", stop_counting}, {"descriptorCounts", descriptor_counts},
         {"netlink", netlink},
         {"releasePages", release_pages}, {"raiseHardLimit", raise_hard_limit},

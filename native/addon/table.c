@@ -27,12 +27,27 @@
 #define AT_A_TIME 64
 #define IDLE_SECONDS 60
 #define SWEEP_SECONDS 20
+/* The kernel adds up what its processors have counted every two seconds: until then numbers come late. */
+#define REST_SECONDS 3
+/* How long numbers of a row at rest are taken for its own: this to twice this, so that not all are read again at once. */
+#define REST_KEPT_SECONDS 15
 /* Descriptors that are left for the files that are not kept. */
 #define SPARE_FDS 64
 /* Both take a processor for ten milliseconds at a time, and calls are answered meanwhile. */
 #define NICER 5
 
 /* ---- layout and numbers ---- */
+
+static int when_of(const char *word, enum table_when *when)
+{
+    static const char *const words[] = {"always", "sign", "unless-at-rest", "unless-calm"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(word, words[i]) == 0) {
+            *when = (enum table_when)i;
+            return 0;
+        }
+    return -1;
+}
 
 int table_layout(const struct parts *parts, struct table_layout *layout)
 {
@@ -42,6 +57,11 @@ int table_layout(const struct parts *parts, struct table_layout *layout)
         if (layout->file_count == TABLE_MAX_FILES)
             return -1;
         struct table_file *file = &layout->files[layout->file_count++];
+        if (when_of(at, &file->when))
+            return -1;
+        at = next_part(at);
+        if (at >= end)
+            return -1;
         file->before = at;
         at = next_part(at);
         if (at >= end)
@@ -54,6 +74,7 @@ int table_layout(const struct parts *parts, struct table_layout *layout)
         }
         if (at > end || file->key_count == 0)
             return -1;
+        file->column = layout->columns;
         layout->columns += file->key_count;
         at = next_part(at); /* past the empty part, the last of which is at the very end */
     }
@@ -114,8 +135,15 @@ struct kept {
     struct kept *next;
     uint64_t hash;
     time_t used;
-    size_t file_count;
+    /* ---- of a row at rest ---- */
+    time_t unchanged_since; /* its signs */
+    time_t read_whole;      /* when all of its files were read, last */
+    unsigned waking;        /* of which its numbers are */
+    int other_signs;        /* they were read from another cgroup's file, maybe */
+    double *numbers;        /* the layout's columns, without those that are always read */
+    /* ---- */
     char *row;
+    size_t file_count;
     int fds[]; /* -1: not open */
 };
 
@@ -130,6 +158,12 @@ struct reader {
 };
 
 static struct reader readers[TABLE_READERS];
+static unsigned wakings;
+
+void table_wake(void)
+{
+    __atomic_add_fetch(&wakings, 1, __ATOMIC_RELEASE);
+}
 
 static time_t now_seconds(void)
 {
@@ -155,6 +189,15 @@ static void let_go(struct reader *reader, struct kept *entry, size_t file)
     reader->kept_fds--;
 }
 
+static void free_kept(struct kept *entry)
+{
+    if (!entry)
+        return;
+    free(entry->row);
+    free(entry->numbers);
+    free(entry);
+}
+
 static void sweep(struct reader *reader, time_t older_than)
 {
     for (size_t i = 0; i < BUCKETS; i++)
@@ -167,25 +210,27 @@ static void sweep(struct reader *reader, time_t older_than)
             *at = entry->next;
             for (size_t file = 0; file < entry->file_count; file++)
                 let_go(reader, entry, file);
-            free(entry->row);
-            free(entry);
+            free_kept(entry);
         }
 }
 
 /* NULL without memory: then nothing is kept. */
-static struct kept *kept_for(struct reader *reader, uint64_t hash, const char *row, size_t file_count, time_t now)
+static struct kept *kept_for(struct reader *reader, uint64_t hash, const char *row, const struct table_layout *layout,
+                             time_t now)
 {
+    size_t file_count = layout->file_count;
     struct kept **bucket = &reader->buckets[hash / TABLE_READERS % BUCKETS];
     for (struct kept *entry = *bucket; entry; entry = entry->next)
         if (entry->hash == hash && entry->file_count == file_count && strcmp(entry->row, row) == 0) {
             entry->used = now;
             return entry;
         }
-    struct kept *entry = malloc(sizeof *entry + file_count * sizeof entry->fds[0]);
-    if (!entry || !(entry->row = strdup(row))) {
-        free(entry);
+    struct kept *entry = calloc(1, sizeof *entry + file_count * sizeof entry->fds[0]);
+    if (!entry || !(entry->row = strdup(row)) || !(entry->numbers = calloc(layout->columns, sizeof *entry->numbers))) {
+        free_kept(entry);
         return NULL;
     }
+    entry->other_signs = 1;
     entry->hash = hash;
     entry->used = now;
     entry->file_count = file_count;
@@ -233,6 +278,8 @@ static ptrdiff_t read_opened(struct reader *reader, struct kept *entry, size_t i
     if (fd < 0)
         return -1;
     ptrdiff_t n = read_piece(fd, buffer);
+    if (entry && file->when == TABLE_SIGN)
+        entry->other_signs = 1;
     if (n >= 0 && entry && reader->kept_fds < reader->max_kept_fds) {
         entry->fds[index] = fd;
         reader->kept_fds++;
@@ -250,6 +297,8 @@ static void read_cells(struct reader *reader, struct kept *entry, size_t index, 
     ptrdiff_t n = entry ? read_kept(reader, entry, index, buffer) : -1;
     if (n < 0)
         n = read_opened(reader, entry, index, file, row, buffer);
+    if (n < 0 && errno != ENOENT && entry)
+        entry->other_signs = 1; /* that the file cannot be read now is nothing to keep */
     const char *line = buffer;
     for (size_t key = 0; key < file->key_count; key++)
         *cells++ = n < 0 ? NAN : table_number(buffer, file->keys[key], &line);
@@ -260,18 +309,77 @@ struct own_row {
     const char *row;
     struct kept *entry;
     double *cells;
+    int rests;
 };
 
-/* One file of all rows after the other: its code in the kernel is in the processor's cache then. */
-static void read_own(struct reader *reader, const struct table_layout *layout, const struct own_row *own, size_t count)
+/* Whether the row is at rest, by its signs, which are read. */
+static int at_rest(struct kept *entry, const struct table_layout *layout, const double *cells, time_t now)
 {
-    size_t column = 0;
+    unsigned waking = __atomic_load_n(&wakings, __ATOMIC_ACQUIRE);
+    int signs = 0, changed = entry->other_signs;
     for (size_t index = 0; index < layout->file_count; index++) {
         const struct table_file *file = &layout->files[index];
-        for (size_t i = 0; i < count; i++)
-            read_cells(reader, own[i].entry, index, file, own[i].row, own[i].cells + column);
-        column += file->key_count;
+        if (file->when != TABLE_SIGN)
+            continue;
+        for (size_t column = file->column; column < file->column + file->key_count; column++, signs++) {
+            changed |= cells[column] != entry->numbers[column]; /* NaN always has */
+            entry->numbers[column] = cells[column];
+        }
     }
+    entry->other_signs = 0;
+    if (changed)
+        entry->unchanged_since = now;
+    time_t kept = REST_KEPT_SECONDS + (time_t)(entry->hash / TABLE_READERS % REST_KEPT_SECONDS);
+    if (signs > 0 && !changed && entry->waking == waking &&
+        entry->read_whole - entry->unchanged_since > REST_SECONDS && now - entry->read_whole < kept)
+        return 1;
+    entry->read_whole = now;
+    entry->waking = waking;
+    return 0;
+}
+
+static int is_calm(const struct table_file *file, const double *numbers)
+{
+    for (size_t key = 0; key < file->key_count; key++)
+        if (strstr(file->keys[key], " avg") && numbers[key] > 0)
+            return 0;
+    return 1;
+}
+
+/* A row's file: its numbers of before while they are still true. */
+static void take_cells(struct reader *reader, const struct table_layout *layout, size_t index,
+                       const struct own_row *own)
+{
+    const struct table_file *file = &layout->files[index];
+    double *cells = own->cells + file->column;
+    double *kept = own->entry ? own->entry->numbers + file->column : NULL;
+    size_t bytes = file->key_count * sizeof *cells;
+    if (own->rests && file->when >= TABLE_UNLESS_AT_REST && (file->when != TABLE_UNLESS_CALM || is_calm(file, kept))) {
+        memcpy(cells, kept, bytes);
+        return;
+    }
+    read_cells(reader, own->entry, index, file, own->row, cells);
+    if (kept && file->when >= TABLE_UNLESS_AT_REST)
+        memcpy(kept, cells, bytes);
+}
+
+/* The signs or the others, one file of all rows after the other: its code in the kernel is in the processor's cache then. */
+static void take_files(struct reader *reader, const struct table_layout *layout, int signs, const struct own_row *own,
+                       size_t count)
+{
+    for (size_t index = 0; index < layout->file_count; index++)
+        for (size_t i = 0; (layout->files[index].when == TABLE_SIGN) == signs && i < count; i++)
+            take_cells(reader, layout, index, &own[i]);
+}
+
+/* Signs come first: what changes after them is seen by the next reading of them. */
+static void read_own(struct reader *reader, const struct table_layout *layout, struct own_row *own, size_t count,
+                     time_t now)
+{
+    take_files(reader, layout, 1, own, count);
+    for (size_t i = 0; i < count; i++)
+        own[i].rests = own[i].entry && at_rest(own[i].entry, layout, own[i].cells, now);
+    take_files(reader, layout, 0, own, count);
 }
 
 static void read_rows(struct reader *reader, const struct table_job *job)
@@ -284,16 +392,15 @@ static void read_rows(struct reader *reader, const struct table_job *job)
         uint64_t hash = hash_of(job->layout_hash, row, strlen(row));
         if (hash % job->shares != reader->index)
             continue;
-        size_t files = job->layout.file_count;
         own[count].row = row;
-        own[count].entry = reader->max_kept_fds > 0 ? kept_for(reader, hash, row, files, now) : NULL;
+        own[count].entry = reader->max_kept_fds > 0 ? kept_for(reader, hash, row, &job->layout, now) : NULL;
         own[count].cells = job->cells + i * job->layout.columns;
         if (++count == AT_A_TIME) {
-            read_own(reader, &job->layout, own, count);
+            read_own(reader, &job->layout, own, count, now);
             count = 0;
         }
     }
-    read_own(reader, &job->layout, own, count);
+    read_own(reader, &job->layout, own, count, now);
 }
 
 /* ---- the threads ---- */

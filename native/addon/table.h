@@ -15,8 +15,21 @@
 #define TABLE_MAX_FILES 32
 #define TABLE_MAX_KEYS 16
 
+/* When a file of a row is read. */
+enum table_when {
+    TABLE_ALWAYS,
+    /* Always; a row of which none of these numbers has changed for some seconds has not run: it is at rest. */
+    TABLE_SIGN,
+    /* Unless the row is at rest: then its numbers are those of before, for half a minute at most. */
+    TABLE_UNLESS_AT_REST,
+    /* The same, while no field of it that begins with `avg` was above zero: averages of time go on changing. */
+    TABLE_UNLESS_CALM,
+};
+
 /* One file: its path is `before`, the row, `after`; a number for each key. */
 struct table_file {
+    enum table_when when;
+    size_t column; /* of its first key */
     const char *before;
     const char *after;
     size_t key_count;
@@ -29,7 +42,10 @@ struct table_layout {
     size_t columns;
 };
 
-/* The layout's parts: `before`, `after`, its keys, and an empty part after the last, file by file. */
+/*
+ * The layout's parts, file by file: when it is read (`always`, `sign`, `unless-at-rest`, `unless-calm`), `before`, `after`, its keys, and
+ * an empty part after the last.
+ */
 int table_layout(const struct parts *parts, struct table_layout *layout);
 
 /*
@@ -54,5 +70,8 @@ struct table_job {
 
 /* Has it read behind those that were asked for before; -1 with errno when there is no thread to read it. */
 int table_read(struct table_job *job);
+
+/* No row is taken for one at rest by what was read until now. */
+void table_wake(void);
 
 #endif

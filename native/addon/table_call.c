@@ -193,3 +193,11 @@ napi_value read_table(napi_env env, napi_callback_info info)
     begin(env, call);
     return promise;
 }
+
+napi_value wake_table(napi_env env, napi_callback_info info)
+{
+    (void)env;
+    (void)info;
+    table_wake();
+    return NULL;
+}

@@ -6,5 +6,6 @@
 #include <node_api.h>
 
 napi_value read_table(napi_env env, napi_callback_info info);
+napi_value wake_table(napi_env env, napi_callback_info info);
 
 #endif

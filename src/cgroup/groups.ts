@@ -3,6 +3,7 @@ import { mkdir, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BerthError, isAbsent, kindOf, messageOf } from '../base/errors';
 import { hasDeviceControl, limitDevices, type DeviceRule } from './devices';
+import { addon } from '../native/addon';
 import { fileCallError, fileCalls } from '../native/file-calls';
 import { readIfThere, readWord } from './files';
 import { killAll, processesBelow } from './freeze';
@@ -176,7 +177,12 @@ export class Cgroups {
    */
   async changeLimits(path: string, limits: Limits): Promise<() => Promise<void>> {
     const changeFiles = () => changeLimits(this.writesFor(path, limits));
-    return this.units ? this.units.change(path, limits, changeFiles) : changeFiles();
+    const undo = await (this.units ? this.units.change(path, limits, changeFiles) : changeFiles());
+    addon().wakeTable();
+    return async () => {
+      await undo();
+      addon().wakeTable();
+    };
   }
 
   /** True when what a container may do with devices can be held to rules here. */

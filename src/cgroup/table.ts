@@ -6,6 +6,8 @@ export interface TableFile<Row> {
   mountpoint: string;
   file: string;
   keys: readonly string[];
+  /** Without: always. The rest is said in native/addon.ts, of readTable. */
+  when?: 'sign' | 'unless-at-rest' | 'unless-calm';
   take(row: Row, numbers: Numbers): void;
 }
 
@@ -28,7 +30,13 @@ export class CgroupTable<Row> {
     private readonly files: readonly TableFile<Row>[],
     private readonly empty: () => Row,
   ) {
-    const parts = files.flatMap(({ mountpoint, file, keys }) => [mountpoint, `/${file}`, ...keys, '']);
+    const parts = files.flatMap(({ when = 'always', mountpoint, file, keys }) => [
+      when,
+      mountpoint,
+      `/${file}`,
+      ...keys,
+      '',
+    ]);
     this.layout = parts.join('\0');
     this.width = files.reduce((sum, { keys }) => sum + keys.length, 0);
   }

@@ -68,14 +68,26 @@ function nothing(): Usage {
   };
 }
 
+/**
+ * A cgroup that has used no CPU time has run nothing. While its memory is what it was, too, nobody has given back any of
+ * it for others; then all that its processes alone can change is as it was, and they can have begun to wait for nothing:
+ * most cgroups of a node are at rest when they are read. Limits are read, or known to change (Cgroups.changeLimits).
+ */
 function usageFiles(hierarchies: Hierarchies): TableFile<Usage>[] {
   const memory = homeOf(hierarchies, 'memory');
   const pids = homeOf(hierarchies, 'pids');
-  return [
-    ...cpuFiles(hierarchies),
-    ...(memory === undefined ? [] : memory.version === 1 ? memoryV1(memory) : memoryV2(memory)),
+  const cpu = cpuFiles(hierarchies);
+  const unless = <When extends TableFile<Usage>['when']>(when: When) => (cpu.length > 0 ? { when } : {});
+  const ownDoing = [
+    ...(memory === undefined ? [] : memory.version === 1 ? statV1(memory) : statV2(memory)),
     ...(pids ? [single<Usage>(pids, 'pids.current', (usage, tasks) => (usage.tasks = tasks))] : []),
-    ...pressureFiles(hierarchies),
+  ];
+  return [
+    ...cpu.map(file => ({ ...file, when: 'sign' as const })),
+    ...(memory ? [{ ...memoryInUse(memory), when: 'sign' as const }] : []),
+    ...ownDoing.map(file => ({ ...file, ...unless('unless-at-rest') })),
+    ...(memory?.version === 2 ? limitsV2(memory) : []),
+    ...pressureFiles(hierarchies).map(file => ({ ...file, ...unless('unless-calm') })),
   ];
 }
 
@@ -94,11 +106,16 @@ function cpuFiles(hierarchies: Hierarchies): TableFile<Usage>[] {
   ];
 }
 
-function memoryV1(home: Home): TableFile<Usage>[] {
+function memoryInUse(home: Home): TableFile<Usage> {
+  const file = home.version === 1 ? 'memory.usage_in_bytes' : 'memory.current';
+  return single(home, file, (usage, bytes) => (usage.memoryBytes = bytes));
+}
+
+/** v1 says the limits in it, too. */
+function statV1(home: Home): TableFile<Usage>[] {
   const limits = ['hierarchical_memory_limit', 'hierarchical_memsw_limit'];
   const totals = ['total_rss', 'total_swap', 'total_pgfault', 'total_pgmajfault', 'total_inactive_file'];
   return [
-    single(home, 'memory.usage_in_bytes', (usage, bytes) => (usage.memoryBytes = bytes)),
     {
       mountpoint: home.mountpoint,
       file: 'memory.stat',
@@ -118,12 +135,16 @@ function memoryV1(home: Home): TableFile<Usage>[] {
   ];
 }
 
-function memoryV2(home: Home): TableFile<Usage>[] {
+function limitsV2(home: Home): TableFile<Usage>[] {
   return [
-    single(home, 'memory.current', (usage, bytes) => (usage.memoryBytes = bytes)),
     single(home, 'memory.max', (usage, bytes) => (usage.memoryLimitBytes = limitOf(bytes))),
-    single(home, 'memory.swap.current', (usage, bytes) => (usage.swapBytes = bytes)),
     single(home, 'memory.swap.max', (usage, bytes) => (usage.swapLimitBytes = limitOf(bytes))),
+  ];
+}
+
+function statV2(home: Home): TableFile<Usage>[] {
+  return [
+    single(home, 'memory.swap.current', (usage, bytes) => (usage.swapBytes = bytes)),
     {
       mountpoint: home.mountpoint,
       file: 'memory.stat',

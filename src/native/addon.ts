@@ -34,13 +34,19 @@ export interface Addon {
   attachDeviceProgram(cgroupDirectory: string, instructions: Buffer): Promise<void>;
   /**
    * Numbers out of the same files of many directories, read by threads that keep them open while they are asked for
-   * (the last minute). Both lists are joined by NUL. `layout` has for each file: what comes before the row in its path,
-   * what comes after it, one to sixteen keys, and an empty part. A key is `#` for the number that the file begins with,
+   * (the last minute). Both lists are joined by NUL. `layout` has for each file: when it is read (below), what comes before
+   * the row in its path, what comes after it, one to sixteen keys, and an empty part. A key is `#` for the number that the file begins with,
    * `word` for the one after that word at the beginning of a line, `word field` for that of `field=` in such a line;
    * a word is expected to begin one line only. Fills `cells`, which is nobody else's meanwhile, with a row of numbers for
    * each of `rows`: NaN where there is none, Infinity for `max`. Rejects with EAGAIN while the system has no thread for it.
+   *
+   * A file is read `always`, is a `sign`, read always and first, or is read `unless-at-rest`: once none of a row's signs
+   * has changed for more than three seconds, its numbers are taken from the last reading, for 15 to 30 seconds.
+   * `unless-calm` is the same as long as no field of it that begins with `avg` was above zero.
    */
   readTable(layout: string, rows: string, cells: Float64Array): Promise<void>;
+  /** The next `readTable` reads every file: what was done to a row does not show in its signs. */
+  wakeTable(): void;
   /**
    * Whole files, their lines within the first 64 KiB, on a pool thread: their texts, each with a NUL behind it, empty where there is none.
    * Paths are joined by NUL; so are the network namespaces to read them in, one for each, or none at all.

@@ -14,6 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { readHierarchies } from '../../src/cgroup/hierarchies';
 import { addon } from '../../src/native/addon';
@@ -33,7 +34,7 @@ describe('files that are read many at a time', function () {
     return [...cells];
   };
   const table = (rows: readonly string[], ...keys: string[]) =>
-    readTable([`${dir}/`, '.txt', ...keys, ''], rows, keys.length);
+    readTable(['always', `${dir}/`, '.txt', ...keys, ''], rows, keys.length);
   const numbersOf = async (text: string, ...keys: string[]) => {
     write('a.txt', text);
     return table(['a'], ...keys);
@@ -73,14 +74,22 @@ describe('files that are read many at a time', function () {
   });
 
   it('are refused without a sound layout', () => {
-    for (const layout of ['', 'before', ['a', 'b', ''].join('\0'), ['a', 'b', ...'x'.repeat(17), ''].join('\0')]) {
-      const read = () => addon().readTable(layout, 'row', new Float64Array(17));
+    const unsound = [
+      [''],
+      ['always'],
+      ['always', 'before'],
+      ['always', 'a', 'b', ''],
+      ['always', 'a', 'b', ...'x'.repeat(17), ''],
+      ['never', 'a', 'b', 'x', ''],
+    ];
+    for (const layout of unsound) {
+      const read = () => addon().readTable(layout.join('\0'), 'row', new Float64Array(17));
       assert.throws(read, /a layout of files and keys is expected/);
     }
   });
 
   it('are refused without room for every number', () => {
-    const layout = ['before', 'after', 'one', 'two', ''].join('\0');
+    const layout = ['always', 'before', 'after', 'one', 'two', ''].join('\0');
     for (const cells of [new Float64Array(3), new Float32Array(4), new ArrayBuffer(32), undefined]) {
       const read = () => addon().readTable(layout, 'row\0other', cells as Float64Array);
       assert.throws(read, /a Float64Array with a number for each row and key is expected/);
@@ -91,7 +100,7 @@ describe('files that are read many at a time', function () {
     const { v2, v1 } = readHierarchies();
     const root = v1.find(({ controllers }) => controllers.includes('pids'))?.mountpoint ?? v2 ?? assert.fail();
     const name = `berth-batch-${process.pid}`;
-    const read = () => readTable([`${root}/`, '/pids.max', '#', ''], [name], 1);
+    const read = () => readTable(['always', `${root}/`, '/pids.max', '#', ''], [name], 1);
     for (const limit of [100, 200]) {
       mkdirSync(join(root, name));
       try {
@@ -103,6 +112,71 @@ describe('files that are read many at a time', function () {
       }
       assert.deepEqual(await read(), [NaN]);
     }
+  });
+
+  it('are taken from before while a row is at rest, and read again once it is not, or may not be', async () => {
+    const layout = [
+      ['unless-at-rest', `${dir}/`, '.stat', 'a', 'b'],
+      ['sign', `${dir}/`, '.time', '#'],
+      ['always', `${dir}/`, '.waits', '#'],
+    ].flatMap(file => [...file, '']);
+    const read = async (...rows: string[]) => readTable(layout, rows, 4);
+    const put = (row: string, stat: number, time: number, waits: number) => {
+      write(`${row}.stat`, `a ${stat}\nb ${stat + 1}\n`);
+      write(`${row}.time`, `${time}`);
+      write(`${row}.waits`, `${waits}`);
+    };
+    const numbers = (stat: number, time: number, waits: number) => [stat, stat + 1, time, waits];
+    put('x', 1, 7, 1);
+    put('y', 1, 7, 1);
+    // The first time its signs are seen; then whether it rests is to be seen yet.
+    assert.deepEqual(await read('x', 'y'), [...numbers(1, 7, 1), ...numbers(1, 7, 1)]);
+    put('x', 2, 7, 2);
+    assert.deepEqual(await read('x'), numbers(2, 7, 2));
+    await setTimeout(5000);
+    put('x', 3, 7, 3);
+    assert.deepEqual(await read('x', 'y'), [...numbers(3, 7, 3), ...numbers(1, 7, 1)]);
+    put('x', 4, 7, 4);
+    put('y', 4, 8, 4);
+    assert.deepEqual(await read('x', 'y'), [...numbers(3, 7, 4), ...numbers(4, 8, 4)]);
+    addon().wakeTable();
+    assert.deepEqual(await read('x'), numbers(4, 7, 4));
+    // What has signs no longer is not known to rest.
+    put('x', 5, 7, 5);
+    assert.deepEqual(await read('x'), numbers(4, 7, 5));
+    write('x.time', '');
+    assert.deepEqual(await read('x'), numbers(5, NaN, 5));
+    put('x', 6, 7, 6);
+    assert.deepEqual(await read('x'), numbers(6, 7, 6));
+  });
+
+  it('are taken from before while a row is at rest and no average is above zero', async () => {
+    const layout = ['sign', `${dir}/`, '.time', '#', '', 'unless-calm', `${dir}/`, '.waits', 'some avg10', 'some total', ''];
+    const read = async () => readTable(layout, ['calm', 'waits'], 3);
+    const put = (row: string, average: string, total: number) => {
+      write(`${row}.time`, '7');
+      write(`${row}.waits`, `some avg10=${average} total=${total}\n`);
+    };
+    put('calm', '0.00', 1);
+    put('waits', '0.01', 1);
+    await read();
+    await setTimeout(5000);
+    assert.deepEqual(await read(), [7, 0, 1, 7, 0.01, 1]);
+    put('calm', '0.50', 2);
+    put('waits', '0.00', 2);
+    assert.deepEqual(await read(), [7, 0, 1, 7, 0, 2]);
+    put('waits', '0.00', 3);
+    assert.deepEqual(await read(), [7, 0, 1, 7, 0, 2]);
+  });
+
+  it('are not taken from before where no file is a sign', async () => {
+    const read = async () => readTable(['unless-at-rest', `${dir}/`, '.txt', '#', ''], ['a'], 1);
+    write('a.txt', '1');
+    await read();
+    await setTimeout(5000);
+    await read();
+    write('a.txt', '2');
+    assert.deepEqual(await read(), [2]);
   });
 
   it('stay open in a table of descriptors that is nobody else’s', async () => {
@@ -134,7 +208,7 @@ describe('files that are read many at a time', function () {
 
   it('are waited for by a worker or a process that ends meanwhile', async () => {
     for (const name of ['a', 'b']) write(`${name}.txt`, '7');
-    const layout = JSON.stringify([`${dir}/`, '.txt', '#', ''].join('\0'));
+    const layout = JSON.stringify(['always', `${dir}/`, '.txt', '#', ''].join('\0'));
     const source = `
       const addon = require(${JSON.stringify(nativePath('berth.node'))});
       const rows = Array.from({ length: 5000 }, (_, i) => 'ab'[i % 2]).join('\\0');
