@@ -1,13 +1,27 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 
-/** A file system of its own, and where it is mounted. */
+/** Where nothing was ever deleted. */
 export interface FreshFileSystem {
   readonly dir: string;
   remove(): void;
 }
 
 const bytes = 4 * 2 ** 30;
+
+/**
+ * Makes a directory on this machine's own disk, below `parent`, which has those below it begin in parts of the disk of
+ * their own (ext4's attribute T): what is written there lies where nobody's files were deleted. It goes with the scratch
+ * directory, since deleting it now would be the next one's to pay for.
+ */
+export function makeFreshDirectory(parent: string, name: string): FreshFileSystem {
+  const dir = join(parent, name);
+  mkdirSync(parent, { recursive: true });
+  execFileSync('chattr', ['+T', parent]);
+  mkdirSync(dir);
+  return { dir, remove: () => undefined };
+}
 
 /**
  * Makes an ext4 with a journal, as nodes have, in a file beside `dir` and mounts it on `dir`. Nothing was ever deleted

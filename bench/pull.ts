@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { ImageSpec, PullImageRequest, type ImageServiceClient, type RuntimeServiceClient } from '../src/cri';
 import { alternate, machine, median, ms, quantile, table, Timings } from './measure';
 import { cpuSecondsIn, watchCost, type Cost } from './process-cost';
-import { makeFileSystem } from './file-system';
+import { makeFileSystem, makeFreshDirectory } from './file-system';
 import { makePullImage, type Compression, type PullImage } from './pull-image';
 import { startBerth, startContainerd, type Daemon } from './runtimes';
 import { findPeer, inScratch, roundsOr, versionOf, type Scratch } from './scratch';
@@ -21,8 +21,11 @@ interface Candidate {
 
 const compressions: readonly Compression[] = ['gzip', 'zstd'];
 
+/** `node pull.js [rounds] [own|disk]`: each pull on a file system of its own, or on the disk that the scratch directory is on. */
 inScratch(async scratch => {
   const rounds = roundsOr(5);
+  const where = process.argv[3] ?? 'own';
+  if (where !== 'own' && where !== 'disk') throw new Error(`${where} is not own or disk`);
   const image = makePullImage(join(scratch.dir, 'image'));
   const registry = await startFileRegistry(image);
   try {
@@ -34,7 +37,11 @@ inScratch(async scratch => {
         scratch.throwIfInterrupted();
         const of = timings.get(candidate) ?? new Timings();
         of.isMeasuring = isMeasured;
-        const fresh = makeFileSystem(join(scratch.dir, `${compression}-${index++}`));
+        const name = `${compression}-${index++}`;
+        const fresh =
+          where === 'own'
+            ? makeFileSystem(join(scratch.dir, name))
+            : makeFreshDirectory(join(scratch.dir, 'spread'), name);
         try {
           execFileSync('sync'); // what the one before left to write is not this one's
           await candidate.pull(fresh.dir, `${registry.host}/bench/image:${compression}`, of);
@@ -42,7 +49,7 @@ inScratch(async scratch => {
           fresh.remove();
         }
       });
-      report(compression, image, timings, rounds);
+      report(compression, image, timings, rounds, where);
     }
   } finally {
     registry.stop();
@@ -169,6 +176,7 @@ function report(
   image: PullImage,
   timings: ReadonlyMap<Candidate, Timings>,
   rounds: number,
+  where: 'own' | 'disk',
 ): void {
   const all = [...timings].map(([{ name }, of]) => ({ name, of }));
   const own = all[0]?.of;
@@ -186,7 +194,7 @@ function report(
   const megabytes = (bytes: number) => Math.round(bytes / 1e6);
   console.log(
     `\none image, ${compression}: ${image.entries} entries in 11 layers, ${megabytes(image.bytes)} MB, ` +
-      `${megabytes(compressedBytes)} MB compressed, into an empty store; medians; ${rounds} rounds; ${machine()}\n`,
+      `${megabytes(compressedBytes)} MB compressed, into an empty store on ${where === 'own' ? 'an ext4 of its own' : 'the machine’s disk'}; medians; ${rounds} rounds; ${machine()}\n`,
   );
   console.log(
     table(['', 'wall s', 'berth ÷', 'CPU s', 'peak MiB', 'Version p50 ms', 'p99', 'max', 'RemoveImage ms'], rows),
