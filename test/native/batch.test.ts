@@ -151,7 +151,19 @@ describe('files that are read many at a time', function () {
   });
 
   it('are taken from before while a row is at rest and no average is above zero', async () => {
-    const layout = ['sign', `${dir}/`, '.time', '#', '', 'unless-calm', `${dir}/`, '.waits', 'some avg10', 'some total', ''];
+    const layout = [
+      'sign',
+      `${dir}/`,
+      '.time',
+      '#',
+      '',
+      'unless-calm',
+      `${dir}/`,
+      '.waits',
+      'some avg10',
+      'some total',
+      '',
+    ];
     const read = async () => readTable(layout, ['calm', 'waits'], 3);
     const put = (row: string, average: string, total: number) => {
       write(`${row}.time`, '7');
