@@ -89,6 +89,41 @@ describe('stats of containers', function () {
     assert.ok(Number(cpu.psi.Some.Total) <= micros * 1000 && Number(cpu.psi.Some.Total) > micros, String(micros));
   });
 
+  it('are those of now when a container that was at rest has run, or has another limit', async () => {
+    const id = await node().start(await node().pod(), {
+      command: ['sleep', '1000'],
+      resources: { memoryLimitInBytes: 64 * MIB },
+    });
+    const memoryOf = async () => {
+      const { memory } = await statsOf(id);
+      return (['usageBytes', 'pageFaults', 'availableBytes', 'workingSetBytes'] as const).map(of =>
+        Number(memory?.[of]?.value),
+      ) as [number, number, number, number];
+    };
+    // It runs nothing for longer than it takes to be known for that.
+    for (let second = 0; second < 6; second++) {
+      await memoryOf();
+      await sleep(1000);
+    }
+    const [usage, faults] = await memoryOf();
+    const write = ['sh', '-c', 'head -c 20000000 /dev/zero > /dev/shm/file'];
+    const { exitCode } = await node().client.call('ExecSync', { containerId: id, cmd: write, timeout: 60 });
+    assert.equal(exitCode, 0);
+    const [after, faultsAfter] = await memoryOf();
+    assert.ok(after > usage + 18_000_000, `${after} is not 20 MB more than ${usage}`);
+    assert.ok(faultsAfter > faults, `${faultsAfter} is not more than ${faults}`);
+    for (let second = 0; second < 6; second++) {
+      await sleep(1000);
+      await memoryOf();
+    }
+    await node().client.call('UpdateContainerResources', {
+      containerId: id,
+      linux: { memoryLimitInBytes: 128 * MIB },
+    });
+    const [, , available, workingSet] = await memoryOf();
+    assert.equal(available, 128 * MIB - workingSet);
+  });
+
   it('have what was written into the container, and keep it when that ends', async () => {
     const pod = await node().pod();
     const script =
