@@ -144,6 +144,7 @@ struct kept {
     /* ---- */
     char *row;
     size_t file_count;
+    size_t columns;
     int fds[]; /* -1: not open */
 };
 
@@ -221,7 +222,8 @@ static struct kept *kept_for(struct reader *reader, uint64_t hash, const char *r
     size_t file_count = layout->file_count;
     struct kept **bucket = &reader->buckets[hash / TABLE_READERS % BUCKETS];
     for (struct kept *entry = *bucket; entry; entry = entry->next)
-        if (entry->hash == hash && entry->file_count == file_count && strcmp(entry->row, row) == 0) {
+        if (entry->hash == hash && entry->file_count == file_count && entry->columns == layout->columns &&
+            strcmp(entry->row, row) == 0) {
             entry->used = now;
             return entry;
         }
@@ -234,6 +236,7 @@ static struct kept *kept_for(struct reader *reader, uint64_t hash, const char *r
     entry->hash = hash;
     entry->used = now;
     entry->file_count = file_count;
+    entry->columns = layout->columns;
     for (size_t i = 0; i < file_count; i++)
         entry->fds[i] = -1;
     entry->next = *bucket;

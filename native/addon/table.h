@@ -43,8 +43,8 @@ struct table_layout {
 };
 
 /*
- * The layout's parts, file by file: when it is read (`always`, `sign`, `unless-at-rest`, `unless-calm`), `before`, `after`, its keys, and
- * an empty part after the last.
+ * The layout's parts, file by file: when it is read (`always`, `sign`, `unless-at-rest`, `unless-calm`), `before`,
+ * `after`, its keys, and an empty part after the last.
  */
 int table_layout(const struct parts *parts, struct table_layout *layout);
 

@@ -77,7 +77,7 @@ function usageFiles(hierarchies: Hierarchies): TableFile<Usage>[] {
   const memory = homeOf(hierarchies, 'memory');
   const pids = homeOf(hierarchies, 'pids');
   const cpu = cpuFiles(hierarchies);
-  const unless = <When extends TableFile<Usage>['when']>(when: When) => (cpu.length > 0 ? { when } : {});
+  const unless = (when: 'unless-at-rest' | 'unless-calm') => (cpu.length > 0 ? { when } : {});
   const ownDoing = [
     ...(memory === undefined ? [] : memory.version === 1 ? statV1(memory) : statV2(memory)),
     ...(pids ? [single<Usage>(pids, 'pids.current', (usage, tasks) => (usage.tasks = tasks))] : []),
