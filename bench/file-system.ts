@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Where nothing was ever deleted. */
+/** Empty, and made for one pull. */
 export interface FreshFileSystem {
   readonly dir: string;
   remove(): void;
@@ -12,8 +12,8 @@ const bytes = 4 * 2 ** 30;
 
 /**
  * Makes a directory on this machine's own disk, below `parent`, which has those below it begin in parts of the disk of
- * their own (ext4's attribute T): what is written there lies where nobody's files were deleted. It goes with the scratch
- * directory, since deleting it now would be the next one's to pay for.
+ * their own (ext4's attribute T), away from files that others have just deleted as long as there are such parts. It goes with the
+ * scratch directory, since deleting it now would be the next one's to pay for.
  */
 export function makeFreshDirectory(parent: string, name: string): FreshFileSystem {
   const dir = join(parent, name);

@@ -70,6 +70,8 @@ int table_layout(const struct parts *parts, struct table_layout *layout)
         for (at = next_part(at); at < end && *at; at = next_part(at)) {
             if (file->key_count == TABLE_MAX_KEYS)
                 return -1;
+            if (strstr(at, " avg"))
+                file->averages |= 1U << file->key_count;
             file->keys[file->key_count++] = at;
         }
         if (at > end || file->key_count == 0)
@@ -315,7 +317,7 @@ struct own_row {
     int rests;
 };
 
-/* Whether the row is at rest, by its signs, which are read. */
+/* Whether the row is at rest, by its signs, which are read; keeps them for the next time. */
 static int at_rest(struct kept *entry, const struct table_layout *layout, const double *cells, time_t now)
 {
     unsigned waking = __atomic_load_n(&wakings, __ATOMIC_ACQUIRE);
@@ -344,7 +346,7 @@ static int at_rest(struct kept *entry, const struct table_layout *layout, const 
 static int is_calm(const struct table_file *file, const double *numbers)
 {
     for (size_t key = 0; key < file->key_count; key++)
-        if (strstr(file->keys[key], " avg") && numbers[key] > 0)
+        if (file->averages >> key & 1 && numbers[key] > 0)
             return 0;
     return 1;
 }
@@ -370,9 +372,12 @@ static void take_cells(struct reader *reader, const struct table_layout *layout,
 static void take_files(struct reader *reader, const struct table_layout *layout, int signs, const struct own_row *own,
                        size_t count)
 {
-    for (size_t index = 0; index < layout->file_count; index++)
-        for (size_t i = 0; (layout->files[index].when == TABLE_SIGN) == signs && i < count; i++)
+    for (size_t index = 0; index < layout->file_count; index++) {
+        if ((layout->files[index].when == TABLE_SIGN) != signs)
+            continue;
+        for (size_t i = 0; i < count; i++)
             take_cells(reader, layout, index, &own[i]);
+    }
 }
 
 /* Signs come first: what changes after them is seen by the next reading of them. */

@@ -34,6 +34,7 @@ struct table_file {
     const char *after;
     size_t key_count;
     const char *keys[TABLE_MAX_KEYS];
+    unsigned averages; /* a bit for each key that is a field beginning with `avg` */
 };
 
 struct table_layout {

@@ -77,18 +77,18 @@ function usageFiles(hierarchies: Hierarchies): TableFile<Usage>[] {
   const memory = homeOf(hierarchies, 'memory');
   const pids = homeOf(hierarchies, 'pids');
   const cpu = cpuFiles(hierarchies);
-  const unless = (when: 'unless-at-rest' | 'unless-calm') => (cpu.length > 0 ? { when } : {});
-  const ownDoing = [
-    ...(memory === undefined ? [] : memory.version === 1 ? statV1(memory) : statV2(memory)),
-    ...(pids ? [single<Usage>(pids, 'pids.current', (usage, tasks) => (usage.tasks = tasks))] : []),
-  ];
+  const signs = [...cpu, ...(memory ? [memoryInUse(memory)] : [])];
   return [
-    ...cpu.map(file => ({ ...file, when: 'sign' as const })),
-    ...(memory ? [{ ...memoryInUse(memory), when: 'sign' as const }] : []),
-    ...ownDoing.map(file => ({ ...file, ...unless('unless-at-rest') })),
-    ...(memory?.version === 2 ? limitsV2(memory) : []),
-    ...pressureFiles(hierarchies).map(file => ({ ...file, ...unless('unless-calm') })),
+    // Memory alone says nothing of who runs; where no file is a sign, all are read.
+    ...(cpu.length > 0 ? signs.map(file => ({ ...file, when: 'sign' as const })) : signs),
+    ...(memory === undefined ? [] : memory.version === 1 ? [statV1(memory)] : memoryV2(memory)),
+    ...(pids ? [ownDoing(single<Usage>(pids, 'pids.current', (usage, tasks) => (usage.tasks = tasks)))] : []),
+    ...pressureFiles(hierarchies),
   ];
+}
+
+function ownDoing(file: TableFile<Usage>): TableFile<Usage> {
+  return { ...file, when: 'unless-at-rest' };
 }
 
 /** v2 counts the time of every cgroup, with the controller or without. */
@@ -112,40 +112,33 @@ function memoryInUse(home: Home): TableFile<Usage> {
 }
 
 /** v1 says the limits in it, too. */
-function statV1(home: Home): TableFile<Usage>[] {
+function statV1(home: Home): TableFile<Usage> {
   const limits = ['hierarchical_memory_limit', 'hierarchical_memsw_limit'];
   const totals = ['total_rss', 'total_swap', 'total_pgfault', 'total_pgmajfault', 'total_inactive_file'];
-  return [
-    {
-      mountpoint: home.mountpoint,
-      file: 'memory.stat',
-      keys: [...limits, ...totals],
-      take: (usage, numbers) => {
-        const [limit, sum] = [limitOf(numbers.next()), limitOf(numbers.next())];
-        usage.memoryLimitBytes = limit;
-        // v1 limits memory and swap together: what is left for swap even when all of the memory is in use.
-        if (limit !== undefined && sum !== undefined) usage.swapLimitBytes = sum - limit;
-        usage.anonBytes = numbers.next();
-        usage.swapBytes = numbers.next();
-        usage.pageFaults = numbers.next();
-        usage.majorPageFaults = numbers.next();
-        usage.inactiveFileBytes = numbers.next();
-      },
+  return ownDoing({
+    mountpoint: home.mountpoint,
+    file: 'memory.stat',
+    keys: [...limits, ...totals],
+    take: (usage, numbers) => {
+      const [limit, sum] = [limitOf(numbers.next()), limitOf(numbers.next())];
+      usage.memoryLimitBytes = limit;
+      // v1 limits memory and swap together: what is left for swap even when all of the memory is in use.
+      if (limit !== undefined && sum !== undefined) usage.swapLimitBytes = sum - limit;
+      usage.anonBytes = numbers.next();
+      usage.swapBytes = numbers.next();
+      usage.pageFaults = numbers.next();
+      usage.majorPageFaults = numbers.next();
+      usage.inactiveFileBytes = numbers.next();
     },
-  ];
+  });
 }
 
-function limitsV2(home: Home): TableFile<Usage>[] {
+function memoryV2(home: Home): TableFile<Usage>[] {
   return [
     single(home, 'memory.max', (usage, bytes) => (usage.memoryLimitBytes = limitOf(bytes))),
+    ownDoing(single(home, 'memory.swap.current', (usage, bytes) => (usage.swapBytes = bytes))),
     single(home, 'memory.swap.max', (usage, bytes) => (usage.swapLimitBytes = limitOf(bytes))),
-  ];
-}
-
-function statV2(home: Home): TableFile<Usage>[] {
-  return [
-    single(home, 'memory.swap.current', (usage, bytes) => (usage.swapBytes = bytes)),
-    {
+    ownDoing({
       mountpoint: home.mountpoint,
       file: 'memory.stat',
       keys: ['anon', 'inactive_file', 'pgfault', 'pgmajfault'],
@@ -155,7 +148,7 @@ function statV2(home: Home): TableFile<Usage>[] {
         usage.pageFaults = numbers.next();
         usage.majorPageFaults = numbers.next();
       },
-    },
+    }),
   ];
 }
 
@@ -170,6 +163,7 @@ function pressureFiles({ v2 }: Hierarchies): TableFile<Usage>[] {
       mountpoint: v2,
       file: `${of}.pressure`,
       keys: ['some', 'full'].flatMap(line => STALL_KEYS.map(key => `${line} ${key}`)),
+      when: 'unless-calm',
       take: (usage, numbers) => {
         const some = stall(numbers);
         const full = stall(numbers);

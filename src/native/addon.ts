@@ -35,9 +35,9 @@ export interface Addon {
   /**
    * Numbers out of the same files of many directories, read by threads that keep them open while they are asked for
    * (the last minute). Both lists are joined by NUL. `layout` has for each file: when it is read (below), what comes before
-   * the row in its path, what comes after it, one to sixteen keys, and an empty part. A key is `#` for the number that the file begins with,
-   * `word` for the one after that word at the beginning of a line, `word field` for that of `field=` in such a line;
-   * a word is expected to begin one line only. Fills `cells`, which is nobody else's meanwhile, with a row of numbers for
+   * the row in its path, what comes after it, one to sixteen keys, and an empty part. A key is `#` for the number that the
+   * file begins with, `word` for the one after that word at the beginning of a line, `word field` for that of `field=` in
+   * such a line; a word is expected to begin one line only. Fills `cells`, which is nobody else's meanwhile, with a row of numbers for
    * each of `rows`: NaN where there is none, Infinity for `max`. Rejects with EAGAIN while the system has no thread for it.
    *
    * A file is read `always`, is a `sign`, read always and first, or is read `unless-at-rest`: once none of a row's signs
